@@ -1,0 +1,1 @@
+"""The services: api, encoder, storage, what they share, and a local cluster of them."""

@@ -1,0 +1,1 @@
+"""videoexport: stubs (v1), client and command line for the export service."""
