@@ -1,0 +1,1 @@
+"""What the services share: start-up, configuration, errors, health, logs, metrics, NATS."""

@@ -1,0 +1,91 @@
+"""Settings of a service: frozen, from the environment, unknown keys refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; the text says what to change."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told. Times are in seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    service: ClassVar[str]
+
+    listen_host: str = Field("127.0.0.1", description="address to listen on; loopback by default")
+    listen_port: Port = Field(50051, description="gRPC port; 0 takes a free one")
+    metrics_port: Port = Field(9090, description="port of /metrics; 0 takes a free one")
+    log_level: LogLevel = Field("INFO", description="lowest level that is logged")
+    drain_seconds: PositiveSeconds = Field(
+        30, description="how long running RPCs may go on after SIGTERM"
+    )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.listen_host in ("127.0.0.1", "::1", "localhost")
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
+    """Return the settings of `kind` from the environment.
+
+    Raises:
+        SettingsError: a value is not valid, a required one is missing, or a
+            variable with the service's prefix is unknown (a typing error
+            would otherwise be a silent default).
+    """
+    environ = os.environ if environ is None else environ
+    prefix = kind.model_config.get("env_prefix", "")
+    fields = kind.model_fields
+    values = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in environ.items()
+        if name.startswith(prefix)
+    }
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        names = ", ".join(prefix + name.upper() for name in unknown)
+        raise SettingsError(f"unknown settings: {names}; --help lists the known ones")
+    try:
+        return kind()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise SettingsError(problems) from None
+
+
+def describe(kind: type[ServiceSettings]) -> str:
+    """Return the help text: every variable with its default and meaning."""
+    prefix = kind.model_config.get("env_prefix", "")
+    lines = []
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        lines.append(f"  {prefix}{name.upper()}  ({default})\n      {field.description}")
+    return "\n".join(lines)
+
+
+def show(settings: ServiceSettings) -> str:
+    """Return the settings as lines of NAME=value, secrets masked."""
+    prefix = settings.model_config.get("env_prefix", "")
+    return "\n".join(
+        f"{prefix}{name.upper()}={'********' if isinstance(value, SecretStr) else value}"
+        for name, value in settings
+    )

@@ -1,0 +1,114 @@
+"""Server interceptors: domain errors to gRPC status, RPC metrics, log context."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc.aio import ServicerContext
+
+from services.common import status
+from services.common.errors import DomainError, Reason
+from services.common.metrics import RpcMetrics
+
+log = structlog.get_logger()
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Answers `DomainError` with its status and details, everything else with INTERNAL.
+
+    Unknown errors are logged with their trace, once, here; the caller gets a
+    fixed text, because an exception's text may hold what is not theirs.
+    """
+
+    def __init__(self, metrics: RpcMetrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the handler of one call; our services have unary requests only."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        # None for a method that no service has: grpc answers UNIMPLEMENTED.
+        if handler is None or not method.startswith("/videoexport."):
+            return handler
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._wrap_unary(method, handler.unary_unary),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_stream_rpc_method_handler(
+            self._wrap_stream(method, handler.unary_stream),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _wrap_unary(self, method: str, behavior: Any) -> Any:
+        async def unary(request: Any, context: ServicerContext[Any, Any]) -> Any:
+            started = time.perf_counter()
+            code = grpc.StatusCode.OK
+            try:
+                return await behavior(request, context)
+            except Exception as raised:
+                error = self._domain_error(method, raised)
+                code = error.status
+                await self._abort(context, error)
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            finally:
+                self._metrics.observe(method, code, time.perf_counter() - started)
+
+        return unary
+
+    def _wrap_stream(self, method: str, behavior: Any) -> Any:
+        async def stream(request: Any, context: ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            started = time.perf_counter()
+            code = grpc.StatusCode.OK
+            responses = behavior(request, context)
+            try:
+                async for response in responses:
+                    yield response
+            except Exception as raised:
+                error = self._domain_error(method, raised)
+                code = error.status
+                await self._abort(context, error)
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            finally:
+                await responses.aclose()
+                self._metrics.observe(method, code, time.perf_counter() - started)
+
+        return stream
+
+    def _domain_error(self, method: str, raised: Exception) -> DomainError:
+        if isinstance(raised, DomainError):
+            error = raised
+        else:
+            log.error("rpc failed", method=method, exc_info=raised)
+            error = DomainError(Reason.INTERNAL, "The service met an internal error.")
+        self._metrics.errors.labels(reason=error.reason.value).inc()
+        return error
+
+    async def _abort(self, context: ServicerContext[Any, Any], error: DomainError) -> None:
+        details = status.to_status(error, max_bytes=_accepted_bytes(context))
+        metadata = ((status.DETAILS_KEY, details.SerializeToString()),)
+        await context.abort(error.status, details.message, metadata)
+
+
+def _accepted_bytes(context: ServicerContext[Any, Any]) -> int:
+    for key, value in context.invocation_metadata() or ():
+        if key == status.MAX_DETAILS_KEY and str(value).isdecimal():
+            return min(int(value), status.CEILING_MAX_DETAILS)
+    return status.DEFAULT_MAX_DETAILS

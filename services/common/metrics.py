@@ -1,0 +1,56 @@
+"""Metrics that every service exposes, and the `/metrics` endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+
+# From a cached read (1 ms) to the longest unary call, a probe of a remote source (30 s).
+RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class RpcMetrics:
+    """Counts and times the calls of one server; labels are closed by the protos and the tables."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.calls = Counter(
+            "videoexport_rpc_total",
+            "RPCs answered, by service, method and gRPC status code.",
+            ("service", "method", "code"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "videoexport_rpc_duration_seconds",
+            "Time from an RPC's arrival to its answer's end, by gRPC status code.",
+            ("service", "method", "code"),
+            buckets=RPC_SECONDS,
+            registry=registry,
+        )
+        self.errors = Counter(
+            "videoexport_rpc_errors_total",
+            "RPCs answered with an error, by reason of docs/errors.md.",
+            ("reason",),
+            registry=registry,
+        )
+
+    def observe(self, full_method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Record one finished call of `/package.Service/Method`."""
+        service, _, method = full_method.removeprefix("/").rpartition("/")
+        labels = {"service": service.rpartition(".")[2], "method": method, "code": code.name}
+        self.calls.labels(**labels).inc()
+        self.seconds.labels(**labels).observe(seconds)
+
+
+@contextmanager
+def metrics_endpoint(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    """Serve `/metrics` on host:port from a thread of its own."""
+    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

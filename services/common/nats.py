@@ -1,0 +1,146 @@
+"""Connecting to NATS, and publishing that survives elections and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import nats
+import nats.errors
+import structlog
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import Error as JetStreamError
+
+from services.common.subjects import (
+    EVENTS_STREAM,
+    TASKS_STREAM,
+    Lane,
+    events_consumer,
+    streams,
+    task_consumer,
+)
+
+log = structlog.get_logger()
+
+# What a passing outage of NATS looks like from a client.
+TRANSIENT = (nats.errors.Error, JetStreamError, TimeoutError, OSError)
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, name: str, on_closed: Callable[[], None], connect_timeout: int = 2
+) -> AsyncIterator[Client]:
+    """Connect to NATS and stay connected: every outage is waited out.
+
+    A service starts without NATS as well: its health says what is missing.
+
+    Args:
+        url: one address or several, comma-separated.
+        name: shown in NATS's monitoring.
+        on_closed: called when the connection is closed for good; the service
+            must then end, so that it is started anew.
+        connect_timeout: seconds for one attempt.
+    """
+    closing = False
+
+    async def closed() -> None:
+        if not closing:
+            log.error("nats connection closed for good")
+            on_closed()
+
+    async def disconnected() -> None:
+        if not closing:
+            log.warning("nats disconnected")
+
+    async def reconnected() -> None:
+        log.info("nats reconnected")
+
+    async def failed(error: Exception) -> None:
+        # Repeated at every attempt while NATS is away; "nats disconnected" has said it.
+        log.debug("nats error", error=type(error).__name__)
+
+    client = Client()
+    attempt = asyncio.create_task(
+        client.connect(
+            servers=url.split(","),
+            name=name,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            connect_timeout=connect_timeout,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            pending_size=8 * 1024 * 1024,
+            closed_cb=closed,
+            disconnected_cb=disconnected,
+            reconnected_cb=reconnected,
+            error_cb=failed,
+        )
+    )
+    try:
+        yield client
+    finally:
+        closing = True
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
+        if client.is_connected:
+            try:
+                await asyncio.wait_for(client.drain(), 5)
+            except TRANSIENT:
+                await client.close()
+        elif not client.is_closed:
+            await client.close()
+
+
+async def ensure_topology(js: JetStreamContext, *, replicas: int, ack_wait: float) -> None:
+    """Create the streams and consumers that are missing; bring changed ones up to date."""
+    for config in streams(replicas):
+        await _ensure_stream(js, config)
+    for lane in Lane:
+        await js.add_consumer(TASKS_STREAM, task_consumer(lane, ack_wait))
+    await js.add_consumer(EVENTS_STREAM, events_consumer())
+
+
+async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    name = str(config.name)
+    try:
+        await js.stream_info(name)
+    except NotFoundError:
+        try:
+            await js.add_stream(config)
+        except APIError:
+            # Another replica may have been first.
+            await js.stream_info(name)
+    else:
+        await js.update_stream(config)
+
+
+async def publish_durably(
+    js: JetStreamContext,
+    subject: str,
+    message: Message,
+    *,
+    message_id: str,
+    timeout: float = 5.0,
+) -> None:
+    """Publish once and wait for JetStream's word that it is stored.
+
+    Args:
+        message_id: JetStream drops a second message of the same id for two minutes.
+        timeout: seconds to wait for the word.
+
+    Raises:
+        nats.errors.Error, TimeoutError: it is not known to be stored. During a
+            leader election this means "no responders": try again.
+    """
+    await js.publish(
+        subject,
+        message.SerializeToString(),
+        timeout=timeout,
+        headers={"Nats-Msg-Id": message_id},
+    )

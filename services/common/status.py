@@ -1,0 +1,95 @@
+"""Domain errors as `google.rpc.Status`, and back, with all their details."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc import RpcError, StatusCode
+from grpc.aio import AioRpcError
+
+from services.common.errors import ERROR_DOMAIN, DomainError, Reason
+
+DETAILS_KEY = "grpc-status-details-bin"
+MAX_DETAILS_KEY = "videoexport-max-error-bytes"
+# A receiver with gRPC's defaults drops metadata above 8 KiB, and the real
+# error with it. Clients that accept more say so with MAX_DETAILS_KEY.
+DEFAULT_MAX_DETAILS = 6 * 1024
+CEILING_MAX_DETAILS = 512 * 1024
+
+
+def to_status(error: DomainError, *, max_bytes: int = DEFAULT_MAX_DETAILS) -> status_pb2.Status:
+    """Return `error` as a status of at most about `max_bytes`.
+
+    Violations that do not fit are replaced by one entry that counts them.
+    """
+    status = status_pb2.Status(code=error.status.value[0], message=error.message[:1024])
+    _add(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
+    if error.quota is not None:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=error.quota.subject, description=error.quota.description)
+        _add(status, failure)
+    if error.retry_after is not None:
+        delay = Duration()
+        delay.FromTimedelta(max(error.retry_after, timedelta(0)))
+        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    if error.violations:
+        _add(status, _bad_request(error, max_bytes - status.ByteSize()))
+    return status
+
+
+def _bad_request(error: DomainError, budget: int) -> error_details_pb2.BadRequest:
+    request = error_details_pb2.BadRequest()
+    used = 0
+    for index, violation in enumerate(error.violations):
+        used += len(violation.field.encode()) + len(violation.description.encode()) + 10
+        if used > budget - 150:
+            left = len(error.violations) - index
+            request.field_violations.add(
+                field="…",
+                description=f"and {left} more; send {MAX_DETAILS_KEY} to receive them all",
+            )
+            break
+        request.field_violations.add(field=violation.field, description=violation.description)
+    return request
+
+
+def _add(
+    status: status_pb2.Status,
+    detail: error_details_pb2.ErrorInfo
+    | error_details_pb2.QuotaFailure
+    | error_details_pb2.RetryInfo
+    | error_details_pb2.BadRequest,
+) -> None:
+    packed = Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def from_rpc_error(error: RpcError, *, unavailable: Reason) -> DomainError:
+    """Return what another of our services meant by `error`.
+
+    Args:
+        error: what the call raised.
+        unavailable: the reason for a service that did not answer.
+    """
+    if not isinstance(error, AioRpcError):
+        return DomainError(unavailable, "The service did not answer.")
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            reason = _reason_of(status_pb2.Status.FromString(value))
+            if reason is not None:
+                return DomainError(reason, error.details() or reason.value)
+    if error.code() in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED):
+        return DomainError(unavailable, "A service that is needed did not answer in time.")
+    return DomainError(Reason.INTERNAL, "Another service answered with an unknown error.")
+
+
+def _reason_of(status: status_pb2.Status) -> Reason | None:
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+            return Reason(info.reason) if info.reason in Reason.__members__ else None
+    return None
