@@ -2,7 +2,7 @@
 
 | subject                          | stream  | what                                  |
 |----------------------------------|---------|---------------------------------------|
-| videoexport.tasks.<lane>         | TASKS   | work; one durable consumer a lane     |
+| videoexport.tasks.<lane>.<id>    | TASKS   | work; one durable consumer a lane     |
 | videoexport.events.<task id>     | EVENTS  | what happened to tasks                |
 | videoexport.exports.<id>.<state> | EXPORTS | terminal states, for other services   |
 | videoexport.progress.<export id> | none    | frames done, twice a second           |
@@ -47,9 +47,9 @@ class Lane(StrEnum):
     GPU = "gpu"
 
 
-def tasks_subject(lane: Lane) -> str:
-    """Subject of the tasks of a lane."""
-    return f"videoexport.tasks.{lane}"
+def task_subject(lane: Lane, task_id: str) -> str:
+    """Subject of one task; its own, so that the reconciler can ask whether it is still there."""
+    return f"videoexport.tasks.{lane}.{task_id}"
 
 
 def events_subject(task_id: str) -> str:
@@ -67,7 +67,7 @@ def streams(replicas: int) -> list[StreamConfig]:
     return [
         StreamConfig(
             name=TASKS_STREAM,
-            subjects=["videoexport.tasks.*"],
+            subjects=["videoexport.tasks.*.*"],
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
             # The dispatcher keeps a shallow window, so this is only ever a stop.
@@ -110,7 +110,7 @@ def task_consumer(lane: Lane, ack_wait: float) -> ConsumerConfig:
     """
     return ConsumerConfig(
         durable_name=lane.value,
-        filter_subject=tasks_subject(lane),
+        filter_subject=task_subject(lane, "*"),
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ack_wait,
         max_ack_pending=10_000,  # above the slots of any cluster we plan for

@@ -27,7 +27,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Task(_message.Message):
     """A unit of work for an encoder: a pure function from this message to an
-    object or a probe. On `videoexport.tasks.<lane>`, in the stream of tasks.
+    object or a probe. On `videoexport.tasks.<lane>.<task_id>`, in the stream of tasks.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -187,6 +187,7 @@ class TaskEvent(_message.Message):
     EXPORT_ID_FIELD_NUMBER: _builtins.int
     ENCODER_ID_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
@@ -203,6 +204,8 @@ class TaskEvent(_message.Message):
     """Required. The export the task belongs to."""
     encoder_id: _builtins.str
     """Required. The encoder that ran it."""
+    user_id: _builtins.str
+    """Required. The owner of the export."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When it happened, by the encoder's clock."""
@@ -232,6 +235,7 @@ class TaskEvent(_message.Message):
         export_id: _builtins.str = ...,
         encoder_id: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        user_id: _builtins.str = ...,
         started: Global___TaskStarted | None = ...,
         succeeded: Global___TaskSucceeded | None = ...,
         failed: Global___TaskFailed | None = ...,
@@ -239,7 +243,7 @@ class TaskEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "failed", b"failed", "kind", b"kind", "released", b"released", "started", b"started", "succeeded", b"succeeded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "encoder_id", b"encoder_id", "event_time", b"event_time", "export_id", b"export_id", "failed", b"failed", "kind", b"kind", "released", b"released", "run_id", b"run_id", "started", b"started", "succeeded", b"succeeded", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "encoder_id", b"encoder_id", "event_time", b"event_time", "export_id", b"export_id", "failed", b"failed", "kind", b"kind", "released", b"released", "run_id", b"run_id", "started", b"started", "succeeded", b"succeeded", "task_id", b"task_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["started", "succeeded", "failed", "released"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -403,18 +407,24 @@ class CancelTasks(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_IDS_FIELD_NUMBER: _builtins.int
+    RUN_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. The tasks to stop."""
+        """Every run of these tasks is to stop."""
+
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These runs alone are to stop: another run of their task has taken over."""
 
     def __init__(
         self,
         *,
         task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_ids", b"task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_ids", b"run_ids", "task_ids", b"task_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
