@@ -1,0 +1,1 @@
+"""ExportService: what callers talk to, and the keeper of every export and task."""

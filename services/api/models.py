@@ -1,0 +1,211 @@
+"""The tables. Every index names the query it serves."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    }
+)
+
+
+def _time(name: str, *, required: bool = False) -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=not required,
+        server_default=func.now() if required else None,
+    )
+
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("progress", Double, nullable=False, server_default="0"),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    # The source as requested, and the version that was found: messages of the
+    # contract as JSON, so that an operator can read a row.
+    Column("source", JSONB, nullable=False),
+    Column("video_id", Text),
+    Column("source_etag", Text, nullable=False),
+    Column("source_size_bytes", BigInteger, nullable=False),
+    Column("segments", JSONB, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    Column("plan", JSONB),
+    Column("output", JSONB),
+    Column("output_run_id", Text),
+    Column("error", JSONB),
+    Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
+    _time("created_at", required=True),
+    _time("started_at"),
+    _time("ended_at"),
+    _time("expires_at"),
+    _time("updated_at", required=True),
+    # When the terminal state was published for other services.
+    _time("announced_at"),
+    # ListExports: one user's, newest first, with and without each filter.
+    Index("exports_list_idx", "user_id", "created_at", "id"),
+    Index("exports_list_video_idx", "user_id", "video_id", "created_at", "id"),
+    Index("exports_list_state_idx", "user_id", "state", "created_at", "id"),
+    # Quotas: unfinished exports of a user, and of all.
+    Index(
+        "exports_active_idx",
+        "user_id",
+        postgresql_where=text("state IN ('QUEUED', 'PROCESSING')"),
+    ),
+    # Queue position.
+    Index("exports_queue_idx", "created_at", "id", postgresql_where=text("state = 'QUEUED'")),
+    # Retention.
+    Index("exports_expiry_idx", "expires_at", postgresql_where=text("state = 'COMPLETED'")),
+    # Terminal states still to be published.
+    Index(
+        "exports_unannounced_idx",
+        "ended_at",
+        postgresql_where=text("ended_at IS NOT NULL AND announced_at IS NULL"),
+    ),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("export_id", Text, ForeignKey("exports.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    # videoexport.v1.Task without its attempt, as it will travel.
+    Column("message", LargeBinary, nullable=False),
+    # Rises with every message sent; an event of an older attempt is stale.
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("frames", BigInteger, nullable=False, server_default="0"),
+    Column("frames_done", BigInteger, nullable=False, server_default="0"),
+    _time("created_at", required=True),
+    _time("not_before", required=True),
+    _time("dispatched_at"),
+    # The last sign of life of a run.
+    _time("seen_at"),
+    _time("ended_at"),
+    # An export's tasks.
+    Index("tasks_export_idx", "export_id"),
+    # Dispatch: what is due in a lane.
+    Index(
+        "tasks_pending_idx",
+        "lane",
+        "user_id",
+        "priority",
+        "created_at",
+        postgresql_where=text("state = 'PENDING'"),
+    ),
+    # Dispatch: what is in flight in a lane, by user. Reconciler: what may be lost.
+    Index(
+        "tasks_in_flight_idx",
+        "lane",
+        "user_id",
+        "seen_at",
+        postgresql_where=text("state IN ('DISPATCHED', 'RUNNING')"),
+    ),
+)
+
+# One execution of a task on an encoder. Stored before the run writes anything,
+# so that every object a run may have left is known.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("delivery", Integer, nullable=False),
+    Column("encoder_id", Text, nullable=False),
+    Column("outcome", Text),
+    Column("error", JSONB),
+    _time("started_at", required=True),
+    _time("ended_at"),
+    Index("runs_task_idx", "task_id"),
+)
+
+# Accepted CreateExport calls of the last day: the hourly quota counts them (a
+# deleted export still counts), and request ids are looked up in them.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("export_id", Text, nullable=False),
+    Column("request_id", Text),
+    Column("body_hash", LargeBinary, nullable=False),
+    _time("created_at", required=True),
+    Index("submissions_user_idx", "user_id", "created_at"),
+    Index("submissions_age_idx", "created_at"),
+    Index("submissions_export_idx", "export_id"),
+    Index(
+        "submissions_request_idx",
+        "user_id",
+        "request_id",
+        unique=True,
+        postgresql_where=text("request_id IS NOT NULL"),
+    ),
+)
+
+# What is known of sources, by their version: planning needs no second probe.
+probes = Table(
+    "probes",
+    metadata,
+    Column("source_key", Text, primary_key=True),
+    Column("etag", Text, primary_key=True),
+    Column("info", JSONB, nullable=False),
+    _time("created_at", required=True),
+    Index("probes_age_idx", "created_at"),
+)
+
+# Objects to delete: written in the transaction that makes them garbage,
+# carried out by the reconciler.
+object_deletions = Table(
+    "object_deletions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("object", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _time("not_before", required=True),
+    Index("object_deletions_due_idx", "not_before"),
+)
+
+# Measured frames per second of finished encodes, as a moving average.
+encode_speeds = Table(
+    "encode_speeds",
+    metadata,
+    Column("family", Text, primary_key=True),
+    Column("resolution", Text, primary_key=True),
+    Column("quality", Text, primary_key=True),
+    Column("frames_per_second", Double, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    _time("updated_at", required=True),
+)

@@ -1,0 +1,216 @@
+"""From a source and a request to an exact plan. Pure: no I/O, no clock.
+
+Everything is counted on the output's frame grid: frame `k` of the grid is the
+source at `k / R` seconds after its first frame, where `R` is the output's
+frame rate. Segments are half-open, so contiguous ones join without a gap and
+without a frame twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from google.protobuf.duration_pb2 import Duration
+
+from services.common.errors import DomainError, Reason, Violation
+from videoexport.v1 import export_pb2 as pb
+
+MAX_SEGMENTS = 1000
+MAX_DEFAULT_RATE = Fraction(60)
+MAX_RATE = Fraction(120)
+NANOS = 1_000_000_000
+
+SIZES = {pb.RESOLUTION_720P: (1280, 720), pb.RESOLUTION_1080P: (1920, 1080)}
+
+# Bits per pixel that libx264 needs at each quality, from our own trials with
+# camera material; good to a factor of two, which is what an estimate is for.
+BITS_PER_PIXEL = {pb.QUALITY_HIGH: 0.12, pb.QUALITY_MEDIUM: 0.065, pb.QUALITY_LOW: 0.035}
+AUDIO_BITS_PER_SECOND = 192_000
+
+# Megapixels a second of libx264 `medium` on two cores; used until the cluster
+# has measured its own speed.
+DEFAULT_MEGAPIXELS_PER_SECOND = 70.0
+# Dispatch, verification and upload, beside the encode itself.
+FIXED_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The frame grid of a source at an output rate.
+
+    Attributes:
+        rate: frames per second.
+        frame_count: frames that the source fills.
+    """
+
+    rate: Fraction
+    frame_count: int
+
+    def nearest(self, time: Fraction) -> int:
+        """Return the frame that begins nearest to `time`; halves round up."""
+        return int((time * self.rate + Fraction(1, 2)).__floor__())
+
+    def time(self, frame: int) -> Fraction:
+        """Return when a frame begins."""
+        return frame / self.rate
+
+
+def fraction_of(duration: Duration) -> Fraction:
+    """Return a duration in seconds, exactly."""
+    return Fraction(duration.seconds * NANOS + duration.nanos, NANOS)
+
+
+def duration_of(seconds: Fraction) -> Duration:
+    """Return seconds as a duration, rounded to the nanosecond."""
+    nanos = round(seconds * NANOS)
+    return Duration(seconds=nanos // NANOS, nanos=nanos % NANOS)
+
+
+def plan_export(
+    info: pb.SourceInfo,
+    segments: Sequence[pb.Segment],
+    settings: pb.ExportSettings,
+    *,
+    frames_per_second: float | None = None,
+) -> pb.Plan:
+    """Return the plan of an export.
+
+    Args:
+        info: what the source is.
+        segments: as requested; none means the whole source.
+        settings: as requested.
+        frames_per_second: measured speed of such encodes, if known.
+
+    Raises:
+        DomainError: INVALID_SEGMENTS with every violation.
+    """
+    grid = grid_of(info, settings)
+    ranges, violations = _snap(segments, grid)
+    if violations:
+        raise _invalid(violations)
+    resolution = _resolution(info, settings)
+    quality = settings.quality or pb.QUALITY_MEDIUM
+    width, height = SIZES[resolution]
+    frame_count = sum(end - start for start, end in ranges)
+    duration = grid.time(frame_count)
+    return pb.Plan(
+        segments=[
+            pb.PlannedSegment(
+                start_frame=start,
+                end_frame=end,
+                start_time=duration_of(grid.time(start)),
+                end_time=duration_of(grid.time(end)),
+            )
+            for start, end in ranges
+        ],
+        frame_rate=pb.Rational(numerator=grid.rate.numerator, denominator=grid.rate.denominator),
+        frame_count=frame_count,
+        duration=duration_of(duration),
+        width=width,
+        height=height,
+        resolution=resolution,
+        quality=quality,
+        has_audio=info.HasField("audio"),
+        estimated_size_bytes=_estimate_bytes(
+            width * height * frame_count, quality, duration, info.HasField("audio")
+        ),
+        estimated_processing_time=_estimate_time(width * height, frame_count, frames_per_second),
+    )
+
+
+def grid_of(info: pb.SourceInfo, settings: pb.ExportSettings) -> Grid:
+    """Return the frame grid: the requested rate, or the source's own up to 60."""
+    own = Fraction(info.video.frame_rate.numerator, info.video.frame_rate.denominator)
+    if settings.HasField("frame_rate"):
+        rate = Fraction(settings.frame_rate.numerator, settings.frame_rate.denominator)
+    else:
+        rate = own
+        # Halving keeps every frame of the output a frame of the source.
+        while rate > MAX_DEFAULT_RATE:
+            rate /= 2
+    if rate == own:
+        return Grid(rate, info.video.frame_count)
+    return Grid(rate, max(1, int(info.video.frame_count * rate / own)))
+
+
+def segment_violations(segments: Sequence[pb.Segment]) -> list[Violation]:
+    """Return what is wrong with segments whatever the source is."""
+    if len(segments) > MAX_SEGMENTS:
+        return [
+            Violation("segments", f"there are {len(segments)}; at most {MAX_SEGMENTS} are allowed")
+        ]
+    return [
+        violation
+        for index, segment in enumerate(segments)
+        for violation in _segment_violations(f"segments[{index}]", segment)
+    ]
+
+
+def _segment_violations(path: str, segment: pb.Segment) -> list[Violation]:
+    violations = []
+    for name in ("start_time", "end_time"):
+        time = getattr(segment, name)
+        if not -315_576_000_000 <= time.seconds <= 315_576_000_000 or abs(time.nanos) >= NANOS:
+            violations.append(Violation(f"{path}.{name}", "is not a valid duration"))
+        elif time.seconds < 0 or time.nanos < 0:
+            violations.append(Violation(f"{path}.{name}", "must not be negative"))
+    if not violations and fraction_of(segment.end_time) <= fraction_of(segment.start_time):
+        violations.append(Violation(f"{path}.end_time", "must be after start_time"))
+    return violations
+
+
+def _snap(
+    segments: Sequence[pb.Segment], grid: Grid
+) -> tuple[list[tuple[int, int]], list[Violation]]:
+    if not segments:
+        return [(0, grid.frame_count)], []
+    ranges = []
+    violations = segment_violations(segments)
+    faulty = {violation.field.partition(".")[0] for violation in violations}
+    for index, segment in enumerate(segments):
+        path = f"segments[{index}]"
+        if path in faulty or "segments" in faulty:
+            continue
+        start = grid.nearest(fraction_of(segment.start_time))
+        end = grid.nearest(fraction_of(segment.end_time))
+        source_end = f"the source ends at {float(grid.time(grid.frame_count)):.3f} s"
+        if start >= grid.frame_count:
+            violations.append(Violation(f"{path}.start_time", f"is beyond the end; {source_end}"))
+        if end > grid.frame_count + 1:  # one frame of grace: durations are often rounded up
+            violations.append(Violation(f"{path}.end_time", f"is beyond the end; {source_end}"))
+        elif start < grid.frame_count and min(end, grid.frame_count) <= start:
+            violations.append(Violation(f"{path}.end_time", "the segment is shorter than a frame"))
+        ranges.append((start, min(end, grid.frame_count)))
+    return ranges, violations
+
+
+def _invalid(violations: list[Violation]) -> DomainError:
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    first = violations[0]
+    return DomainError(
+        Reason.INVALID_SEGMENTS, f"{first.field}: {first.description}{more}", violations=violations
+    )
+
+
+def _resolution(info: pb.SourceInfo, settings: pb.ExportSettings) -> pb.Resolution:
+    if settings.resolution:
+        return settings.resolution
+    # Lines as displayed; a portrait source is fitted by its longer side.
+    lines = info.video.width if info.video.rotation in (90, 270) else info.video.height
+    return pb.RESOLUTION_720P if lines <= 720 else pb.RESOLUTION_1080P
+
+
+def _estimate_bytes(pixels: int, quality: pb.Quality, duration: Fraction, audio: bool) -> int:
+    video_bits = pixels * BITS_PER_PIXEL[quality]
+    audio_bits = float(duration) * AUDIO_BITS_PER_SECOND if audio else 0
+    return int((video_bits + audio_bits) / 8)
+
+
+def _estimate_time(
+    pixels_per_frame: int, frame_count: int, frames_per_second: float | None
+) -> Duration:
+    speed = frames_per_second or DEFAULT_MEGAPIXELS_PER_SECOND * 1e6 / pixels_per_frame
+    seconds = Fraction(frame_count / speed + FIXED_SECONDS).limit_denominator(1000)
+    return duration_of(seconds)

@@ -1,0 +1,77 @@
+"""Settings of the API service."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.common.config import Port, PositiveSeconds, ServiceSettings
+
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
+
+
+class ApiSettings(ServiceSettings):
+    """What the API service is told. Times are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="VIDEOEXPORT_API_", frozen=True, extra="forbid")
+
+    service: ClassVar[str] = "api"
+
+    listen_port: Port = Field(50051, description="gRPC port; 0 takes a free one")
+    metrics_port: Port = Field(9091, description="port of /metrics; 0 takes a free one")
+
+    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    database_pool_size: PositiveCount = Field(10, description="most connections of this process")
+    database_timeout: PositiveSeconds = Field(
+        5, description="limit of one statement, and of waiting for a connection"
+    )
+    nats_url: str = Field(description="address of NATS; several are separated by commas")
+    nats_replicas: PositiveCount = Field(1, description="copies of each stream; 3 in a cluster")
+    storage_address: str = Field(
+        description="host:port of the StorageService, as this service sees it"
+    )
+    public_storage_address: str = Field(
+        "", description="host:port of the StorageService, as clients see it; default: the same"
+    )
+    storage_timeout: PositiveSeconds = Field(
+        10, description="limit of one call to the StorageService"
+    )
+    probe_timeout: PositiveSeconds = Field(30, description="limit of a probe for validate_only")
+
+    exports_per_hour: Count = Field(
+        5, description="exports a user may create in an hour; 0: no limit"
+    )
+    running_per_user: Count = Field(
+        3, description="unfinished exports a user may have; 0: no limit"
+    )
+    queue_limit: Count = Field(1000, description="unfinished exports of all users; 0: no limit")
+    source_buckets: list[str] = Field(
+        [],
+        description="JSON list of the buckets that s3_object sources may name, for clients to read",
+    )
+
+    retention_days: Annotated[float, Field(gt=0)] = Field(
+        30, description="how long outputs are kept"
+    )
+    download_url_seconds: Annotated[int, Field(ge=60, le=604_800)] = Field(
+        3600, description="how long a download URL works"
+    )
+    task_attempts: PositiveCount = Field(4, description="failures after which a task is given up")
+    task_deliveries: PositiveCount = Field(
+        3, description="encoders that may vanish with a task before it is given up"
+    )
+    retry_delay: PositiveSeconds = Field(
+        2, description="pause before the first retry; then doubled"
+    )
+    ack_wait: PositiveSeconds = Field(
+        60, description="silence after which JetStream gives a task to another encoder"
+    )
+    encoder_timeout: PositiveSeconds = Field(
+        10, description="silence after which an encoder is no longer listed"
+    )
+    reconcile_interval: PositiveSeconds = Field(
+        5, description="pause between two rounds of the reconciler"
+    )

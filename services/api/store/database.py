@@ -1,0 +1,85 @@
+"""The connection pool, and what its failures mean to a caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from services.api.migrate import driver_url
+from services.common.errors import DomainError, Reason
+
+RETRY_AFTER = timedelta(seconds=2)
+
+
+class Database:
+    """Postgres, as transactions.
+
+    Args:
+        url: `postgresql://…`.
+        pool_size: most connections of this process.
+        timeout: seconds for one statement, and for waiting for a connection.
+    """
+
+    def __init__(self, url: str, *, pool_size: int, timeout: float) -> None:
+        self._engine = create_async_engine(
+            driver_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout,
+            # A restarted server leaves dead connections behind; asking first
+            # costs a round trip and saves the caller's transaction.
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": max(2, int(timeout)),
+                "options": f"-c statement_timeout={int(timeout * 1000)}"
+                f" -c idle_in_transaction_session_timeout={int(timeout * 4000)}",
+            },
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Run the block in one transaction, committed at its end.
+
+        Raises:
+            DomainError: STORE_UNAVAILABLE when Postgres cannot be reached or
+                does not answer in time; nothing was stored.
+        """
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise unavailable() from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise unavailable() from error
+            raise
+
+    async def ping(self) -> str | None:
+        """Return why the database cannot be used, or None."""
+        try:
+            async with self.transaction() as connection:
+                await connection.execute(text("SELECT 1 FROM exports LIMIT 1"))
+        except DomainError as error:
+            return error.message
+        except DBAPIError:
+            return "the schema is missing; run the migrations"
+        return None
+
+
+def unavailable() -> DomainError:
+    """Return the error for a database that does not answer."""
+    return DomainError(
+        Reason.STORE_UNAVAILABLE,
+        "The database cannot be reached at the moment; nothing was stored.",
+        retry_after=RETRY_AFTER,
+    )

@@ -1,0 +1,413 @@
+"""Exports as callers see them: create, read, list, cancel, retry, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.api.models import exports, submissions, tasks
+from services.api.states import (
+    ACTIVE_EXPORTS,
+    ACTIVE_TASKS,
+    ExportState,
+    TaskState,
+    export_sources,
+)
+from services.api.store.database import Database
+from services.api.store.garbage import discard_run_objects
+from services.api.store.records import (
+    ExportRecord,
+    ListFilter,
+    NewExport,
+    NewTask,
+    Quotas,
+    Submission,
+    to_json,
+)
+from services.common.errors import DomainError, QuotaViolation, Reason
+
+IDEMPOTENCY_WINDOW = timedelta(hours=24)
+QUOTA_WINDOW = timedelta(hours=1)
+# When trying again makes sense where only the end of another export can help.
+BUSY_RETRY_AFTER = timedelta(seconds=15)
+
+
+def _position() -> ColumnElement[int]:
+    """Exports queued before this one, for a row of `exports` that is queued."""
+    ahead = exports.alias("ahead")
+    count = (
+        select(func.count())
+        .select_from(ahead)
+        .where(
+            ahead.c.state == ExportState.QUEUED,
+            tuple_(ahead.c.created_at, ahead.c.id) < tuple_(exports.c.created_at, exports.c.id),
+            exports.c.state == ExportState.QUEUED,
+        )
+        .correlate(exports)
+    )
+    return count.scalar_subquery().label("queue_position")
+
+
+def select_exports() -> Select[Any]:
+    """Return the query for whole records, to be narrowed by the caller."""
+    return select(exports, _position())
+
+
+class ExportStore:
+    """What callers do with exports; every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, new: NewExport, task: NewTask, submission: Submission, quotas: Quotas
+    ) -> ExportRecord:
+        """Store an export with its first task, or return the one that the same call stored.
+
+        Raises:
+            DomainError: REQUEST_ID_REUSED, HOURLY_QUOTA, RUNNING_QUOTA, QUEUE_FULL.
+        """
+        async with self._database.transaction() as connection:
+            # One creation at a time per user: quotas and request ids are then
+            # exact, on any number of replicas.
+            await connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:user, 0))"),
+                {"user": new.user_id},
+            )
+            earlier = await _earlier_submission(connection, new.user_id, submission)
+            if earlier is not None:
+                return await _get(connection, earlier, new.user_id)
+            await _check_quotas(connection, new.user_id, quotas, count_hour=True)
+            await connection.execute(insert(exports).values(_export_values(new)))
+            await connection.execute(
+                insert(submissions).values(
+                    user_id=new.user_id,
+                    export_id=new.id,
+                    request_id=submission.request_id,
+                    body_hash=submission.body_hash,
+                )
+            )
+            await insert_task(connection, new.id, new.user_id, new.priority, task)
+            return await _get(connection, new.id, new.user_id)
+
+    async def earlier(self, user_id: str, submission: Submission) -> ExportRecord | None:
+        """Return the export that the same call stored within 24 hours, if any.
+
+        Raises:
+            DomainError: REQUEST_ID_REUSED.
+        """
+        async with self._database.transaction() as connection:
+            export_id = await _earlier_submission(connection, user_id, submission)
+            return None if export_id is None else await _get(connection, export_id, user_id)
+
+    async def get(self, export_id: str, user_id: str) -> ExportRecord:
+        """Return one export of the user.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND, also for another user's export.
+        """
+        async with self._database.transaction() as connection:
+            return await _get(connection, export_id, user_id)
+
+    async def list(
+        self, where: ListFilter, *, limit: int, before: tuple[datetime, str] | None
+    ) -> tuple[Sequence[ExportRecord], int]:
+        """Return a page, newest first, and the number of exports on all pages.
+
+        Args:
+            before: creation time and id of the last export of the previous page.
+        """
+        conditions = _conditions(where)
+        page = select_exports().where(*conditions)
+        if before is not None:
+            page = page.where(tuple_(exports.c.created_at, exports.c.id) < before)
+        page = page.order_by(exports.c.created_at.desc(), exports.c.id.desc()).limit(limit)
+        total = select(func.count()).select_from(exports).where(*conditions)
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(page)).mappings().all()
+            count = (await connection.execute(total)).scalar_one()
+        return [ExportRecord.from_row(row) for row in rows], count
+
+    async def cancel(self, export_id: str, user_id: str) -> tuple[ExportRecord, list[str]]:
+        """Cancel an export; return it with the tasks that may be running.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND; EXPORT_ENDED when it ended otherwise.
+        """
+        async with self._database.transaction() as connection:
+            record = await _get(connection, export_id, user_id, lock=True)
+            if record.state is ExportState.CANCELLED:
+                return record, []
+            if record.state not in export_sources(ExportState.CANCELLED):
+                raise DomainError(
+                    Reason.EXPORT_ENDED, f"The export is already {record.state.lower()}."
+                )
+            await end_export(connection, export_id, ExportState.CANCELLED)
+            stopped = await end_tasks(connection, export_id)
+            await discard_run_objects(connection, export_id, keep_run_id=None)
+            return await _get(connection, export_id, user_id), stopped
+
+    async def retry(self, export_id: str, user_id: str, quotas: Quotas) -> ExportRecord:
+        """Queue a failed export again: its unfinished tasks start over, finished ones stay.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND, EXPORT_ENDED, NOT_RETRYABLE, RUNNING_QUOTA, QUEUE_FULL.
+        """
+        async with self._database.transaction() as connection:
+            record = await _get(connection, export_id, user_id, lock=True)
+            if record.state in ACTIVE_EXPORTS:
+                return record
+            if record.state is not ExportState.FAILED:
+                raise DomainError(
+                    Reason.EXPORT_ENDED,
+                    f"Only a failed export can be tried again; this one is {record.state.lower()}.",
+                )
+            if record.error is None or not record.error.retryable:
+                raise DomainError(
+                    Reason.NOT_RETRYABLE,
+                    "Trying again cannot succeed: "
+                    + (record.error.message if record.error else ""),
+                )
+            await _check_quotas(connection, user_id, quotas, count_hour=False)
+            await _queue_again(connection, export_id)
+            return await _get(connection, export_id, user_id)
+
+    async def delete(self, export_id: str, user_id: str) -> list[str]:
+        """Remove an export and all that it has made; return tasks that may be running.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND.
+        """
+        async with self._database.transaction() as connection:
+            await _get(connection, export_id, user_id, lock=True)
+            running = await end_tasks(connection, export_id)
+            await discard_run_objects(connection, export_id, keep_run_id=None)
+            await connection.execute(delete(exports).where(exports.c.id == export_id))
+            # The hourly quota still counts it, but its request id is free again.
+            await connection.execute(
+                update(submissions)
+                .where(submissions.c.export_id == export_id)
+                .values(request_id=None)
+            )
+            return running
+
+
+def _export_values(new: NewExport) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "user_id": new.user_id,
+        "state": ExportState.QUEUED,
+        "phase": "WAITING",
+        "priority": new.priority,
+        "source": to_json(new.source),
+        "video_id": new.source.video_id or None,
+        "source_etag": new.source_etag,
+        "source_size_bytes": new.source_size_bytes,
+        "segments": [to_json(segment) for segment in new.segments],
+        "settings": to_json(new.settings),
+        "plan": to_json(new.plan) if new.plan is not None else None,
+    }
+
+
+def _conditions(where: ListFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [exports.c.user_id == where.user_id]
+    if where.video_id is not None:
+        conditions.append(exports.c.video_id == where.video_id)
+    if where.states:
+        conditions.append(exports.c.state.in_(where.states))
+    if where.created_after is not None:
+        conditions.append(exports.c.created_at >= where.created_after)
+    if where.created_before is not None:
+        conditions.append(exports.c.created_at < where.created_before)
+    return conditions
+
+
+async def _get(
+    connection: AsyncConnection, export_id: str, user_id: str, *, lock: bool = False
+) -> ExportRecord:
+    query = select_exports().where(exports.c.id == export_id, exports.c.user_id == user_id)
+    if lock:
+        query = query.with_for_update(of=exports)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    if row is None:
+        raise DomainError(Reason.EXPORT_NOT_FOUND, f"There is no export {export_id}.")
+    return ExportRecord.from_row(row)
+
+
+async def _earlier_submission(
+    connection: AsyncConnection, user_id: str, submission: Submission
+) -> str | None:
+    if submission.request_id is None:
+        return None
+    same_id = and_(
+        submissions.c.user_id == user_id, submissions.c.request_id == submission.request_id
+    )
+    row = (
+        await connection.execute(
+            select(
+                submissions.c.export_id,
+                submissions.c.body_hash,
+                (submissions.c.created_at < func.now() - IDEMPOTENCY_WINDOW).label("expired"),
+            ).where(same_id)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.expired:
+        await connection.execute(update(submissions).where(same_id).values(request_id=None))
+        return None
+    if row.body_hash != submission.body_hash:
+        raise DomainError(
+            Reason.REQUEST_ID_REUSED,
+            f"The request id {submission.request_id!r} was used for another request.",
+        )
+    return str(row.export_id)
+
+
+async def _check_quotas(
+    connection: AsyncConnection, user_id: str, quotas: Quotas, *, count_hour: bool
+) -> None:
+    if count_hour and quotas.exports_per_hour:
+        await _check_hour(connection, user_id, quotas.exports_per_hour)
+    active = select(func.count()).select_from(exports).where(exports.c.state.in_(ACTIVE_EXPORTS))
+    if quotas.running_per_user:
+        mine = (await connection.execute(active.where(exports.c.user_id == user_id))).scalar_one()
+        if mine >= quotas.running_per_user:
+            raise DomainError(
+                Reason.RUNNING_QUOTA,
+                f"You have {mine} unfinished exports; the limit is {quotas.running_per_user}.",
+                quota=QuotaViolation(f"user:{user_id}", "unfinished exports at the same time"),
+                retry_after=BUSY_RETRY_AFTER,
+            )
+    if quotas.queue_limit:
+        everyone = (await connection.execute(active)).scalar_one()
+        if everyone >= quotas.queue_limit:
+            raise DomainError(
+                Reason.QUEUE_FULL,
+                f"The queue is full ({everyone} unfinished exports); try again later.",
+                quota=QuotaViolation("cluster", "unfinished exports of all users"),
+                retry_after=BUSY_RETRY_AFTER,
+            )
+
+
+async def _check_hour(connection: AsyncConnection, user_id: str, limit: int) -> None:
+    # The limit-th newest submission: once it is an hour old there is room again.
+    query = (
+        select(submissions.c.created_at + QUOTA_WINDOW - func.now())
+        .where(
+            submissions.c.user_id == user_id,
+            submissions.c.created_at > func.now() - QUOTA_WINDOW,
+        )
+        .order_by(submissions.c.created_at.desc())
+        .offset(limit - 1)
+        .limit(1)
+    )
+    wait = (await connection.execute(query)).scalar_one_or_none()
+    if wait is not None:
+        minutes = max(1, round(wait.total_seconds() / 60))
+        raise DomainError(
+            Reason.HOURLY_QUOTA,
+            f"You have used up your {limit} exports of this hour; try again in {minutes} min.",
+            quota=QuotaViolation(f"user:{user_id}", "exports created in an hour"),
+            retry_after=wait,
+        )
+
+
+async def _queue_again(connection: AsyncConnection, export_id: str) -> None:
+    await connection.execute(
+        update(exports)
+        .where(
+            exports.c.id == export_id,
+            exports.c.state.in_(export_sources(ExportState.QUEUED)),
+        )
+        .values(
+            state=ExportState.QUEUED,
+            phase="WAITING",
+            error=None,
+            ended_at=None,
+            announced_at=None,
+            updated_at=func.now(),
+        )
+    )
+    await connection.execute(
+        update(tasks)
+        .where(
+            tasks.c.export_id == export_id,
+            tasks.c.state.in_((TaskState.FAILED, TaskState.CANCELLED)),
+        )
+        .values(
+            state=TaskState.PENDING, failures=0, frames_done=0, not_before=func.now(), ended_at=None
+        )
+    )
+
+
+async def insert_task(
+    connection: AsyncConnection, export_id: str, user_id: str, priority: int, task: NewTask
+) -> None:
+    """Store a task that is due at once."""
+    await connection.execute(
+        insert(tasks).values(
+            id=task.id,
+            export_id=export_id,
+            user_id=user_id,
+            kind=task.kind,
+            lane=task.lane,
+            state=TaskState.PENDING,
+            priority=priority,
+            message=task.message,
+            frames=task.frames,
+        )
+    )
+
+
+async def end_export(
+    connection: AsyncConnection, export_id: str, state: ExportState, **values: Any
+) -> bool:
+    """Move an export to a terminal state; return False where that way is not open."""
+    result = await connection.execute(
+        update(exports)
+        .where(exports.c.id == export_id, exports.c.state.in_(export_sources(state)))
+        .values(
+            state=state,
+            phase="UNSPECIFIED",
+            ended_at=func.now(),
+            updated_at=func.now(),
+            **values,
+        )
+        .returning(exports.c.id)
+    )
+    return result.one_or_none() is not None
+
+
+async def end_tasks(connection: AsyncConnection, export_id: str) -> list[str]:
+    """Cancel the tasks of an ended export that are not decided; return those that were sent out."""
+    # Read first: an UPDATE returns the new state only, and only sent ones run anywhere.
+    sent = (
+        await connection.execute(
+            select(tasks.c.id)
+            .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS[1:]))
+            .with_for_update()
+        )
+    ).scalars()
+    task_ids = [str(task_id) for task_id in sent]
+    await connection.execute(
+        update(tasks)
+        .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS))
+        .values(state=TaskState.CANCELLED, ended_at=func.now())
+    )
+    return task_ids

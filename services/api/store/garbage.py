@@ -1,0 +1,63 @@
+"""Objects that a transaction has made garbage: written down in it, deleted afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.api.models import exports, object_deletions, runs, tasks
+from services.api.store.records import to_json
+from videoexport.v1 import storage_service_pb2 as storage
+
+# A run that is told to stop may just be completing its upload, and a paused
+# encoder hears it only when it wakes: so every object is deleted at once, and
+# once more after encoders have either heard or lost their task.
+SECOND_LOOK = timedelta(minutes=10)
+
+
+def output_of(export_id: str, run_id: str) -> storage.ObjectRef:
+    """Return the object that a run of an export writes."""
+    return storage.ObjectRef(export_output=storage.ExportOutput(export_id=export_id, run_id=run_id))
+
+
+async def discard_run_objects(
+    connection: AsyncConnection, export_id: str, *, keep_run_id: str | None
+) -> None:
+    """Have the objects of all runs of an export deleted, but for the one to keep."""
+    rows = await connection.execute(
+        select(runs.c.id, tasks.c.user_id)
+        .join(tasks, tasks.c.id == runs.c.task_id)
+        .where(tasks.c.export_id == export_id, tasks.c.kind != "PROBE")
+    )
+    await discard(
+        connection,
+        [(row.user_id, output_of(export_id, row.id)) for row in rows if row.id != keep_run_id],
+    )
+
+
+async def discard(
+    connection: AsyncConnection, objects: Iterable[tuple[str, storage.ObjectRef]]
+) -> None:
+    """Have objects deleted, each given with its owner."""
+    values: list[dict[str, Any]] = []
+    for user_id, reference in objects:
+        data = to_json(reference)
+        values.append({"user_id": user_id, "object": data, "not_before": func.now()})
+        values.append({"user_id": user_id, "object": data, "not_before": func.now() + SECOND_LOOK})
+    if values:
+        await connection.execute(insert(object_deletions).values(values))
+
+
+async def discard_output(connection: AsyncConnection, export_id: str) -> None:
+    """Have the finished file of an export deleted."""
+    row = (
+        await connection.execute(
+            select(exports.c.user_id, exports.c.output_run_id).where(exports.c.id == export_id)
+        )
+    ).one()
+    if row.output_run_id is not None:
+        await discard(connection, [(row.user_id, output_of(export_id, row.output_run_id))])

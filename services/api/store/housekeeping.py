@@ -1,0 +1,249 @@
+"""What the reconciler looks after; safe to run on every replica at once.
+
+Rows are taken with SKIP LOCKED, and every action may be done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, delete, func, select, update
+
+from services.api.models import exports, object_deletions, probes, submissions, tasks
+from services.api.states import (
+    ACTIVE_EXPORTS,
+    IN_FLIGHT_TASKS,
+    ExportState,
+    TaskState,
+    export_sources,
+)
+from services.api.store.database import Database
+from services.api.store.exports import select_exports
+from services.api.store.garbage import discard, output_of
+from services.api.store.records import ExportRecord, TaskRecord, from_json
+from services.common.subjects import Lane
+from videoexport.v1 import storage_service_pb2 as storage
+
+BATCH = 100
+SUBMISSION_AGE = timedelta(days=1)
+PROBE_AGE = timedelta(days=90)
+DELETION_BACKOFF = timedelta(seconds=5)
+DELETION_BACKOFF_LIMIT = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """An object to delete, on behalf of its owner."""
+
+    id: int
+    user_id: str
+    object: storage.ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How much work waits in a lane, and since when."""
+
+    lane: Lane
+    state: TaskState
+    count: int
+    oldest: datetime | None
+
+
+class Housekeeping:
+    """The reconciler's transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def announce(self, publish: Callable[[ExportRecord], Awaitable[None]]) -> int:
+        """Publish terminal states that are not published yet; return how many.
+
+        Each is marked after JetStream has stored it, so it is sent at least once.
+        """
+        query = (
+            select_exports()
+            .where(exports.c.ended_at.is_not(None), exports.c.announced_at.is_(None))
+            .order_by(exports.c.ended_at)
+            .limit(BATCH)
+            .with_for_update(of=exports, skip_locked=True)
+        )
+        async with self._database.transaction() as connection:
+            records = [
+                ExportRecord.from_row(row)
+                for row in (await connection.execute(query)).mappings().all()
+            ]
+            for record in records:
+                await publish(record)
+            if records:
+                await connection.execute(
+                    update(exports)
+                    .where(exports.c.id.in_([record.id for record in records]))
+                    .values(announced_at=func.now())
+                )
+        return len(records)
+
+    async def expire(self) -> list[str]:
+        """Expire outputs whose time has come; return the exports."""
+        due: Select[Any] = (
+            select(exports.c.id, exports.c.user_id, exports.c.output_run_id)
+            .where(exports.c.state == ExportState.COMPLETED, exports.c.expires_at <= func.now())
+            .order_by(exports.c.expires_at)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(due)).all()
+            ids = [str(row.id) for row in rows]
+            if ids:
+                await connection.execute(
+                    update(exports)
+                    .where(
+                        exports.c.id.in_(ids),
+                        exports.c.state.in_(export_sources(ExportState.EXPIRED)),
+                    )
+                    .values(state=ExportState.EXPIRED, announced_at=None, updated_at=func.now())
+                )
+                await discard(
+                    connection,
+                    [(row.user_id, output_of(row.id, row.output_run_id)) for row in rows],
+                )
+        return ids
+
+    async def delete_objects(self, remove: Callable[[Sequence[Deletion]], Awaitable[None]]) -> int:
+        """Delete objects that are due; return how many. Where it fails, try later."""
+        due = (
+            select(object_deletions)
+            .where(object_deletions.c.not_before <= func.now())
+            .order_by(object_deletions.c.not_before)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(due)).mappings().all()
+            if not rows:
+                return 0
+            found = [
+                Deletion(row["id"], row["user_id"], from_json(row["object"], storage.ObjectRef()))
+                for row in rows
+            ]
+            mine = object_deletions.c.id.in_([item.id for item in found])
+            try:
+                await remove(found)
+            except Exception:
+                # Committed on the way out: the pause must outlive the failure.
+                delay = func.least(
+                    DELETION_BACKOFF_LIMIT,
+                    DELETION_BACKOFF * func.power(2, object_deletions.c.attempts),
+                )
+                await connection.execute(
+                    update(object_deletions)
+                    .where(mine)
+                    .values(attempts=object_deletions.c.attempts + 1, not_before=func.now() + delay)
+                )
+                await connection.commit()
+                raise
+            await connection.execute(delete(object_deletions).where(mine))
+        return len(found)
+
+    async def silent_tasks(self, lane: Lane, silence: timedelta) -> list[TaskRecord]:
+        """Return tasks in flight that nothing was heard of for so long."""
+        query = (
+            select(tasks)
+            .where(
+                tasks.c.lane == lane,
+                tasks.c.state.in_(IN_FLIGHT_TASKS),
+                tasks.c.seen_at < func.now() - silence,
+            )
+            .order_by(tasks.c.seen_at)
+            .limit(BATCH)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [TaskRecord.from_row(row) for row in rows]
+
+    async def requeue(self, task: TaskRecord, silence: timedelta) -> bool:
+        """Make a lost task due again; return False when it was heard of meanwhile."""
+        async with self._database.transaction() as connection:
+            result = await connection.execute(
+                update(tasks)
+                .where(
+                    tasks.c.id == task.id,
+                    tasks.c.attempt == task.attempt,
+                    tasks.c.state.in_(IN_FLIGHT_TASKS),
+                    tasks.c.seen_at < func.now() - silence,
+                )
+                .values(state=TaskState.PENDING, not_before=func.now())
+                .returning(tasks.c.id)
+            )
+            return result.one_or_none() is not None
+
+    async def tasks_of_lane(self, lane: Lane) -> list[TaskRecord]:
+        """Return the tasks of a lane that no encoder has begun."""
+        query = (
+            select(tasks)
+            .where(
+                tasks.c.lane == lane,
+                tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
+            )
+            .limit(BATCH)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [TaskRecord.from_row(row) for row in rows]
+
+    async def move_lane(self, task: TaskRecord, lane: Lane, message: bytes) -> bool:
+        """Give a task that nobody has begun to another lane, as a new message."""
+        async with self._database.transaction() as connection:
+            result = await connection.execute(
+                update(tasks)
+                .where(
+                    tasks.c.id == task.id,
+                    tasks.c.attempt == task.attempt,
+                    tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
+                )
+                .values(state=TaskState.PENDING, lane=lane, message=message, not_before=func.now())
+                .returning(tasks.c.id)
+            )
+            return result.one_or_none() is not None
+
+    async def forget_old(self) -> None:
+        """Remove submissions and probes that nothing asks for any more."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                delete(submissions).where(submissions.c.created_at < func.now() - SUBMISSION_AGE)
+            )
+            await connection.execute(
+                delete(probes).where(probes.c.created_at < func.now() - PROBE_AGE)
+            )
+
+    async def queue_depths(self) -> list[QueueDepth]:
+        """Return how many tasks are not decided, by lane and state."""
+        query = (
+            select(
+                tasks.c.lane,
+                tasks.c.state,
+                func.count().label("count"),
+                func.min(tasks.c.created_at).label("oldest"),
+            )
+            .where(tasks.c.state.in_((TaskState.PENDING, *IN_FLIGHT_TASKS)))
+            .group_by(tasks.c.lane, tasks.c.state)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            QueueDepth(Lane(row.lane), TaskState(row.state), row.count, row.oldest) for row in rows
+        ]
+
+    async def active_exports(self) -> list[tuple[str, int]]:
+        """Return the number of unfinished exports by state."""
+        query = (
+            select(exports.c.state, func.count())
+            .where(exports.c.state.in_(ACTIVE_EXPORTS))
+            .group_by(exports.c.state)
+        )
+        async with self._database.transaction() as connection:
+            return [(str(row[0]), int(row[1])) for row in (await connection.execute(query)).all()]

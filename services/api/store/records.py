@@ -1,0 +1,170 @@
+"""Rows as values: messages of the contract inside, no database outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from sqlalchemy import RowMapping
+
+from services.api.states import ExportState, TaskState
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+
+M = TypeVar("M", bound=Message)
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """Return `message` as it is kept in a JSONB column."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def from_json(data: dict[str, Any], message: M) -> M:
+    """Fill `message` from a JSONB column; fields of newer versions are passed over."""
+    return json_format.ParseDict(data, message, ignore_unknown_fields=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NewExport:
+    """An export about to be stored."""
+
+    id: str
+    user_id: str
+    source: pb.Source
+    source_etag: str
+    source_size_bytes: int
+    segments: Sequence[pb.Segment]
+    settings: pb.ExportSettings
+    priority: int
+    plan: pb.Plan | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task about to be stored; `message` is a serialized `Task` without its attempt."""
+
+    id: str
+    kind: str
+    lane: Lane
+    message: bytes
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What makes a call of CreateExport the same call again."""
+
+    request_id: str | None
+    body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Limits on new exports; 0 means none."""
+
+    exports_per_hour: int
+    running_per_user: int
+    queue_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """An export as it is stored."""
+
+    id: str
+    user_id: str
+    state: ExportState
+    phase: str
+    progress: float
+    priority: int
+    source: pb.Source
+    source_etag: str
+    source_size_bytes: int
+    segments: tuple[pb.Segment, ...]
+    settings: pb.ExportSettings
+    plan: pb.Plan | None
+    output: pb.Output | None
+    output_run_id: str | None
+    error: pb.ExportError | None
+    warnings: tuple[pb.ExportWarning, ...]
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    expires_at: datetime | None
+    updated_at: datetime
+    queue_position: int
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> ExportRecord:
+        """Build the record from a row of `exports` with its `queue_position`."""
+        return cls(
+            id=row["id"],
+            user_id=row["user_id"],
+            state=ExportState(row["state"]),
+            phase=row["phase"],
+            progress=row["progress"],
+            priority=row["priority"],
+            source=from_json(row["source"], pb.Source()),
+            source_etag=row["source_etag"],
+            source_size_bytes=row["source_size_bytes"],
+            segments=tuple(from_json(item, pb.Segment()) for item in row["segments"]),
+            settings=from_json(row["settings"], pb.ExportSettings()),
+            plan=from_json(row["plan"], pb.Plan()) if row["plan"] else None,
+            output=from_json(row["output"], pb.Output()) if row["output"] else None,
+            output_run_id=row["output_run_id"],
+            error=from_json(row["error"], pb.ExportError()) if row["error"] else None,
+            warnings=tuple(from_json(item, pb.ExportWarning()) for item in row["warnings"]),
+            created_at=row["created_at"],
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+            expires_at=row["expires_at"],
+            updated_at=row["updated_at"],
+            queue_position=row["queue_position"] or 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as it is stored."""
+
+    id: str
+    export_id: str
+    user_id: str
+    kind: str
+    lane: Lane
+    state: TaskState
+    message: bytes
+    attempt: int
+    failures: int
+    frames: int
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> TaskRecord:
+        """Build the record from a row of `tasks`."""
+        return cls(
+            id=row["id"],
+            export_id=row["export_id"],
+            user_id=row["user_id"],
+            kind=row["kind"],
+            lane=Lane(row["lane"]),
+            state=TaskState(row["state"]),
+            message=row["message"],
+            attempt=row["attempt"],
+            failures=row["failures"],
+            frames=row["frames"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilter:
+    """Which of a user's exports to list."""
+
+    user_id: str
+    video_id: str | None = None
+    states: tuple[ExportState, ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None

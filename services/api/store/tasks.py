@@ -1,0 +1,475 @@
+"""Tasks: dispatching them, and applying what encoders say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Float, Text, column, func, select, update, values
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.api.models import encode_speeds, exports, probes, runs, tasks
+from services.api.states import (
+    ACTIVE_EXPORTS,
+    ACTIVE_TASKS,
+    IN_FLIGHT_TASKS,
+    ExportState,
+    TaskState,
+    export_sources,
+    task_sources,
+)
+from services.api.store.database import Database
+from services.api.store.exports import end_export, end_tasks, insert_task, select_exports
+from services.api.store.garbage import discard, discard_run_objects, output_of
+from services.api.store.records import ExportRecord, NewTask, TaskRecord, from_json, to_json
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+# Weight of the newest measurement in the moving average of encode speeds.
+SPEED_WEIGHT = 0.3
+
+Publish = Callable[[Sequence[TaskRecord]], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying an event has led to.
+
+    Attributes:
+        changed: whether the export's row has changed.
+        stale_run: whether the run that spoke is to stop: its task is decided,
+            or another attempt has taken over.
+        stop_tasks: tasks that may be running and are no longer wanted.
+    """
+
+    changed: bool = False
+    stale_run: bool = False
+    stop_tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The newest word on a run."""
+
+    task_id: str
+    export_id: str
+    run_id: str
+    attempt: int
+    phase: str
+    frames_done: int
+
+
+class TaskStore:
+    """What happens to tasks; every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def dispatch(self, lane: Lane, window: int, publish: Publish) -> int:
+        """Publish due tasks of a lane until `window` are in flight; return how many.
+
+        Fair between users: fewest in flight first, then priority, then age.
+        A task becomes DISPATCHED in the same transaction, after JetStream has
+        stored it; if that transaction is lost, the task is published again
+        under the same message id, and JetStream drops it.
+
+        Args:
+            publish: sends the tasks, each with its new attempt, and returns
+                the ids of those that are stored for sure.
+        """
+        async with self._database.transaction() as connection:
+            in_flight = (
+                await connection.execute(
+                    select(func.count())
+                    .select_from(tasks)
+                    .where(tasks.c.lane == lane, tasks.c.state.in_(IN_FLIGHT_TASKS))
+                )
+            ).scalar_one()
+            if in_flight >= window:
+                return 0
+            due = await _lock_due(connection, lane, window - in_flight)
+            if not due:
+                return 0
+            stored = await publish(due)
+            await connection.execute(
+                update(tasks)
+                .where(tasks.c.id.in_(stored))
+                .values(
+                    state=TaskState.DISPATCHED,
+                    attempt=tasks.c.attempt + 1,
+                    dispatched_at=func.now(),
+                    seen_at=func.now(),
+                )
+            )
+            return len(stored)
+
+    async def started(self, event: task_pb2.TaskEvent) -> Applied:
+        """Apply that a run has begun."""
+        async with self._database.transaction() as connection:
+            task = await _lock_task(connection, event.task_id)
+            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+                return Applied(stale_run=True)
+            await _store_run(connection, event)
+            await connection.execute(
+                update(tasks)
+                .where(tasks.c.id == task.id, tasks.c.state.in_(task_sources(TaskState.RUNNING)))
+                .values(state=TaskState.RUNNING, attempt=event.attempt, seen_at=func.now())
+            )
+            await _set_processing(connection, task)
+            return Applied(changed=True)
+
+    async def released(self, event: task_pb2.TaskEvent) -> Applied:
+        """Apply that a run was handed back undone: the task is due again at once."""
+        async with self._database.transaction() as connection:
+            await _end_run(connection, event, "RELEASED")
+            task = await _lock_task(connection, event.task_id)
+            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+                return Applied()
+            await _make_pending(connection, task, timedelta(0), failures=task.failures)
+            return Applied(changed=True)
+
+    async def failed(self, event: task_pb2.TaskEvent, *, retry_after: timedelta) -> Applied:
+        """Apply that a run failed, and that the task is to be tried again."""
+        async with self._database.transaction() as connection:
+            await _end_run(connection, event, "FAILED")
+            task = await _lock_task(connection, event.task_id)
+            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+                return Applied(stale_run=True)
+            await _make_pending(connection, task, retry_after, failures=task.failures + 1)
+            return Applied(changed=True)
+
+    async def failed_for_good(self, event: task_pb2.TaskEvent, error: pb.ExportError) -> Applied:
+        """Apply that a run failed, and that the export fails with it."""
+        async with self._database.transaction() as connection:
+            await _end_run(connection, event, "FAILED")
+            task = await _lock_task(connection, event.task_id)
+            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+                return Applied(stale_run=True)
+            await _finish_task(connection, task.id, TaskState.FAILED)
+            return await _fail_export(connection, task.export_id, error)
+
+    async def failures_of(self, task_id: str) -> int | None:
+        """Return how often a task has failed so far; None when there is no such task."""
+        async with self._database.transaction() as connection:
+            query = select(tasks.c.failures).where(tasks.c.id == task_id)
+            failures: int | None = (await connection.execute(query)).scalar_one_or_none()
+            return failures
+
+    async def probe_succeeded(
+        self,
+        event: task_pb2.TaskEvent,
+        source_key: str,
+        plan_next: Callable[[ExportRecord], tuple[pb.Plan, NewTask] | pb.ExportError],
+    ) -> Applied:
+        """Apply a probe: keep it, and plan the export with it.
+
+        Args:
+            source_key: what the source is called in `probes`.
+            plan_next: pure; returns the plan with the task that carries it
+                out, or the error that the export fails with.
+        """
+        info = event.succeeded.info
+        async with self._database.transaction() as connection:
+            await _end_run(connection, event, "SUCCEEDED")
+            await _keep_probe(connection, source_key, info)
+            task = await _lock_task(connection, event.task_id)
+            if task is None or task.state not in ACTIVE_TASKS:
+                return Applied(stale_run=task is None)
+            await _finish_task(connection, task.id, TaskState.SUCCEEDED)
+            record = await _lock_export(connection, task.export_id)
+            if record.state not in ACTIVE_EXPORTS:
+                return Applied()
+            planned = plan_next(record)
+            if isinstance(planned, pb.ExportError):
+                await _set_processing(connection, task)
+                return await _fail_export(connection, task.export_id, planned)
+            plan, next_task = planned
+            await connection.execute(
+                update(exports)
+                .where(exports.c.id == record.id)
+                .values(plan=to_json(plan), phase="WAITING", updated_at=func.now())
+            )
+            await insert_task(connection, record.id, record.user_id, record.priority, next_task)
+            return Applied(changed=True)
+
+    async def whole_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:
+        """Apply a finished file: the first result wins, any other is removed."""
+        output = event.succeeded.output
+        async with self._database.transaction() as connection:
+            await _end_run(connection, event, "SUCCEEDED")
+            task = await _lock_task(connection, event.task_id)
+            if task is None or task.state not in ACTIVE_TASKS:
+                if not await _is_winner(connection, event):
+                    await discard(
+                        connection, [(event.user_id, output_of(event.export_id, event.run_id))]
+                    )
+                return Applied(stale_run=True)
+            await _finish_task(connection, task.id, TaskState.SUCCEEDED, frames_done=task.frames)
+            await _set_processing(connection, task)
+            record = await _lock_export(connection, task.export_id)
+            completed = await end_export(
+                connection,
+                record.id,
+                ExportState.COMPLETED,
+                progress=100.0,
+                output=to_json(output),
+                output_run_id=event.run_id,
+                warnings=[
+                    to_json(warning) for warning in (*record.warnings, *event.succeeded.warnings)
+                ],
+                expires_at=func.now() + retention,
+            )
+            keep = event.run_id if completed else None
+            await discard_run_objects(connection, record.id, keep_run_id=keep)
+            if completed and record.plan is not None:
+                await _learn_speed(connection, record.plan, event.succeeded)
+            # Another run of the same task may still be at it.
+            return Applied(changed=True, stop_tasks=(task.id,))
+
+    async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
+        """Keep how far runs are; return exports that moved, and runs that are to stop."""
+        if not updates:
+            return [], []
+        data = values(
+            column("task_id", Text),
+            column("attempt", tasks.c.attempt.type),
+            column("phase", Text),
+            column("frames_done", tasks.c.frames_done.type),
+            name="news",
+        ).data([(item.task_id, item.attempt, item.phase, item.frames_done) for item in updates])
+        async with self._database.transaction() as connection:
+            moved = await connection.execute(
+                update(tasks)
+                .where(
+                    tasks.c.id == data.c.task_id,
+                    tasks.c.attempt == data.c.attempt,
+                    tasks.c.state.in_(ACTIVE_TASKS),
+                )
+                .values(
+                    frames_done=func.greatest(tasks.c.frames_done, data.c.frames_done),
+                    seen_at=func.now(),
+                )
+                .returning(tasks.c.id, tasks.c.export_id, data.c.phase)
+            )
+            alive = {row.id: row for row in moved}
+            for export_id, phase in {(row.export_id, row.phase) for row in alive.values()}:
+                await _set_progress(connection, export_id, phase)
+        stale = [item.run_id for item in updates if item.task_id not in alive]
+        return sorted({row.export_id for row in alive.values()}), stale
+
+    async def find_probe(self, source_key: str, etag: str) -> pb.SourceInfo | None:
+        """Return what is known of a source at this version."""
+        query = select(probes.c.info).where(
+            probes.c.source_key == source_key, probes.c.etag == etag
+        )
+        async with self._database.transaction() as connection:
+            info = (await connection.execute(query)).scalar_one_or_none()
+        return None if info is None else from_json(info, pb.SourceInfo())
+
+    async def keep_probe(self, source_key: str, info: pb.SourceInfo) -> None:
+        """Keep a probe that was made outside any export."""
+        async with self._database.transaction() as connection:
+            await _keep_probe(connection, source_key, info)
+
+    async def speed(self, family: str, resolution: str, quality: str) -> float | None:
+        """Return the measured frames per second of finished encodes of this kind."""
+        query = select(encode_speeds.c.frames_per_second).where(
+            encode_speeds.c.family == family,
+            encode_speeds.c.resolution == resolution,
+            encode_speeds.c.quality == quality,
+        )
+        async with self._database.transaction() as connection:
+            speed: float | None = (await connection.execute(query)).scalar_one_or_none()
+            return speed
+
+
+async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list[TaskRecord]:
+    in_flight = (
+        select(tasks.c.user_id, func.count().label("running"))
+        .where(tasks.c.lane == lane, tasks.c.state.in_(IN_FLIGHT_TASKS))
+        .group_by(tasks.c.user_id)
+        .subquery()
+    )
+    # The n-th waiting task of a user with m in flight ranks as m + n.
+    turn = func.row_number().over(
+        partition_by=tasks.c.user_id,
+        order_by=(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id),
+    )
+    rank = (func.coalesce(in_flight.c.running, 0) + turn).label("rank")
+    due = (
+        select(tasks.c.id, tasks.c.priority, tasks.c.created_at, rank)
+        .outerjoin(in_flight, in_flight.c.user_id == tasks.c.user_id)
+        .where(
+            tasks.c.lane == lane,
+            tasks.c.state == TaskState.PENDING,
+            tasks.c.not_before <= func.now(),
+        )
+        .subquery()
+    )
+    first = (
+        select(due.c.id)
+        .order_by(due.c.rank, due.c.priority.desc(), due.c.created_at)
+        .limit(limit)
+        .scalar_subquery()
+    )
+    rows = await connection.execute(
+        select(tasks)
+        .where(tasks.c.id.in_(first), tasks.c.state == TaskState.PENDING)
+        .order_by(tasks.c.priority.desc(), tasks.c.created_at)
+        .with_for_update(skip_locked=True)
+    )
+    return [TaskRecord.from_row(row) for row in rows.mappings()]
+
+
+async def _lock_task(connection: AsyncConnection, task_id: str) -> TaskRecord | None:
+    query = select(tasks).where(tasks.c.id == task_id).with_for_update()
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return None if row is None else TaskRecord.from_row(row)
+
+
+async def _lock_export(connection: AsyncConnection, export_id: str) -> ExportRecord:
+    query = select_exports().where(exports.c.id == export_id).with_for_update(of=exports)
+    return ExportRecord.from_row((await connection.execute(query)).mappings().one())
+
+
+async def _store_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> None:
+    statement = upsert(runs).values(
+        id=event.run_id,
+        task_id=event.task_id,
+        attempt=event.attempt,
+        delivery=event.started.delivery_count,
+        encoder_id=event.encoder_id,
+    )
+    await connection.execute(statement.on_conflict_do_nothing())
+
+
+async def _end_run(connection: AsyncConnection, event: task_pb2.TaskEvent, outcome: str) -> None:
+    error = to_json(event.failed) if event.HasField("failed") else None
+    await connection.execute(
+        update(runs)
+        .where(runs.c.id == event.run_id, runs.c.ended_at.is_(None))
+        .values(outcome=outcome, error=error, ended_at=func.now())
+    )
+
+
+async def _is_winner(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
+    query = select(exports.c.output_run_id).where(exports.c.id == event.export_id)
+    return (await connection.execute(query)).scalar_one_or_none() == event.run_id
+
+
+async def _make_pending(
+    connection: AsyncConnection, task: TaskRecord, delay: timedelta, *, failures: int
+) -> None:
+    await connection.execute(
+        update(tasks)
+        .where(tasks.c.id == task.id, tasks.c.state.in_(ACTIVE_TASKS))
+        .values(state=TaskState.PENDING, not_before=func.now() + delay, failures=failures)
+    )
+    await connection.execute(
+        update(exports)
+        .where(exports.c.id == task.export_id, exports.c.state.in_(ACTIVE_EXPORTS))
+        .values(phase="WAITING", updated_at=func.now())
+    )
+
+
+async def _finish_task(
+    connection: AsyncConnection, task_id: str, state: TaskState, **extra: Any
+) -> None:
+    await connection.execute(
+        update(tasks)
+        .where(tasks.c.id == task_id, tasks.c.state.in_(task_sources(state)))
+        .values(state=state, ended_at=func.now(), **extra)
+    )
+
+
+async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None:
+    phase = "PROBING" if task.kind == "PROBE" else "ENCODING"
+    await connection.execute(
+        update(exports)
+        .where(
+            exports.c.id == task.export_id,
+            exports.c.state.in_(export_sources(ExportState.PROCESSING)),
+        )
+        .values(
+            state=ExportState.PROCESSING,
+            started_at=func.coalesce(exports.c.started_at, func.now()),
+        )
+    )
+    await connection.execute(
+        update(exports)
+        .where(exports.c.id == task.export_id, exports.c.state == ExportState.PROCESSING)
+        .values(phase=phase, updated_at=func.now())
+    )
+
+
+async def _set_progress(connection: AsyncConnection, export_id: str, phase: str) -> None:
+    done = (
+        select(
+            func.coalesce(
+                func.sum(func.least(tasks.c.frames_done, tasks.c.frames)).cast(Float)
+                / func.nullif(func.sum(tasks.c.frames), 0),
+                0.0,
+            )
+        )
+        .where(tasks.c.export_id == export_id)
+        .scalar_subquery()
+    )
+    await connection.execute(
+        update(exports)
+        .where(exports.c.id == export_id, exports.c.state == ExportState.PROCESSING)
+        .values(
+            # The last percent is the verified and stored file.
+            progress=func.greatest(exports.c.progress, 99.0 * done),
+            phase=phase,
+            updated_at=func.now(),
+        )
+    )
+
+
+async def _fail_export(
+    connection: AsyncConnection, export_id: str, error: pb.ExportError
+) -> Applied:
+    await end_export(connection, export_id, ExportState.FAILED, error=to_json(error))
+    running = await end_tasks(connection, export_id)
+    await discard_run_objects(connection, export_id, keep_run_id=None)
+    return Applied(changed=True, stop_tasks=tuple(running))
+
+
+async def _keep_probe(connection: AsyncConnection, source_key: str, info: pb.SourceInfo) -> None:
+    statement = upsert(probes).values(source_key=source_key, etag=info.etag, info=to_json(info))
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[probes.c.source_key, probes.c.etag],
+            set_={"info": statement.excluded.info, "created_at": func.now()},
+        )
+    )
+
+
+async def _learn_speed(
+    connection: AsyncConnection, plan: pb.Plan, succeeded: task_pb2.TaskSucceeded
+) -> None:
+    if succeeded.frames_per_second <= 0:
+        return
+    statement = upsert(encode_speeds).values(
+        family=pb.EncoderFamily.Name(succeeded.output.encoder_family),
+        resolution=pb.Resolution.Name(plan.resolution),
+        quality=pb.Quality.Name(plan.quality),
+        frames_per_second=succeeded.frames_per_second,
+        samples=1,
+    )
+    known = encode_speeds.c.frames_per_second
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["family", "resolution", "quality"],
+            set_={
+                "frames_per_second": known
+                + SPEED_WEIGHT * (statement.excluded.frames_per_second - known),
+                "samples": encode_speeds.c.samples + 1,
+                "updated_at": func.now(),
+            },
+        )
+    )
