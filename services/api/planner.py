@@ -194,7 +194,7 @@ def _invalid(violations: list[Violation]) -> DomainError:
     )
 
 
-def _resolution(info: pb.SourceInfo, settings: pb.ExportSettings) -> pb.Resolution:
+def _resolution(info: pb.SourceInfo, settings: pb.ExportSettings) -> pb.Resolution.ValueType:
     if settings.resolution:
         return settings.resolution
     # Lines as displayed; a portrait source is fitted by its longer side.
@@ -202,7 +202,9 @@ def _resolution(info: pb.SourceInfo, settings: pb.ExportSettings) -> pb.Resoluti
     return pb.RESOLUTION_720P if lines <= 720 else pb.RESOLUTION_1080P
 
 
-def _estimate_bytes(pixels: int, quality: pb.Quality, duration: Fraction, audio: bool) -> int:
+def _estimate_bytes(
+    pixels: int, quality: pb.Quality.ValueType, duration: Fraction, audio: bool
+) -> int:
     video_bits = pixels * BITS_PER_PIXEL[quality]
     audio_bits = float(duration) * AUDIO_BITS_PER_SECOND if audio else 0
     return int((video_bits + audio_bits) / 8)

@@ -124,7 +124,7 @@ class ExportStore:
         async with self._database.transaction() as connection:
             return await _get(connection, export_id, user_id)
 
-    async def list(
+    async def page(
         self, where: ListFilter, *, limit: int, before: tuple[datetime, str] | None
     ) -> tuple[Sequence[ExportRecord], int]:
         """Return a page, newest first, and the number of exports on all pages.
@@ -180,8 +180,7 @@ class ExportStore:
             if record.error is None or not record.error.retryable:
                 raise DomainError(
                     Reason.NOT_RETRYABLE,
-                    "Trying again cannot succeed: "
-                    + (record.error.message if record.error else ""),
+                    "Trying again cannot succeed; the error says why.",
                 )
             await _check_quotas(connection, user_id, quotas, count_hour=False)
             await _queue_again(connection, export_id)

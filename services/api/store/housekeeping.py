@@ -24,6 +24,7 @@ from services.api.store.database import Database
 from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
 from services.api.store.records import ExportRecord, TaskRecord, from_json
+from services.common.errors import DomainError
 from services.common.subjects import Lane
 from videoexport.v1 import storage_service_pb2 as storage
 
@@ -133,8 +134,8 @@ class Housekeeping:
             mine = object_deletions.c.id.in_([item.id for item in found])
             try:
                 await remove(found)
-            except Exception:
-                # Committed on the way out: the pause must outlive the failure.
+            except DomainError as error:
+                failure: DomainError | None = error
                 delay = func.least(
                     DELETION_BACKOFF_LIMIT,
                     DELETION_BACKOFF * func.power(2, object_deletions.c.attempts),
@@ -144,9 +145,12 @@ class Housekeeping:
                     .where(mine)
                     .values(attempts=object_deletions.c.attempts + 1, not_before=func.now() + delay)
                 )
-                await connection.commit()
-                raise
-            await connection.execute(delete(object_deletions).where(mine))
+            else:
+                failure = None
+                await connection.execute(delete(object_deletions).where(mine))
+        # Raised only now: the pause must be stored although it failed.
+        if failure is not None:
+            raise failure
         return len(found)
 
     async def silent_tasks(self, lane: Lane, silence: timedelta) -> list[TaskRecord]:
@@ -226,7 +230,7 @@ class Housekeeping:
             select(
                 tasks.c.lane,
                 tasks.c.state,
-                func.count().label("count"),
+                func.count().label("waiting"),
                 func.min(tasks.c.created_at).label("oldest"),
             )
             .where(tasks.c.state.in_((TaskState.PENDING, *IN_FLIGHT_TASKS)))
@@ -235,7 +239,8 @@ class Housekeeping:
         async with self._database.transaction() as connection:
             rows = (await connection.execute(query)).all()
         return [
-            QueueDepth(Lane(row.lane), TaskState(row.state), row.count, row.oldest) for row in rows
+            QueueDepth(Lane(row.lane), TaskState(row.state), row.waiting, row.oldest)
+            for row in rows
         ]
 
     async def active_exports(self) -> list[tuple[str, int]]:
