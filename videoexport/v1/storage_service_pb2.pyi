@@ -158,7 +158,9 @@ class CreateUploadResponse(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     part_size_bytes: _builtins.int
-    """Size of every part but the last, in bytes."""
+    """Size of every part but the last, in bytes. It grows with the file, so that there are
+    at most 1024 parts: 5 GiB, the most that S3 takes, for a file of 5 TiB.
+    """
     @_builtins.property
     def upload(self) -> Global___UploadRef:
         """The upload, to be named in CompleteUpload and AbortUpload."""
@@ -217,8 +219,9 @@ Global___UploadRef: _TypeAlias = UploadRef  # noqa: Y015
 
 @_typing.final
 class PartUrl(_message.Message):
-    """Where to send a part. The PUT must carry the header `Content-MD5` with the
-    part's MD5 digest in Base64, so that S3 refuses a part damaged on its way.
+    """Where to send a part. The PUT must have exactly the part's length, which is
+    signed, and should carry the header `Content-MD5` with the part's MD5 digest
+    in Base64, so that S3 refuses a part damaged on its way. A part may be sent again.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -256,8 +259,8 @@ class CompleteUploadRequest(_message.Message):
     size_bytes: _builtins.int
     """Required. Size of the whole object in bytes."""
     sha256: _builtins.str
-    """SHA-256 of the whole object, 64 hexadecimal digits. Recommended; kept beside the parts'
-    digests for readers.
+    """SHA-256 of the whole object, 64 hexadecimal digits. Recommended. The server never sees
+    the bytes and cannot verify it; it is kept as the object's S3 tag `sha256`.
     """
     @_builtins.property
     def upload(self) -> Global___UploadRef:
@@ -265,7 +268,7 @@ class CompleteUploadRequest(_message.Message):
 
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadedPart]:
-        """Required. Every part as it was sent, in order."""
+        """Required. Every part as it was sent, in order from part 1 without gaps."""
 
     def __init__(
         self,
@@ -434,6 +437,7 @@ class ObjectStat(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     exists: _builtins.bool
     """Output only. Whether it exists; if not, nothing below is set."""
     size_bytes: _builtins.int
@@ -442,6 +446,8 @@ class ObjectStat(_message.Message):
     """Output only. ETag without quotes; changes whenever the content changes."""
     file_name: _builtins.str
     """Output only. Name of the file as given at upload; empty where there is none."""
+    sha256: _builtins.str
+    """Output only. SHA-256 as given to CompleteUpload, 64 hexadecimal digits; set in its answer only."""
     @_builtins.property
     def object(self) -> Global___ObjectRef:
         """Output only. The object."""
@@ -459,10 +465,11 @@ class ObjectStat(_message.Message):
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         file_name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "exists", b"exists", "file_name", b"file_name", "object", b"object", "size_bytes", b"size_bytes", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "exists", b"exists", "file_name", b"file_name", "object", b"object", "sha256", b"sha256", "size_bytes", b"size_bytes", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

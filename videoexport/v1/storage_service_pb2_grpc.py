@@ -80,7 +80,7 @@ class StorageServiceServicer:
     def CreateUpload(self, request, context):
         """Begins a multipart upload and returns one presigned URL a part. Not idempotent.
 
-        INVALID_ARGUMENT: size, file name or checksum is not valid.
+        INVALID_ARGUMENT: size, file name or an id is not valid.
         UNAVAILABLE: S3 cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -90,7 +90,8 @@ class StorageServiceServicer:
     def CompleteUpload(self, request, context):
         """Verifies every part's checksum, joins the parts and returns the object.
 
-        Idempotent: completing a completed upload returns the object.
+        Idempotent: completing a completed upload returns the object. After
+        FAILED_PRECONDITION the upload is still there: parts can be sent again.
         NOT_FOUND: no such upload.
         FAILED_PRECONDITION: parts are missing or differ from what was announced.
         """
@@ -107,6 +108,8 @@ class StorageServiceServicer:
 
     def StatObjects(self, request, context):
         """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent.
+
+        PERMISSION_DENIED: an S3 object in a bucket that is not allow-listed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,20 +40,24 @@ class StorageServiceStub:
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CreateUploadRequest, _storage_service_pb2.CreateUploadResponse]
     """Begins a multipart upload and returns one presigned URL a part. Not idempotent.
 
-    INVALID_ARGUMENT: size, file name or checksum is not valid.
+    INVALID_ARGUMENT: size, file name or an id is not valid.
     UNAVAILABLE: S3 cannot be reached.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CompleteUploadRequest, _storage_service_pb2.CompleteUploadResponse]
     """Verifies every part's checksum, joins the parts and returns the object.
 
-    Idempotent: completing a completed upload returns the object.
+    Idempotent: completing a completed upload returns the object. After
+    FAILED_PRECONDITION the upload is still there: parts can be sent again.
     NOT_FOUND: no such upload.
     FAILED_PRECONDITION: parts are missing or differ from what was announced.
     """
     AbortUpload: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.AbortUploadRequest, _storage_service_pb2.AbortUploadResponse]
     """Drops an unfinished upload and its parts. Idempotent."""
     StatObjects: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.StatObjectsRequest, _storage_service_pb2.StatObjectsResponse]
-    """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent."""
+    """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent.
+
+    PERMISSION_DENIED: an S3 object in a bucket that is not allow-listed.
+    """
     SignDownload: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.SignDownloadRequest, _storage_service_pb2.SignDownloadResponse]
     """Returns a presigned URL to read an object. Idempotent.
 
@@ -74,20 +78,24 @@ class StorageServiceAsyncStub(StorageServiceStub):
     CreateUpload: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CreateUploadRequest, _storage_service_pb2.CreateUploadResponse]  # type: ignore[assignment]
     """Begins a multipart upload and returns one presigned URL a part. Not idempotent.
 
-    INVALID_ARGUMENT: size, file name or checksum is not valid.
+    INVALID_ARGUMENT: size, file name or an id is not valid.
     UNAVAILABLE: S3 cannot be reached.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CompleteUploadRequest, _storage_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Verifies every part's checksum, joins the parts and returns the object.
 
-    Idempotent: completing a completed upload returns the object.
+    Idempotent: completing a completed upload returns the object. After
+    FAILED_PRECONDITION the upload is still there: parts can be sent again.
     NOT_FOUND: no such upload.
     FAILED_PRECONDITION: parts are missing or differ from what was announced.
     """
     AbortUpload: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.AbortUploadRequest, _storage_service_pb2.AbortUploadResponse]  # type: ignore[assignment]
     """Drops an unfinished upload and its parts. Idempotent."""
     StatObjects: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.StatObjectsRequest, _storage_service_pb2.StatObjectsResponse]  # type: ignore[assignment]
-    """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent."""
+    """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent.
+
+    PERMISSION_DENIED: an S3 object in a bucket that is not allow-listed.
+    """
     SignDownload: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.SignDownloadRequest, _storage_service_pb2.SignDownloadResponse]  # type: ignore[assignment]
     """Returns a presigned URL to read an object. Idempotent.
 
@@ -111,7 +119,7 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_service_pb2.CreateUploadResponse, _abc.Awaitable[_storage_service_pb2.CreateUploadResponse]]:
         """Begins a multipart upload and returns one presigned URL a part. Not idempotent.
 
-        INVALID_ARGUMENT: size, file name or checksum is not valid.
+        INVALID_ARGUMENT: size, file name or an id is not valid.
         UNAVAILABLE: S3 cannot be reached.
         """
 
@@ -123,7 +131,8 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_service_pb2.CompleteUploadResponse, _abc.Awaitable[_storage_service_pb2.CompleteUploadResponse]]:
         """Verifies every part's checksum, joins the parts and returns the object.
 
-        Idempotent: completing a completed upload returns the object.
+        Idempotent: completing a completed upload returns the object. After
+        FAILED_PRECONDITION the upload is still there: parts can be sent again.
         NOT_FOUND: no such upload.
         FAILED_PRECONDITION: parts are missing or differ from what was announced.
         """
@@ -142,7 +151,10 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.StatObjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.StatObjectsResponse, _abc.Awaitable[_storage_service_pb2.StatObjectsResponse]]:
-        """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent."""
+        """Returns what is known of each object, missing ones marked as such. At most 1000. Idempotent.
+
+        PERMISSION_DENIED: an S3 object in a bucket that is not allow-listed.
+        """
 
     @_abc_1.abstractmethod
     def SignDownload(

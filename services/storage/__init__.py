@@ -1,0 +1,1 @@
+"""StorageService: the only holder of S3 credentials."""

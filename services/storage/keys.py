@@ -1,0 +1,210 @@
+"""Where objects lie: keys built by the server alone, and the checks on what names them.
+
+| object                 | bucket      | key                                    |
+|------------------------|-------------|----------------------------------------|
+| uploaded source        | own         | videos/<user>/<video id>               |
+| finished file          | own         | exports/<user>/<export id>/<run id>.mp4 |
+| result of an Encode    | own         | previews/<user>/<preview id>.mp4       |
+| source in other bucket | allow-list  | as named                               |
+
+The user is a step of every key in the own bucket, so another user's object
+is simply not there. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.common.caller import has_control_characters, is_id
+from services.common.errors import DomainError, Reason, Violation
+from videoexport.v1 import export_pb2, storage_service_pb2
+
+# Expired by the lifecycle rules in buckets.py.
+CACHE_PREFIX = "cache/"
+PREVIEWS_PREFIX = "previews/"
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+class Purpose(StrEnum):
+    """What an object in the own bucket is; a label of metrics."""
+
+    SOURCE = "source"
+    EXPORT = "export"
+    PREVIEW = "preview"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an object lies.
+
+    Attributes:
+        bucket: bucket name.
+        key: object key.
+        title: what messages call the object, such as `video vid_…`.
+        purpose: what it is; None for an object in an allow-listed bucket.
+    """
+
+    bucket: str
+    key: str
+    title: str
+    purpose: Purpose | None
+
+    def missing(self) -> DomainError:
+        """Return the error for an object that is not there, or not there for this user."""
+        is_source = self.purpose in (None, Purpose.SOURCE)
+        reason = Reason.SOURCE_NOT_FOUND if is_source else Reason.OBJECT_NOT_FOUND
+        return DomainError(reason, f"There is no {self.title}.")
+
+
+class Keys:
+    """Locates what requests name, for one own bucket and one allow-list."""
+
+    def __init__(self, bucket: str, source_buckets: Collection[str]) -> None:
+        self._bucket = bucket
+        # Whatever the settings say, the own bucket is never reached by a free key.
+        self._source_buckets = frozenset(source_buckets) - {bucket}
+
+    def locate(
+        self,
+        ref: storage_service_pb2.ObjectRef,
+        user: str,
+        field: str,
+        violations: list[Violation],
+    ) -> Location | None:
+        """Return where `ref` lies, or add what is wrong with it to `violations`.
+
+        Args:
+            ref: the object as the request names it.
+            user: the user the request is made for.
+            field: path of `ref` in the request.
+            violations: receives every violation.
+
+        Raises:
+            DomainError: BUCKET_NOT_ALLOWED.
+        """
+        match ref.WhichOneof("kind"):
+            case "source":
+                return self._source(ref.source, user, f"{field}.source", violations)
+            case "export_output":
+                path = f"{field}.export_output"
+                return self.export_output(ref.export_output, user, path, violations)
+            case "preview_id":
+                return self.preview(ref.preview_id, user, f"{field}.preview_id", violations)
+            case _:
+                violations.append(Violation(field, "must name an object"))
+                return None
+
+    def video(
+        self, video_id: str, user: str, field: str, violations: list[Violation]
+    ) -> Location | None:
+        """Return where an uploaded source lies."""
+        if not _check_id(video_id, "vid", field, violations):
+            return None
+        key = f"videos/{user}/{video_id}"
+        return Location(self._bucket, key, f"video {video_id}", Purpose.SOURCE)
+
+    def export_output(
+        self,
+        output: storage_service_pb2.ExportOutput,
+        user: str,
+        field: str,
+        violations: list[Violation],
+    ) -> Location | None:
+        """Return where a finished file of an export lies."""
+        good_export = _check_id(output.export_id, "exp", f"{field}.export_id", violations)
+        good_run = _check_id(output.run_id, "run", f"{field}.run_id", violations)
+        if not (good_export and good_run):
+            return None
+        key = f"exports/{user}/{output.export_id}/{output.run_id}.mp4"
+        title = f"file of export {output.export_id}"
+        return Location(self._bucket, key, title, Purpose.EXPORT)
+
+    def preview(
+        self, preview_id: str, user: str, field: str, violations: list[Violation]
+    ) -> Location | None:
+        """Return where the result of a direct Encode lies."""
+        if not _check_id(preview_id, "prv", field, violations):
+            return None
+        key = f"{PREVIEWS_PREFIX}{user}/{preview_id}.mp4"
+        return Location(self._bucket, key, f"preview {preview_id}", Purpose.PREVIEW)
+
+    def _source(
+        self, source: export_pb2.Source, user: str, field: str, violations: list[Violation]
+    ) -> Location | None:
+        match source.WhichOneof("kind"):
+            case "video_id":
+                return self.video(source.video_id, user, f"{field}.video_id", violations)
+            case "s3_object":
+                return self._s3_object(source.s3_object, f"{field}.s3_object", violations)
+            case _:
+                violations.append(Violation(field, "must name a video or an S3 object"))
+                return None
+
+    def _s3_object(
+        self, named: export_pb2.S3Object, field: str, violations: list[Violation]
+    ) -> Location | None:
+        problem = key_problem(named.key)
+        if problem:
+            violations.append(Violation(f"{field}.key", problem))
+        if not _BUCKET.fullmatch(named.bucket):
+            violations.append(Violation(f"{field}.bucket", "must be a bucket name"))
+            return None
+        if named.bucket not in self._source_buckets:
+            raise DomainError(
+                Reason.BUCKET_NOT_ALLOWED,
+                f"The bucket {named.bucket} is not one that sources may lie in.",
+            )
+        if problem:
+            return None
+        title = f"object s3://{named.bucket}/{named.key}"
+        return Location(named.bucket, named.key, title, None)
+
+
+def locate_all(
+    keys: Keys,
+    refs: Sequence[storage_service_pb2.ObjectRef],
+    user: str,
+    violations: list[Violation],
+) -> list[Location]:
+    """Return where each of `objects[i]` lies; shorter than `refs` if there are violations."""
+    found = (
+        keys.locate(ref, user, f"objects[{index}]", violations) for index, ref in enumerate(refs)
+    )
+    return [location for location in found if location is not None]
+
+
+def key_problem(key: str) -> str | None:
+    """Return what is wrong with a key in an allow-listed bucket, or None.
+
+    `.` and `..` steps are refused because HTTP clients resolve them in the
+    path of a URL, which then names another object than was signed.
+    """
+    if not 1 <= len(key.encode()) <= 1024:
+        return "must have 1 to 1024 bytes"
+    if has_control_characters(key):
+        return "must not hold control characters"
+    if any(step in (".", "..") for step in key.split("/")):
+        return "must not hold . or .. steps"
+    return None
+
+
+def file_name_problem(name: str) -> str | None:
+    """Return what is wrong with a file name meant for people, or None."""
+    if not 1 <= len(name.encode()) <= 255:
+        return "must have 1 to 255 bytes"
+    if has_control_characters(name):
+        return "must not hold control characters"
+    if "/" in name or "\\" in name or name in (".", ".."):
+        return "must be a name, not a path"
+    return None
+
+
+def _check_id(text: str, prefix: str, field: str, violations: list[Violation]) -> bool:
+    if is_id(text, prefix):
+        return True
+    violations.append(Violation(field, f"must be {prefix}_ and 32 hexadecimal digits"))
+    return False
