@@ -1072,6 +1072,7 @@ class Encoder(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    PROBE_SLOTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. Identifier, stable for the life of the process."""
     address: _builtins.str
@@ -1086,6 +1087,8 @@ class Encoder(_message.Message):
     """Output only. Threads that each CPU encode uses."""
     draining: _builtins.bool
     """Output only. True once it takes no new work."""
+    probe_slots: _builtins.int
+    """Output only. Probes it runs at the same time."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncoderCapability]:
         """Output only. What it can do, proven by trial encodes at start."""
@@ -1115,10 +1118,11 @@ class Encoder(_message.Message):
         draining: _builtins.bool = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        probe_slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "probe_slots", b"probe_slots", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
