@@ -1,0 +1,111 @@
+"""Files to and from object storage, through the URLs that StorageService hands out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import grpc
+
+from videoexport import transfer
+from videoexport.client.calls import Connection, Timeouts
+from videoexport.client.errors import TransferFailed, error_of
+from videoexport.v1 import storage_service_pb2
+from videoexport.v1.storage_service_pb2_grpc import StorageServiceStub
+
+# Receives the bytes moved so far and the bytes in all.
+OnBytes = Callable[[int, int], None]
+
+
+class FileStore:
+    """Uploads and downloads of one user; an async context manager."""
+
+    def __init__(self, address: str, user: str, timeouts: Timeouts) -> None:
+        self._address = address
+        self._user = user
+        self._timeouts = timeouts
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the channel and the HTTP session."""
+        self._connection = Connection(self._address, self._user, self._timeouts)
+        self._opened.push_async_callback(self._connection.close)
+        # No limit on the whole: transfer.py bounds how long nothing may move.
+        self._http = await self._opened.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close both."""
+        await self._opened.aclose()
+
+    async def upload(
+        self, path: Path, *, file_name: str | None = None, on_progress: OnBytes | None = None
+    ) -> str:
+        """Upload a source and return its video id.
+
+        Raises:
+            OSError: the file cannot be read.
+            Refused: size or file name is not valid.
+            ServiceUnreachable: StorageService or S3 did not take it.
+        """
+        size = (await asyncio.to_thread(path.stat)).st_size
+        await self._connection.ready(within=self._timeouts.connect)
+        with self._meaning():
+            stat = await transfer.upload_file(
+                StorageServiceStub(self._connection.channel),
+                self._http,
+                storage_service_pb2.CreateUploadRequest(
+                    source=storage_service_pb2.SourceUpload(file_name=file_name or path.name),
+                    size_bytes=size,
+                ),
+                path,
+                metadata=self._connection.metadata,
+                on_progress=_of_total(on_progress, size),
+            )
+        return stat.object.source.video_id
+
+    async def download(
+        self, url: str, path: Path, *, size: int, sha256: str, on_progress: OnBytes | None = None
+    ) -> None:
+        """Download what `url` names to `path`, which appears only once it is whole.
+
+        Raises:
+            OSError: the file cannot be written.
+            TransferFailed: the bytes did not arrive, or have another size or SHA-256.
+        """
+        with self._meaning():
+            await transfer.download(
+                self._http,
+                url,
+                path,
+                on_progress=_of_total(on_progress, size),
+                expected_size=size,
+                expected_sha256=sha256,
+            )
+
+    @contextmanager
+    def _meaning(self) -> Iterator[None]:
+        try:
+            yield
+        except transfer.TransferError as error:
+            raise TransferFailed(str(error)) from error
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, self._address) from error
+
+
+def _of_total(on_progress: OnBytes | None, total: int) -> transfer.OnProgress | None:
+    if on_progress is None:
+        return None
+    return lambda moved: on_progress(moved, total)
