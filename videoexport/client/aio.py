@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from videoexport.client.calls import Connection, Timeouts
 from videoexport.client.errors import ExportFailed, Refused
-from videoexport.client.files import FileStore, OnBytes
+from videoexport.client.files import FileStore, OnBytes, ignore
 from videoexport.client.naming import SegmentLike, SourceLike, segment_message, source_message
 from videoexport.client.probing import probe
 from videoexport.client.watching import watch
@@ -89,7 +89,7 @@ class AsyncClient:
         path: str | Path,
         *,
         file_name: str | None = None,
-        on_progress: OnBytes | None = None,
+        on_progress: OnBytes = ignore,
     ) -> str:
         """Upload a video straight to S3 and return its video id.
 
@@ -102,11 +102,13 @@ class AsyncClient:
             on_progress: called with (bytes sent, bytes in all).
 
         Raises:
-            OSError: the file cannot be read.
-            TransferFailed: its bytes did not arrive; nothing is left behind.
+            OSError: there is no such file.
+            Refused: it is empty, or the service does not take its name or size.
+            TransferFailed: it cannot be read, or did not arrive; nothing is left behind.
         """
         store = await self._file_store()
-        return await store.upload(Path(path), file_name=file_name, on_progress=on_progress)
+        path = Path(path)
+        return await store.upload(path, file_name=file_name or path.name, on_progress=on_progress)
 
     async def probe(self, source: SourceLike) -> export_pb2.SourceInfo:
         """Return what a source is, examined by a live encoder.
@@ -274,7 +276,7 @@ class AsyncClient:
         export: export_pb2.Export | str,
         path: str | Path,
         *,
-        on_progress: OnBytes | None = None,
+        on_progress: OnBytes = ignore,
     ) -> Path:
         """Download the file of a completed export, check it, and return where it lies.
 
@@ -291,8 +293,8 @@ class AsyncClient:
 
         Raises:
             Refused: `NOT_COMPLETED`, the export has no file (yet, or any more).
-            OSError: the file cannot be written.
-            TransferFailed: the bytes did not arrive, or are not those of the export.
+            TransferFailed: the bytes did not arrive, are not those of the export, or cannot
+                be written.
         """
         # Read again even if given: the URL in an older answer may have expired.
         export = await self.get(export if isinstance(export, str) else export.id)

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from videoexport.client.aio import DEFAULT_ADDRESS, AsyncClient
 from videoexport.client.calls import Timeouts
-from videoexport.client.files import OnBytes
+from videoexport.client.files import OnBytes, ignore
 from videoexport.client.naming import SegmentLike, SourceLike
 from videoexport.v1 import export_pb2, export_service_pb2
 
@@ -80,7 +80,7 @@ class Client:
         path: str | Path,
         *,
         file_name: str | None = None,
-        on_progress: OnBytes | None = None,
+        on_progress: OnBytes = ignore,
     ) -> str:
         """Upload a video and return its video id; `on_progress` runs in the client's thread."""
         return self._run(self._client.upload(path, file_name=file_name, on_progress=on_progress))
@@ -151,7 +151,7 @@ class Client:
         export: export_pb2.Export | str,
         path: str | Path,
         *,
-        on_progress: OnBytes | None = None,
+        on_progress: OnBytes = ignore,
     ) -> Path:
         """Download the file of a completed export, checked, and return where it lies."""
         return self._run(self._client.download(export, path, on_progress=on_progress))

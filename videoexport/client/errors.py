@@ -105,8 +105,8 @@ class ServiceUnreachable(VideoExportError):
         self.reason = reason
 
 
-class TransferFailed(ServiceUnreachable):
-    """The bytes of a file did not arrive, or did not arrive whole."""
+class TransferFailed(VideoExportError):
+    """The bytes of a file did not arrive whole, or could not be read or written here."""
 
 
 def error_of(error: grpc.aio.AioRpcError, address: str) -> Refused | ServiceUnreachable:

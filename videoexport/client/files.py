@@ -14,12 +14,16 @@ import grpc
 
 from videoexport import transfer
 from videoexport.client.calls import Connection, Timeouts
-from videoexport.client.errors import TransferFailed, error_of
+from videoexport.client.errors import Refused, TransferFailed, error_of
 from videoexport.v1 import storage_service_pb2
 from videoexport.v1.storage_service_pb2_grpc import StorageServiceStub
 
 # Receives the bytes moved so far and the bytes in all.
 OnBytes = Callable[[int, int], None]
+
+
+def ignore(moved: int, total: int) -> None:
+    """Take no notice of progress."""
 
 
 class FileStore:
@@ -50,24 +54,25 @@ class FileStore:
         """Close both."""
         await self._opened.aclose()
 
-    async def upload(
-        self, path: Path, *, file_name: str | None = None, on_progress: OnBytes | None = None
-    ) -> str:
+    async def upload(self, path: Path, *, file_name: str, on_progress: OnBytes) -> str:
         """Upload a source and return its video id.
 
         Raises:
-            OSError: the file cannot be read.
-            Refused: size or file name is not valid.
-            ServiceUnreachable: StorageService or S3 did not take it.
+            OSError: there is no such file.
+            Refused: the file is empty, or the service does not take its name or size.
+            ServiceUnreachable: StorageService did not answer.
+            TransferFailed: the file cannot be read, or S3 did not take it.
         """
         size = (await asyncio.to_thread(path.stat)).st_size
+        if size == 0:
+            raise Refused("INVALID_SOURCE", f"{path.name} is empty, so it is not a video.")
         await self._connection.ready(within=self._timeouts.connect)
         with self._meaning():
             stat = await transfer.upload_file(
                 StorageServiceStub(self._connection.channel),
                 self._http,
                 storage_service_pb2.CreateUploadRequest(
-                    source=storage_service_pb2.SourceUpload(file_name=file_name or path.name),
+                    source=storage_service_pb2.SourceUpload(file_name=file_name),
                     size_bytes=size,
                 ),
                 path,
@@ -77,13 +82,13 @@ class FileStore:
         return stat.object.source.video_id
 
     async def download(
-        self, url: str, path: Path, *, size: int, sha256: str, on_progress: OnBytes | None = None
+        self, url: str, path: Path, *, size: int, sha256: str, on_progress: OnBytes
     ) -> None:
         """Download what `url` names to `path`, which appears only once it is whole.
 
         Raises:
-            OSError: the file cannot be written.
-            TransferFailed: the bytes did not arrive, or have another size or SHA-256.
+            TransferFailed: the bytes did not arrive, have another size or SHA-256, or cannot
+                be written.
         """
         with self._meaning():
             await transfer.download(
@@ -105,7 +110,5 @@ class FileStore:
             raise error_of(error, self._address) from error
 
 
-def _of_total(on_progress: OnBytes | None, total: int) -> transfer.OnProgress | None:
-    if on_progress is None:
-        return None
+def _of_total(on_progress: OnBytes, total: int) -> transfer.OnProgress:
     return lambda moved: on_progress(moved, total)
