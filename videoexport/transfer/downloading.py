@@ -1,0 +1,154 @@
+"""Downloads a file: resumed where the connection broke, verified, and whole or not there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+
+import aiohttp
+
+from videoexport.transfer.pacing import (
+    BLOCK,
+    DEFAULT_PATIENCE,
+    NO_LIMIT,
+    PASSING,
+    Broken,
+    OnProgress,
+    Patience,
+    Progress,
+    TransferError,
+    describe,
+    no_stall,
+)
+
+
+async def download(
+    http: aiohttp.ClientSession,
+    url: str,
+    path: Path,
+    *,
+    expected_size: int,
+    expected_sha256: str,
+    on_progress: OnProgress = lambda _: None,
+    patience: Patience = DEFAULT_PATIENCE,
+) -> None:
+    """Save what `url` gives as `path`; the file appears whole and verified, or not at all.
+
+    Args:
+        http: reads the URL.
+        url: presigned, for a GET.
+        path: the file; replaced if it exists.
+        expected_size: bytes.
+        expected_sha256: hexadecimal; empty where it is not known.
+        on_progress: see OnProgress.
+        patience: when to give up.
+
+    Raises:
+        TransferError: the file cannot be written, or S3 does not give what is expected.
+    """
+    partial = path.with_name(f".videoexport-{secrets.token_hex(8)}.part")
+    try:
+        with await asyncio.to_thread(partial.open, "xb") as file:
+            receiver = _Receiver(http, url, file, expected_size, Progress(on_progress))
+            sha256 = await receiver.receive(patience)
+        if expected_sha256 and sha256 != expected_sha256.lower():
+            raise TransferError("The downloaded bytes do not match the checksum of the file.")
+        partial.replace(path)
+    except OSError as error:
+        raise TransferError(f"{path.name} cannot be written: {error.strerror}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _Receiver:
+    """Receives one object of known size into an open file."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        file: BinaryIO,
+        size: int,
+        progress: Progress,
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._file = file
+        self._size = size
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self._received = 0
+        self._etag = ""
+
+    async def receive(self, patience: Patience) -> str:
+        """Return the SHA-256 of what was received, once that is all."""
+        tries = 0
+        while self._received < self._size:
+            received_before = self._received
+            try:
+                await self._read_on(patience.stall)
+            except PASSING as error:
+                tries = 1 if self._received > received_before else tries + 1
+                if tries >= patience.tries:
+                    raise TransferError(f"The download broke off: {describe(error)}.") from None
+                await patience.wait(tries)
+        return self._digest.hexdigest()
+
+    async def _read_on(self, stall: float) -> None:
+        headers = {"Accept-Encoding": "identity"}
+        if self._received:
+            headers |= {"Range": f"bytes={self._received}-", "If-Match": self._etag}
+        async with (
+            no_stall(stall) as moved,
+            self._http.get(
+                self._url, headers=headers, allow_redirects=False, timeout=NO_LIMIT
+            ) as response,
+        ):
+            _check(response.status)
+            if response.status == 206:
+                self._check_range(response.headers.get("Content-Range", ""))
+            elif self._received:
+                await self._start_over()
+            self._etag = response.headers.get("ETag", "")
+            async for block in response.content.iter_chunked(BLOCK):
+                if self._received + len(block) > self._size:
+                    raise TransferError("The file is larger than announced.")
+                await asyncio.to_thread(self._append, block)
+                self._progress.moved(len(block))
+                moved()
+        if self._received < self._size:
+            raise Broken("the file ended early")
+
+    def _check_range(self, content_range: str) -> None:
+        if not content_range.startswith(f"bytes {self._received}-"):
+            raise Broken("object storage sent another part of the file")
+
+    def _append(self, block: bytes) -> None:
+        self._file.write(block)
+        self._digest.update(block)
+        self._received += len(block)
+
+    async def _start_over(self) -> None:
+        # The server ignored the range and sends the whole file again.
+        await asyncio.to_thread(self._file.seek, 0)
+        await asyncio.to_thread(self._file.truncate)
+        self._progress.moved(-self._received)
+        self._digest = hashlib.sha256()
+        self._received = 0
+
+
+def _check(status: int) -> None:
+    if status in (200, 206):
+        return
+    if status >= 500 or status in (408, 429):
+        raise Broken(f"object storage answered with status {status}")
+    problems = {
+        403: "Object storage refused the download; the link may have expired.",
+        404: "The file no longer exists.",
+        412: "The file was replaced while it was downloaded.",
+        416: "The file is smaller than announced.",
+    }
+    raise TransferError(problems.get(status, f"Object storage answered with status {status}."))
