@@ -220,6 +220,7 @@ def _export_values(new: NewExport) -> dict[str, Any]:
         "segments": [to_json(segment) for segment in new.segments],
         "settings": to_json(new.settings),
         "plan": to_json(new.plan) if new.plan is not None else None,
+        "warnings": [to_json(warning) for warning in new.warnings],
     }
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, cast, delete, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from services.api.models import exports, object_deletions, probes, submissions, tasks
 from services.api.states import (
@@ -23,9 +24,10 @@ from services.api.states import (
 from services.api.store.database import Database
 from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
-from services.api.store.records import ExportRecord, TaskRecord, from_json
+from services.api.store.records import ExportRecord, TaskRecord, from_json, to_json
 from services.common.errors import DomainError
 from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 
 BATCH = 100
@@ -199,8 +201,11 @@ class Housekeeping:
             rows = (await connection.execute(query)).mappings().all()
         return [TaskRecord.from_row(row) for row in rows]
 
-    async def move_lane(self, task: TaskRecord, lane: Lane, message: bytes) -> bool:
+    async def move_lane(
+        self, task: TaskRecord, lane: Lane, message: bytes, warnings: Sequence[pb.ExportWarning]
+    ) -> bool:
         """Give a task that nobody has begun to another lane, as a new message."""
+        added = cast([to_json(warning) for warning in warnings], JSONB)
         async with self._database.transaction() as connection:
             result = await connection.execute(
                 update(tasks)
@@ -210,9 +215,17 @@ class Housekeeping:
                     tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
                 )
                 .values(state=TaskState.PENDING, lane=lane, message=message, not_before=func.now())
-                .returning(tasks.c.id)
+                .returning(tasks.c.export_id)
             )
-            return result.one_or_none() is not None
+            export_id = result.scalar_one_or_none()
+            if export_id is None:
+                return False
+            await connection.execute(
+                update(exports)
+                .where(exports.c.id == export_id)
+                .values(warnings=exports.c.warnings.op("||")(added), updated_at=func.now())
+            )
+            return True
 
     async def forget_old(self) -> None:
         """Remove submissions and probes that nothing asks for any more."""

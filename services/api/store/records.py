@@ -28,6 +28,13 @@ def from_json(data: dict[str, Any], message: M) -> M:
     return json_format.ParseDict(data, message, ignore_unknown_fields=True)
 
 
+def source_key(user_id: str, source: pb.Source) -> str:
+    """Return what a source is called across exports; uploads are their owner's alone."""
+    if source.WhichOneof("kind") == "video_id":
+        return f"video:{user_id}/{source.video_id}"
+    return f"s3:{source.s3_object.bucket}/{source.s3_object.key}"
+
+
 @dataclass(frozen=True, slots=True)
 class NewExport:
     """An export about to be stored."""
@@ -41,6 +48,7 @@ class NewExport:
     settings: pb.ExportSettings
     priority: int
     plan: pb.Plan | None
+    warnings: Sequence[pb.ExportWarning] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,14 @@ from services.api.states import (
 from services.api.store.database import Database
 from services.api.store.exports import end_export, end_tasks, insert_task, select_exports
 from services.api.store.garbage import discard, discard_run_objects, output_of
-from services.api.store.records import ExportRecord, NewTask, TaskRecord, from_json, to_json
+from services.api.store.records import (
+    ExportRecord,
+    NewTask,
+    TaskRecord,
+    from_json,
+    source_key,
+    to_json,
+)
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -49,6 +56,15 @@ class Applied:
     changed: bool = False
     stale_run: bool = False
     stop_tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a probe has led to: a plan, the task that carries it out, what the owner should know."""
+
+    plan: pb.Plan
+    task: NewTask
+    warnings: tuple[pb.ExportWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,38 +178,40 @@ class TaskStore:
     async def probe_succeeded(
         self,
         event: task_pb2.TaskEvent,
-        source_key: str,
-        plan_next: Callable[[ExportRecord], tuple[pb.Plan, NewTask] | pb.ExportError],
+        plan_next: Callable[[ExportRecord], Planned | pb.ExportError],
     ) -> Applied:
         """Apply a probe: keep it, and plan the export with it.
 
         Args:
-            source_key: what the source is called in `probes`.
-            plan_next: pure; returns the plan with the task that carries it
-                out, or the error that the export fails with.
+            plan_next: pure; returns what comes next, or the error that the
+                export fails with.
         """
         info = event.succeeded.info
         async with self._database.transaction() as connection:
             await _end_run(connection, event, "SUCCEEDED")
-            await _keep_probe(connection, source_key, info)
             task = await _lock_task(connection, event.task_id)
             if task is None or task.state not in ACTIVE_TASKS:
                 return Applied(stale_run=task is None)
             await _finish_task(connection, task.id, TaskState.SUCCEEDED)
             record = await _lock_export(connection, task.export_id)
+            await _keep_probe(connection, source_key(record.user_id, record.source), info)
             if record.state not in ACTIVE_EXPORTS:
                 return Applied()
             planned = plan_next(record)
             if isinstance(planned, pb.ExportError):
                 await _set_processing(connection, task)
                 return await _fail_export(connection, task.export_id, planned)
-            plan, next_task = planned
             await connection.execute(
                 update(exports)
                 .where(exports.c.id == record.id)
-                .values(plan=to_json(plan), phase="WAITING", updated_at=func.now())
+                .values(
+                    plan=to_json(planned.plan),
+                    warnings=[to_json(item) for item in (*record.warnings, *planned.warnings)],
+                    phase="WAITING",
+                    updated_at=func.now(),
+                )
             )
-            await insert_task(connection, record.id, record.user_id, record.priority, next_task)
+            await insert_task(connection, record.id, record.user_id, record.priority, planned.task)
             return Applied(changed=True)
 
     async def whole_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:

@@ -1,0 +1,104 @@
+"""From rows to JetStream: a shallow window of tasks ahead of the live slots, fair between users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from nats.js import JetStreamContext
+
+from services.api.encoders import LiveEncoders
+from services.api.metrics import ApiMetrics
+from services.api.signals import Signals
+from services.api.store import TaskStore
+from services.api.store.records import TaskRecord
+from services.common.errors import DomainError
+from services.common.nats import TRANSIENT, publish_durably
+from services.common.subjects import Lane, task_subject
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+INTERVAL = 1.0
+PUBLISH_SECONDS = 2.0
+# Tasks sent out ahead of the slots. Deep enough that an encoder never waits
+# for the next one, shallow enough that a new user's task is soon in turn. Not
+# zero without any slot: autoscalers see the need in the consumer's backlog.
+MIN_AHEAD = 2
+
+
+def window_of(slots: int) -> int:
+    """Return how many tasks of a lane may be in flight for so many live slots."""
+    return slots + max(MIN_AHEAD, slots // 2)
+
+
+class Dispatcher:
+    """Publishes due tasks; any number of replicas may do so side by side."""
+
+    def __init__(
+        self,
+        tasks: TaskStore,
+        js: JetStreamContext,
+        encoders: LiveEncoders,
+        signals: Signals,
+        metrics: ApiMetrics,
+    ) -> None:
+        self._tasks = tasks
+        self._js = js
+        self._encoders = encoders
+        self._signals = signals
+        self._metrics = metrics
+        self._problem: str | None = None
+
+    async def run(self) -> None:
+        """Dispatch for ever."""
+        while True:
+            await self._signals.dispatch.wait(INTERVAL)
+            try:
+                for lane in Lane:
+                    await self._dispatch(lane)
+            except DomainError as error:
+                self._report(error.reason)
+            except TRANSIENT as error:
+                self._report(type(error).__name__)
+            else:
+                self._report(None)
+
+    async def _dispatch(self, lane: Lane) -> None:
+        slots = self._encoders.slots(lane)
+        self._metrics.slots.labels(lane).set(slots)
+        count = await self._tasks.dispatch(lane, window_of(slots), self._publish)
+        if count:
+            self._metrics.dispatched.labels(lane).inc(count)
+
+    async def _publish(self, due: Sequence[TaskRecord]) -> Sequence[str]:
+        """Publish tasks side by side; return the ids of those that are stored for sure."""
+        results = await asyncio.gather(
+            *(self._publish_one(task) for task in due), return_exceptions=True
+        )
+        stored = [task.id for task, error in zip(due, results, strict=True) if error is None]
+        failures = [error for error in results if error is not None]
+        if failures and not stored:
+            raise failures[0]
+        return stored
+
+    async def _publish_one(self, record: TaskRecord) -> None:
+        task = task_pb2.Task.FromString(record.message)
+        task.attempt = record.attempt + 1
+        await publish_durably(
+            self._js,
+            task_subject(record.lane, record.id),
+            task,
+            message_id=f"{task.task_id}.{task.attempt}",
+            timeout=PUBLISH_SECONDS,
+        )
+
+    def _report(self, problem: str | None) -> None:
+        """Log that dispatch stops or goes on again, once each."""
+        if problem != self._problem:
+            self._problem = problem
+            if problem is None:
+                log.info("dispatch goes on")
+            else:
+                log.warning("dispatch is held up", problem=problem)

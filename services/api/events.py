@@ -1,0 +1,198 @@
+"""From JetStream to rows: what encoders report, applied in effect once.
+
+Every event is one transaction, and acknowledged after its commit. Delivered
+twice, late or out of order it changes nothing: the rows decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from services.api.encoders import LiveEncoders
+from services.api.metrics import ApiMetrics
+from services.api.planner import plan_export
+from services.api.settings import ApiSettings
+from services.api.signals import Signals
+from services.api.store import TaskStore
+from services.api.store.records import ExportRecord, NewTask
+from services.api.store.tasks import Applied, Planned
+from services.api.work import choose_family, whole_task
+from services.common.errors import TABLE, DomainError, Reason
+from services.common.nats import TRANSIENT
+from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+BATCH = 32
+FETCH_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+ACK_SECONDS = 5.0
+
+
+class EventConsumer:
+    """Applies the events of tasks; all replicas share the work."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        tasks: TaskStore,
+        js: JetStreamContext,
+        encoders: LiveEncoders,
+        signals: Signals,
+        metrics: ApiMetrics,
+    ) -> None:
+        self._settings = settings
+        self._tasks = tasks
+        self._js = js
+        self._encoders = encoders
+        self._signals = signals
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Consume for ever; after any trouble with NATS, bind anew."""
+        while True:
+            try:
+                await self._consume()
+            except TRANSIENT as error:
+                log.debug("event consumer binds again", problem=type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _consume(self) -> None:
+        subscription = await self._js.pull_subscribe_bind(
+            durable=EVENTS_CONSUMER, stream=EVENTS_STREAM
+        )
+        try:
+            while True:
+                try:
+                    messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
+                except TimeoutError:
+                    # A pull can stall after a server restart without an error;
+                    # asking for the consumer raises when it is gone.
+                    await subscription.consumer_info()
+                    continue
+                for message in messages:
+                    await self._handle(message)
+        finally:
+            # A closed connection has dropped it already.
+            await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)
+
+    async def _handle(self, message: Msg) -> None:
+        try:
+            event = task_pb2.TaskEvent.FromString(message.data)
+        except DecodeError:
+            log.error("event cannot be read; dropped", subject=message.subject)
+            await message.ack()
+            return
+        with structlog.contextvars.bound_contextvars(
+            export_id=event.export_id, task_id=event.task_id, attempt=event.attempt
+        ):
+            try:
+                await self.apply(event)
+            except DomainError as error:
+                # The database is away: JetStream brings the event again.
+                log.warning("event not applied", reason=error.reason)
+                await message.nak(delay=PAUSE_SECONDS)
+            except Exception as error:
+                # A defect of ours must not stop the events behind it; this
+                # one comes again, and its log line with it.
+                log.error("event not applied", exc_info=error)
+                await message.nak(delay=10 * PAUSE_SECONDS)
+            else:
+                await message.ack_sync(timeout=ACK_SECONDS)
+
+    async def apply(self, event: task_pb2.TaskEvent) -> None:
+        """Apply one event.
+
+        Raises:
+            DomainError: STORE_UNAVAILABLE; it must come again.
+        """
+        kind = event.WhichOneof("kind")
+        log.info("task event", kind=kind, run_id=event.run_id, encoder_id=event.encoder_id)
+        if kind == "started":
+            applied = await self._started(event)
+        elif kind == "released":
+            applied = await self._tasks.released(event)
+        elif kind == "failed":
+            applied = await self._failed(event)
+        elif event.succeeded.HasField("info"):
+            applied = await self._probe_succeeded(event)
+        else:
+            applied = await self._tasks.whole_succeeded(
+                event, retention=timedelta(days=self._settings.retention_days)
+            )
+        await self._after(event, applied)
+
+    async def _started(self, event: task_pb2.TaskEvent) -> Applied:
+        if event.started.delivery_count <= self._settings.task_deliveries:
+            return await self._tasks.started(event)
+        return await self._tasks.failed_for_good(
+            event,
+            _error(
+                Reason.WORKER_LOST,
+                f"{self._settings.task_deliveries} encoders vanished while they worked on it.",
+            ),
+        )
+
+    async def _failed(self, event: task_pb2.TaskEvent) -> Applied:
+        reason = _reason_of(event.failed.code)
+        failures = await self._tasks.failures_of(event.task_id) or 0
+        if TABLE[reason].retryable and failures + 1 < self._settings.task_attempts:
+            self._metrics.retries.labels(reason).inc()
+            delay = timedelta(seconds=self._settings.retry_delay * 2**failures)
+            log.info("task is tried again", reason=reason, delay=delay.total_seconds())
+            return await self._tasks.failed(event, retry_after=delay)
+        return await self._tasks.failed_for_good(event, _error(reason, event.failed.message))
+
+    async def _probe_succeeded(self, event: task_pb2.TaskEvent) -> Applied:
+        def plan_next(record: ExportRecord) -> Planned | pb.ExportError:
+            return self.plan_next(record, event.succeeded.info)
+
+        return await self._tasks.probe_succeeded(event, plan_next)
+
+    def plan_next(self, record: ExportRecord, info: pb.SourceInfo) -> Planned | pb.ExportError:
+        """Return the plan of a probed export with its task, or why there is none."""
+        try:
+            plan = plan_export(info, record.segments, record.settings)
+        except DomainError as error:
+            return pb.ExportError(
+                code=error.reason,
+                message=error.message,
+                retryable=error.retryable,
+                violations=[
+                    pb.FieldViolation(field=item.field, description=item.description)
+                    for item in error.violations
+                ],
+            )
+        choice = choose_family(record.settings.encoder, gpu_live=self._encoders.gpu_live())
+        source = task_pb2.TaskSource(
+            source=record.source, etag=record.source_etag, size_bytes=record.source_size_bytes
+        )
+        task: NewTask = whole_task(record.id, record.user_id, source, info, plan, choice)
+        return Planned(plan, task, choice.warnings)
+
+    async def _after(self, event: task_pb2.TaskEvent, applied: Applied) -> None:
+        if applied.stale_run:
+            await self._signals.stop_runs([event.run_id])
+        await self._signals.stop_tasks(applied.stop_tasks)
+        if applied.changed:
+            await self._signals.export_changed(event.export_id)
+        # A slot is free, a next task may be due, an export may have ended.
+        self._signals.dispatch.set()
+        self._signals.reconcile.set()
+
+
+def _reason_of(code: str) -> Reason:
+    # An encoder of a newer version may know reasons that we do not.
+    return Reason(code) if code in Reason.__members__ else Reason.INTERNAL
+
+
+def _error(reason: Reason, message: str) -> pb.ExportError:
+    return pb.ExportError(code=reason, message=message, retryable=TABLE[reason].retryable)

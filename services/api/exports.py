@@ -1,0 +1,272 @@
+"""The use cases of callers. Knows neither gRPC nor SQL."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.api.encoders import LiveEncoders
+from services.api.metrics import ApiMetrics
+from services.api.page_token import decode_token, encode_token
+from services.api.peers import StorageClient, probe_at
+from services.api.planner import plan_export
+from services.api.progress import LiveProgress
+from services.api.requests import check_create, check_export_id, check_list
+from services.api.settings import ApiSettings
+from services.api.signals import Signals
+from services.api.states import ExportState
+from services.api.store import ExportStore, TaskStore
+from services.api.store.garbage import output_of
+from services.api.store.records import (
+    ExportRecord,
+    ListFilter,
+    NewExport,
+    Quotas,
+    Submission,
+    source_key,
+)
+from services.api.views import to_export
+from services.api.work import choose_family, probe_task, whole_task
+from services.common import ids
+from services.common.errors import DomainError
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import export_service_pb2 as service
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+DEFAULT_PAGE_SIZE = 50
+
+
+class Exports:
+    """Creates, reads and manages exports on behalf of users."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        store: ExportStore,
+        tasks: TaskStore,
+        storage: StorageClient,
+        encoders: LiveEncoders,
+        progress: LiveProgress,
+        signals: Signals,
+        metrics: ApiMetrics,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._tasks = tasks
+        self._storage = storage
+        self._encoders = encoders
+        self._progress = progress
+        self._signals = signals
+        self._metrics = metrics
+        self._quotas = Quotas(
+            exports_per_hour=settings.exports_per_hour,
+            running_per_user=settings.running_per_user,
+            queue_limit=settings.queue_limit,
+        )
+
+    async def create(
+        self, request: service.CreateExportRequest, user_id: str
+    ) -> tuple[pb.Export | None, pb.Plan | None]:
+        """Store an export, or with `validate_only` return its plan alone.
+
+        Raises:
+            DomainError: every reason that CreateExport lists.
+        """
+        check_create(request)
+        submission = Submission(request.request_id or None, _body_hash(request))
+        if not request.validate_only:
+            # Asked first: a repeated call gets its export even if the source is gone by now.
+            earlier = await self._store.earlier(user_id, submission)
+            if earlier is not None:
+                return await self.view(earlier), earlier.plan
+        source = await self._storage.find_source(user_id, request.source)
+        key = source_key(user_id, request.source)
+        info = await self._tasks.find_probe(key, source.etag)
+        if request.validate_only:
+            if info is None:
+                info = await self._probe_now(user_id, key, request.source)
+            return None, await self.plan(info, request.segments, request.settings)
+        plan = None
+        if info is not None:
+            plan = await self.plan(info, request.segments, request.settings)
+        record = await self._store_new(request, user_id, source, info, plan, submission)
+        return await self.view(record), record.plan
+
+    async def _store_new(
+        self,
+        request: service.CreateExportRequest,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        info: pb.SourceInfo | None,
+        plan: pb.Plan | None,
+        submission: Submission,
+    ) -> ExportRecord:
+        export_id = ids.export_id()
+        warnings: tuple[pb.ExportWarning, ...] = ()
+        if info is not None and plan is not None:
+            choice = choose_family(request.settings.encoder, gpu_live=self._encoders.gpu_live())
+            warnings = choice.warnings
+            task = whole_task(export_id, user_id, source, info, plan, choice)
+        else:
+            task = probe_task(export_id, user_id, source)
+        new = NewExport(
+            id=export_id,
+            user_id=user_id,
+            source=request.source,
+            source_etag=source.etag,
+            source_size_bytes=source.size_bytes,
+            segments=request.segments,
+            settings=request.settings,
+            priority=request.priority,
+            plan=plan,
+            warnings=warnings,
+        )
+        record = await self._store.create(new, task, submission, self._quotas)
+        if record.id == new.id:
+            self._metrics.created(record)
+            self._signals.dispatch.set()
+        return record
+
+    async def plan(
+        self, info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
+    ) -> pb.Plan:
+        """Return the plan, estimated with the speed that this cluster has measured.
+
+        Raises:
+            DomainError: INVALID_SEGMENTS.
+        """
+        plan = plan_export(info, segments, settings)
+        choice = choose_family(settings.encoder, gpu_live=self._encoders.gpu_live())
+        speed = await self._tasks.speed(
+            pb.EncoderFamily.Name(choice.family),
+            pb.Resolution.Name(plan.resolution),
+            pb.Quality.Name(plan.quality),
+        )
+        return (
+            plan
+            if speed is None
+            else plan_export(info, segments, settings, frames_per_second=speed)
+        )
+
+    async def _probe_now(self, user_id: str, key: str, source: pb.Source) -> pb.SourceInfo:
+        info = await probe_at(
+            self._encoders.any_address(), user_id, source, self._settings.probe_timeout
+        )
+        await self._tasks.keep_probe(key, info)
+        return info
+
+    async def get(self, export_id: str, user_id: str) -> pb.Export:
+        """Return one export.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND.
+        """
+        check_export_id(export_id)
+        return await self.view(await self._store.get(export_id, user_id))
+
+    async def page(
+        self, request: service.ListExportsRequest, user_id: str
+    ) -> service.ListExportsResponse:
+        """Return one page of the user's exports.
+
+        Raises:
+            DomainError: INVALID_REQUEST, INVALID_PAGE_TOKEN.
+        """
+        check_list(request)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        # One more than the page tells whether there is a next one.
+        records, total = await self._store.page(
+            _list_filter(request, user_id), limit=size + 1, before=decode_token(request)
+        )
+        response = service.ListExportsResponse(
+            exports=[await self.view(record) for record in records[:size]], total_size=total
+        )
+        if len(records) > size:
+            last = records[size - 1]
+            response.next_page_token = encode_token(request, last.created_at, last.id)
+        return response
+
+    async def cancel(self, export_id: str, user_id: str) -> pb.Export:
+        """Cancel an export for good.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND, EXPORT_ENDED.
+        """
+        check_export_id(export_id)
+        record, running = await self._store.cancel(export_id, user_id)
+        await self._after_end(export_id, running)
+        return await self.view(record)
+
+    async def retry(self, export_id: str, user_id: str) -> pb.Export:
+        """Queue a failed export again.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND, EXPORT_ENDED, NOT_RETRYABLE, a quota.
+        """
+        check_export_id(export_id)
+        record = await self._store.retry(export_id, user_id, self._quotas)
+        self._signals.dispatch.set()
+        await self._signals.export_changed(export_id)
+        return await self.view(record)
+
+    async def delete(self, export_id: str, user_id: str) -> None:
+        """Remove an export and its output.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND.
+        """
+        check_export_id(export_id)
+        await self._after_end(export_id, await self._store.delete(export_id, user_id))
+
+    async def _after_end(self, export_id: str, running: list[str]) -> None:
+        await self._signals.stop_tasks(running)
+        await self._signals.export_changed(export_id)
+        self._signals.reconcile.set()
+
+    async def view(self, record: ExportRecord) -> pb.Export:
+        """Return a record as its owner sees it, with a new download URL where there is a file."""
+        url = None
+        if record.state is ExportState.COMPLETED and record.output_run_id is not None:
+            try:
+                url = await self._storage.sign_output(
+                    record.user_id,
+                    output_of(record.id, record.output_run_id),
+                    f"{record.id}.mp4",
+                    timedelta(seconds=self._settings.download_url_seconds),
+                )
+            except DomainError as error:
+                # The export itself can be told although storage is away, or
+                # retention has just removed the file.
+                log.warning("no download url", export_id=record.id, reason=error.reason)
+        return to_export(record, self._progress.of(record.id), url)
+
+
+def _body_hash(request: service.CreateExportRequest) -> bytes:
+    body = service.CreateExportRequest()
+    body.CopyFrom(request)
+    body.ClearField("request_id")
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()
+
+
+def _list_filter(request: service.ListExportsRequest, user_id: str) -> ListFilter:
+    def time(name: str) -> datetime | None:
+        if not request.HasField(name):  # type: ignore[arg-type]
+            return None
+        value: datetime = getattr(request, name).ToDatetime(tzinfo=UTC)
+        return value
+
+    return ListFilter(
+        user_id=user_id,
+        video_id=request.video_id or None,
+        states=tuple(
+            ExportState(pb.ExportState.Name(state).removeprefix("EXPORT_STATE_"))
+            for state in request.states
+        ),
+        created_after=time("created_after"),
+        created_before=time("created_before"),
+    )

@@ -1,0 +1,132 @@
+"""Metrics of the API service. Every label's values are closed by an enum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.api.states import ExportState, TaskState
+from services.api.store.housekeeping import QueueDepth
+from services.api.store.records import ExportRecord
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+
+# From a probe of a local file to a film on a slow machine.
+EXPORT_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+
+
+class ApiMetrics:
+    """What operators see of exports and queues."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        kind = ("quality", "resolution")
+        self._created = Counter(
+            "videoexport_exports_created_total", "Exports accepted.", kind, registry=registry
+        )
+        self._ended = Counter(
+            "videoexport_exports_total",
+            "Exports that reached a terminal state, by state, quality and resolution.",
+            ("state", *kind),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "videoexport_export_duration_seconds",
+            "Time from acceptance to a terminal state.",
+            ("state",),
+            buckets=EXPORT_SECONDS,
+            registry=registry,
+        )
+        self.active = Gauge(
+            "videoexport_exports_active",
+            "Unfinished exports, by state.",
+            ("state",),
+            registry=registry,
+        )
+        self._depth = Gauge(
+            "videoexport_queue_depth",
+            "Tasks that are not decided, by lane and state.",
+            ("lane", "state"),
+            registry=registry,
+        )
+        self._age = Gauge(
+            "videoexport_queue_oldest_age_seconds",
+            "Age of the oldest task that no encoder has begun, by lane.",
+            ("lane",),
+            registry=registry,
+        )
+        self.slots = Gauge(
+            "videoexport_live_slots",
+            "Slots of the live encoders, by lane.",
+            ("lane",),
+            registry=registry,
+        )
+        self.dispatched = Counter(
+            "videoexport_tasks_dispatched_total",
+            "Tasks sent to encoders, by lane.",
+            ("lane",),
+            registry=registry,
+        )
+        self.retries = Counter(
+            "videoexport_task_retries_total",
+            "Failed runs that are tried again, by reason of docs/errors.md.",
+            ("reason",),
+            registry=registry,
+        )
+        self.requeued = Counter(
+            "videoexport_tasks_requeued_total",
+            "Lost tasks that the reconciler sent again, by lane.",
+            ("lane",),
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "videoexport_gpu_fallbacks_total",
+            "Exports that the CPU made although a GPU was wanted.",
+            registry=registry,
+        )
+        self.deletions = Counter(
+            "videoexport_objects_deleted_total", "Objects deleted.", registry=registry
+        )
+        self.watchers = Gauge(
+            "videoexport_watch_streams", "Open WatchExport streams.", registry=registry
+        )
+
+    def created(self, record: ExportRecord) -> None:
+        """Count an accepted export."""
+        self._created.labels(*_kind(record)).inc()
+
+    def ended(self, record: ExportRecord) -> None:
+        """Count an export that reached a terminal state."""
+        self._ended.labels(record.state, *_kind(record)).inc()
+        if record.ended_at is not None:
+            seconds = (record.ended_at - record.created_at).total_seconds()
+            self._seconds.labels(record.state).observe(seconds)
+        if any(warning.code == "GPU_FALLBACK" for warning in record.warnings):
+            self.fallbacks.inc()
+
+    def queues(self, depths: Iterable[QueueDepth], active: Iterable[tuple[str, int]]) -> None:
+        """Set the gauges of the queues; what is not mentioned is empty."""
+        now = datetime.now(UTC)
+        found = {(item.lane, item.state): item for item in depths}
+        for lane in Lane:
+            ages = [0.0]
+            for state in (TaskState.PENDING, TaskState.DISPATCHED, TaskState.RUNNING):
+                item = found.get((lane, state))
+                self._depth.labels(lane, state).set(item.count if item else 0)
+                if item and item.oldest is not None and state is not TaskState.RUNNING:
+                    ages.append((now - item.oldest).total_seconds())
+            self._age.labels(lane).set(max(ages))
+        counts = dict(active)
+        for export_state in (ExportState.QUEUED, ExportState.PROCESSING):
+            self.active.labels(export_state).set(counts.get(export_state, 0))
+
+
+def _kind(record: ExportRecord) -> tuple[str, str]:
+    plan = record.plan or pb.Plan(
+        quality=record.settings.quality, resolution=record.settings.resolution
+    )
+    return (
+        pb.Quality.Name(plan.quality).removeprefix("QUALITY_").lower(),
+        pb.Resolution.Name(plan.resolution).removeprefix("RESOLUTION_").lower(),
+    )

@@ -1,0 +1,182 @@
+"""What keeps rows and the world in step: a round every few seconds, on every replica.
+
+Each duty takes its rows with SKIP LOCKED and may be done twice, so replicas
+need no leader among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from services.api.encoders import LiveEncoders
+from services.api.metrics import ApiMetrics
+from services.api.peers import StorageClient
+from services.api.settings import ApiSettings
+from services.api.signals import Signals
+from services.api.store import Housekeeping
+from services.api.store.housekeeping import Deletion
+from services.api.store.records import ExportRecord
+from services.api.work import choose_family, moved_to
+from services.common.errors import DomainError
+from services.common.nats import TRANSIENT, ensure_topology, publish_durably
+from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Announces, expires, deletes, and finds what was lost."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        housekeeping: Housekeeping,
+        js: JetStreamContext,
+        storage: StorageClient,
+        encoders: LiveEncoders,
+        signals: Signals,
+        metrics: ApiMetrics,
+    ) -> None:
+        self._settings = settings
+        self._housekeeping = housekeeping
+        self._js = js
+        self._storage = storage
+        self._encoders = encoders
+        self._signals = signals
+        self._metrics = metrics
+        self._problems: dict[str, str] = {}
+        self._gpu_missing_rounds = 0
+
+    async def run(self) -> None:
+        """Go round for ever; one duty that fails does not stop the others."""
+        duties: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+            ("topology", self._ensure_topology),
+            ("announce", self._announce),
+            ("expire", self._expire),
+            ("delete objects", self._delete_objects),
+            ("find lost tasks", self._find_lost),
+            ("move off the GPU", self._move_off_gpu),
+            ("forget", self._housekeeping.forget_old),
+            ("measure queues", self._measure),
+        ]
+        while True:
+            for name, duty in duties:
+                await self._attempt(name, duty)
+            await self._signals.reconcile.wait(self._settings.reconcile_interval)
+
+    async def _attempt(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await duty()
+        except DomainError as error:
+            self._report(name, error.reason)
+        except TRANSIENT as error:
+            self._report(name, type(error).__name__)
+        except Exception as error:
+            log.error("duty failed", duty=name, exc_info=error)
+        else:
+            if self._problems.pop(name, None):
+                log.info("duty goes on", duty=name)
+
+    def _report(self, name: str, problem: str) -> None:
+        if self._problems.get(name) != problem:
+            self._problems[name] = problem
+            log.warning("duty is held up", duty=name, problem=problem)
+
+    async def _ensure_topology(self) -> None:
+        """Make the streams again when NATS has lost its disk."""
+        await ensure_topology(
+            self._js, replicas=self._settings.nats_replicas, ack_wait=self._settings.ack_wait
+        )
+
+    async def _announce(self) -> None:
+        while await self._housekeeping.announce(self._publish_end):
+            pass
+
+    async def _publish_end(self, record: ExportRecord) -> None:
+        ended = Timestamp()
+        if record.ended_at is not None:
+            ended.FromDatetime(record.ended_at)
+        message = task_pb2.ExportEnded(
+            export_id=record.id,
+            user_id=record.user_id,
+            state=pb.ExportState.Value(f"EXPORT_STATE_{record.state}"),
+            end_time=ended,
+            error=record.error,
+        )
+        await publish_durably(
+            self._js,
+            exports_subject(record.id, record.state),
+            message,
+            # A retried export may fail again: each end is a message of its own.
+            message_id=f"{record.id}.{record.state}.{ended.seconds}.{ended.nanos}",
+        )
+        self._metrics.ended(record)
+
+    async def _expire(self) -> None:
+        for export_id in await self._housekeeping.expire():
+            log.info("export expired", export_id=export_id)
+            await self._signals.export_changed(export_id)
+
+    async def _delete_objects(self) -> None:
+        while count := await self._housekeeping.delete_objects(self._delete):
+            self._metrics.deletions.inc(count)
+
+    async def _delete(self, deletions: Sequence[Deletion]) -> None:
+        await self._storage.delete(deletions)
+
+    async def _find_lost(self) -> None:
+        """Send tasks again that neither an encoder nor JetStream has.
+
+        While JetStream has the message, redelivery is its business. A task
+        is lost when its message is gone and nobody has spoken of it for as
+        long as a silent encoder is waited for.
+        """
+        silence = timedelta(seconds=self._settings.ack_wait)
+        for lane in Lane:
+            for task in await self._housekeeping.silent_tasks(lane, silence):
+                if await self._has_message(lane, task.id):
+                    continue
+                if await self._housekeeping.requeue(task, silence):
+                    log.warning("lost task is sent again", task_id=task.id, lane=lane)
+                    self._metrics.requeued.labels(lane).inc()
+                    self._signals.dispatch.set()
+
+    async def _has_message(self, lane: Lane, task_id: str) -> bool:
+        try:
+            await self._js.get_last_msg(TASKS_STREAM, task_subject(lane, task_id))
+        except NotFoundError:
+            return False
+        return True
+
+    async def _move_off_gpu(self) -> None:
+        """Give tasks for the GPU to the CPU when no GPU encoder is left.
+
+        Two rounds running, so that one late heartbeat moves nothing.
+        """
+        if self._encoders.gpu_live():
+            self._gpu_missing_rounds = 0
+            return
+        self._gpu_missing_rounds += 1
+        if self._gpu_missing_rounds < 2:
+            return
+        choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
+        for task in await self._housekeeping.tasks_of_lane(Lane.GPU):
+            moved = await self._housekeeping.move_lane(
+                task, choice.lane, moved_to(task.message, choice), choice.warnings
+            )
+            if moved:
+                log.warning("task moved off the GPU", task_id=task.id)
+                self._signals.dispatch.set()
+
+    async def _measure(self) -> None:
+        self._metrics.queues(
+            await self._housekeeping.queue_depths(), await self._housekeeping.active_exports()
+        )

@@ -1,0 +1,91 @@
+"""The API service put together: who opens what, and what runs beside the server."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from services.api.dispatcher import Dispatcher
+from services.api.encoders import LiveEncoders
+from services.api.events import EventConsumer
+from services.api.exports import Exports
+from services.api.metrics import ApiMetrics
+from services.api.peers import StorageClient
+from services.api.progress import LiveProgress, ProgressWriter
+from services.api.reconciler import Reconciler
+from services.api.servicer import ExportServicer
+from services.api.settings import ApiSettings
+from services.api.signals import Signals
+from services.api.store import Database, ExportStore, Housekeeping, TaskStore
+from services.api.watch import Watches
+from services.common.nats import connect
+from services.common.server import serving
+from videoexport.channel import open_channel
+from videoexport.v1.export_service_pb2_grpc import add_ExportServiceServicer_to_server
+
+SERVICE_NAME = "videoexport.v1.ExportService"
+
+
+async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set."""
+    registry = CollectorRegistry()
+    metrics = ApiMetrics(registry)
+    async with AsyncExitStack() as stack:
+        database = Database(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.database_pool_size,
+            timeout=settings.database_timeout,
+        )
+        stack.push_async_callback(database.close)
+        nats = await stack.enter_async_context(
+            connect(settings.nats_url, name="videoexport-api", on_closed=stop.set)
+        )
+        channel = await stack.enter_async_context(open_channel(settings.storage_address))
+        storage = StorageClient(channel, settings.storage_timeout)
+        signals = Signals(nats)
+        encoders = LiveEncoders(settings.encoder_timeout, signals.dispatch.set)
+        progress = LiveProgress()
+        tasks, housekeeping = TaskStore(database), Housekeeping(database)
+        exports = Exports(
+            settings, ExportStore(database), tasks, storage, encoders, progress, signals, metrics
+        )
+        watches = Watches(exports.get, metrics)
+        progress.on_progress(watches.mark)
+        writer = ProgressWriter(tasks, signals, progress)
+        js = nats.jetstream()
+        loops = (
+            writer.run(),
+            Dispatcher(tasks, js, encoders, signals, metrics).run(),
+            EventConsumer(settings, tasks, js, encoders, signals, metrics).run(),
+            Reconciler(settings, housekeeping, js, storage, encoders, signals, metrics).run(),
+        )
+
+        async def check() -> str | None:
+            if not nats.is_connected:
+                return "NATS is not connected"
+            return await database.ping()
+
+        def register(server: grpc.aio.Server) -> None:
+            servicer = ExportServicer(settings, exports, watches, encoders)
+            add_ExportServiceServicer_to_server(servicer, server)
+
+        for listener in (encoders, progress, writer, watches):
+            await listener.listen(nats)
+        await stack.enter_async_context(
+            serving(
+                settings,
+                registry,
+                services=[SERVICE_NAME],
+                register=register,
+                check=check,
+                end_streams=watches.close,
+            )
+        )
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(loop) for loop in loops]
+            await stop.wait()
+            for task in running:
+                task.cancel()

@@ -1,0 +1,93 @@
+"""Exports as callers see them: the row, what is live, and a fresh download URL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from fractions import Fraction
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.api.planner import duration_of
+from services.api.states import ExportState
+from services.api.store.records import ExportRecord
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+
+# Verification and upload, after the last frame.
+FINISHING_SECONDS = 1.0
+
+
+def to_export(
+    record: ExportRecord,
+    live: pb.RunningTask | None = None,
+    url: storage.SignDownloadResponse | None = None,
+) -> pb.Export:
+    """Return the export of a record.
+
+    Args:
+        live: the newest word of the encoder that works on it.
+        url: where the output can be downloaded.
+    """
+    export = pb.Export(
+        id=record.id,
+        user_id=record.user_id,
+        source=record.source,
+        segments=record.segments,
+        settings=record.settings,
+        state=pb.ExportState.Value(f"EXPORT_STATE_{record.state}"),
+        phase=pb.ExportPhase.Value(f"EXPORT_PHASE_{record.phase}"),
+        progress=record.progress,
+        queue_position=record.queue_position,
+        error=record.error,
+        warnings=record.warnings,
+        output=record.output,
+        plan=record.plan,
+        priority=record.priority,
+        create_time=_timestamp(record.created_at),
+        start_time=_timestamp(record.started_at),
+        end_time=_timestamp(record.ended_at),
+        expire_time=_timestamp(record.expires_at),
+        update_time=_timestamp(record.updated_at),
+    )
+    if url is not None:
+        export.output.download_url = url.url
+        export.output.download_url_expire_time.CopyFrom(url.expire_time)
+    if record.state is ExportState.PROCESSING and record.plan is not None:
+        _add_live(export, record.plan, live)
+    return export
+
+
+def _add_live(export: pb.Export, plan: pb.Plan, live: pb.RunningTask | None) -> None:
+    if live is not None and live.frame_count:
+        export.phase = live.phase
+        export.encode_status.CopyFrom(
+            pb.EncodeStatus(
+                frames_done=live.frames_done,
+                frame_count=plan.frame_count,
+                frames_per_second=live.frames_per_second,
+                speed=live.speed,
+            )
+        )
+        done = min(1.0, live.frames_done / live.frame_count)
+        export.progress = max(export.progress, 99.0 * done)
+    export.eta.CopyFrom(_eta(export, plan))
+
+
+def _eta(export: pb.Export, plan: pb.Plan) -> Duration:
+    status = export.encode_status
+    if status.frames_per_second > 0:
+        left = max(0, plan.frame_count - status.frames_done)
+        seconds = left / status.frames_per_second + FINISHING_SECONDS
+    else:
+        whole = plan.estimated_processing_time.ToTimedelta().total_seconds()
+        seconds = whole * (1 - export.progress / 100)
+    return duration_of(Fraction(seconds).limit_denominator(1000))
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp

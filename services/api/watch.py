@@ -1,0 +1,179 @@
+"""WatchExport: one reader an export and replica, however many watch it.
+
+A watcher is a note of the last version it has seen, not a queue: one that
+reads slowly skips to the newest state, and one that never reads costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.api.metrics import ApiMetrics
+from services.api.states import TERMINAL_EXPORTS
+from services.common.errors import DomainError, Reason
+from services.common.subjects import UPDATES
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+# Rows are read again at least this often, should a signal be lost.
+POLL_SECONDS = 5.0
+# Bounds the reads of a row that changes all the time; short enough not to delay the end.
+MIN_INTERVAL = 0.1
+
+TERMINAL = frozenset(pb.ExportState.Value(f"EXPORT_STATE_{state}") for state in TERMINAL_EXPORTS)
+
+Read = Callable[[str, str], Awaitable[pb.Export]]
+
+
+@dataclass
+class _Topic:
+    """One watched export on this replica."""
+
+    export_id: str
+    user_id: str
+    dirty: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    version: int = 0
+    export: pb.Export | None = None
+    error: DomainError | None = None
+    watchers: int = 0
+    reader: asyncio.Task[None] | None = None
+
+
+class Watches:
+    """All watched exports of this replica.
+
+    Args:
+        read: returns an export as its owner sees it.
+    """
+
+    def __init__(self, read: Read, metrics: ApiMetrics) -> None:
+        self._read = read
+        self._metrics = metrics
+        self._topics: dict[tuple[str, str], _Topic] = {}
+        self._by_export: dict[str, list[_Topic]] = {}
+        self._closed = False
+
+    async def listen(self, nats: Client) -> None:
+        """Follow the changes of rows from now on."""
+        await nats.subscribe(f"{UPDATES}.*", cb=self._on_update)
+
+    async def _on_update(self, message: Msg) -> None:
+        self.mark(task_pb2.ExportChanged.FromString(message.data).export_id)
+
+    def mark(self, export_id: str) -> None:
+        """Have an export read again, if anyone watches it."""
+        for topic in self._by_export.get(export_id, ()):
+            topic.dirty.set()
+
+    def close(self) -> None:
+        """End every watch: the service is going away, clients call again elsewhere."""
+        self._closed = True
+        for topic in list(self._topics.values()):
+            topic.error = DomainError(Reason.DRAINING, "The service is restarting; call again.")
+            topic.version += 1
+            topic.dirty.set()
+
+    async def watch(self, export_id: str, user_id: str) -> AsyncIterator[pb.Export]:
+        """Yield the export now, then after every change, until it is terminal.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND, also when it is deleted meanwhile;
+                DRAINING when the service goes away.
+        """
+        topic = self._join(export_id, user_id)
+        seen = 0
+        try:
+            while True:
+                async with topic.changed:
+                    while topic.version == seen:
+                        await topic.changed.wait()
+                    seen = topic.version
+                if topic.error is not None:
+                    raise topic.error
+                if topic.export is not None:
+                    yield topic.export
+                    if topic.export.state in TERMINAL:
+                        return
+        finally:
+            self._leave(topic)
+
+    def _join(self, export_id: str, user_id: str) -> _Topic:
+        if self._closed:
+            raise DomainError(Reason.DRAINING, "The service is restarting; call again.")
+        # The user is part of the key: nobody joins the watch of another user's export.
+        key = (export_id, user_id)
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = _Topic(export_id, user_id)
+            self._topics[key] = topic
+            self._by_export.setdefault(export_id, []).append(topic)
+            # Subscribed before the first read, so no change is missed in between.
+            topic.dirty.set()
+            topic.reader = asyncio.create_task(self._keep_reading(topic))
+        topic.watchers += 1
+        self._metrics.watchers.inc()
+        return topic
+
+    def _leave(self, topic: _Topic) -> None:
+        self._metrics.watchers.dec()
+        topic.watchers -= 1
+        if topic.watchers == 0:
+            del self._topics[topic.export_id, topic.user_id]
+            self._by_export[topic.export_id].remove(topic)
+            if not self._by_export[topic.export_id]:
+                del self._by_export[topic.export_id]
+            if topic.reader is not None:
+                topic.reader.cancel()
+
+    async def _keep_reading(self, topic: _Topic) -> None:
+        while topic.error is None:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await topic.dirty.wait()
+            except TimeoutError:
+                pass
+            topic.dirty.clear()
+            await self._read_once(topic)
+            await asyncio.sleep(MIN_INTERVAL)
+
+    async def _read_once(self, topic: _Topic) -> None:
+        if topic.error is None:
+            try:
+                export = await self._read(topic.export_id, topic.user_id)
+            except DomainError as error:
+                if error.retryable and topic.export is not None:
+                    return  # the database is away; the last state stands meanwhile
+                topic.error = error
+            except Exception as error:
+                log.error("watch failed", export_id=topic.export_id, exc_info=error)
+                topic.error = DomainError(Reason.INTERNAL, "The service met an internal error.")
+            else:
+                if _same(export, topic.export):
+                    return
+                if topic.export is not None:
+                    export.progress = max(export.progress, topic.export.progress)
+                topic.export = export
+        async with topic.changed:
+            topic.version += 1
+            topic.changed.notify_all()
+
+
+def _same(new: pb.Export, old: pb.Export | None) -> bool:
+    """Return whether nothing but the signature of the download URL has changed."""
+    if old is None:
+        return False
+    copy = pb.Export()
+    copy.CopyFrom(new)
+    if copy.HasField("output"):
+        copy.output.download_url = old.output.download_url
+        copy.output.download_url_expire_time.CopyFrom(old.output.download_url_expire_time)
+    return copy == old

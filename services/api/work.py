@@ -1,0 +1,101 @@
+"""From an export to the tasks that make it. Pure: the message of a task is its whole input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from services.api.store.records import NewTask
+from services.common import ids
+from services.common.errors import Reason
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+# How much longer than estimated an encode may take: slow machines and hard
+# material differ from the average by less than this.
+TIME_LIMIT_FACTOR = 20
+TIME_LIMIT_FLOOR = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyChoice:
+    """The encoder family for an export, and why."""
+
+    family: pb.EncoderFamily.ValueType
+    reason: str
+    warnings: tuple[pb.ExportWarning, ...] = ()
+
+    @property
+    def lane(self) -> Lane:
+        """The queue that encoders of this family serve."""
+        return Lane.GPU if self.family == pb.ENCODER_FAMILY_NVENC else Lane.CPU
+
+
+def choose_family(preference: pb.EncoderPreference.ValueType, *, gpu_live: bool) -> FamilyChoice:
+    """Return the family for a preference, given whether any live encoder has a working GPU."""
+    if preference == pb.ENCODER_PREFERENCE_CPU:
+        return FamilyChoice(pb.ENCODER_FAMILY_CPU, "The CPU was requested.")
+    if gpu_live:
+        return FamilyChoice(pb.ENCODER_FAMILY_NVENC, "A GPU encoder is live.")
+    if preference == pb.ENCODER_PREFERENCE_GPU:
+        message = "A GPU was requested, but no GPU encoder is live, so the CPU encodes."
+        warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=message)
+        return FamilyChoice(pb.ENCODER_FAMILY_CPU, message, (warning,))
+    return FamilyChoice(pb.ENCODER_FAMILY_CPU, "No GPU encoder is live.")
+
+
+def probe_task(export_id: str, user_id: str, source: task_pb2.TaskSource) -> NewTask:
+    """Return the task that examines the source of an export."""
+    message = task_pb2.Task(
+        task_id=ids.task_id(),
+        export_id=export_id,
+        user_id=user_id,
+        source=source,
+        probe=task_pb2.ProbeTask(),
+    )
+    return NewTask(message.task_id, "PROBE", Lane.PROBE, message.SerializeToString(), frames=0)
+
+
+def whole_task(
+    export_id: str,
+    user_id: str,
+    source: task_pb2.TaskSource,
+    info: pb.SourceInfo,
+    plan: pb.Plan,
+    choice: FamilyChoice,
+) -> NewTask:
+    """Return the task that makes the whole output in one FFmpeg run."""
+    message = task_pb2.Task(
+        task_id=ids.task_id(),
+        export_id=export_id,
+        user_id=user_id,
+        source=source,
+        whole=task_pb2.WholeTask(
+            info=info,
+            plan=plan,
+            family=choice.family,
+            family_reason=choice.reason,
+            time_limit=_time_limit(plan),
+        ),
+    )
+    return NewTask(
+        message.task_id, "WHOLE", choice.lane, message.SerializeToString(), plan.frame_count
+    )
+
+
+def moved_to(message: bytes, choice: FamilyChoice) -> bytes:
+    """Return the message of a task for another encoder family."""
+    task = task_pb2.Task.FromString(message)
+    task.whole.family = choice.family
+    task.whole.family_reason = choice.reason
+    return task.SerializeToString()
+
+
+def _time_limit(plan: pb.Plan) -> Duration:
+    estimate = plan.estimated_processing_time.ToTimedelta()
+    limit = Duration()
+    limit.FromTimedelta(TIME_LIMIT_FLOOR + TIME_LIMIT_FACTOR * estimate)
+    return limit
