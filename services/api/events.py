@@ -16,7 +16,6 @@ from nats.js import JetStreamContext
 
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
-from services.api.planner import plan_export
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
 from services.api.store import TaskStore
@@ -25,6 +24,7 @@ from services.api.store.tasks import Applied, Planned
 from services.api.work import choose_family, whole_task
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.nats import TRANSIENT
+from services.common.planner import plan_export
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -117,7 +117,7 @@ class EventConsumer:
         kind = event.WhichOneof("kind")
         log.info("task event", kind=kind, run_id=event.run_id, encoder_id=event.encoder_id)
         if kind == "started":
-            applied = await self._started(event)
+            applied = await self._tasks.started(event)
         elif kind == "released":
             applied = await self._tasks.released(event)
         elif kind == "failed":
@@ -129,17 +129,6 @@ class EventConsumer:
                 event, retention=timedelta(days=self._settings.retention_days)
             )
         await self._after(event, applied)
-
-    async def _started(self, event: task_pb2.TaskEvent) -> Applied:
-        if event.started.delivery_count <= self._settings.task_deliveries:
-            return await self._tasks.started(event)
-        return await self._tasks.failed_for_good(
-            event,
-            _error(
-                Reason.WORKER_LOST,
-                f"{self._settings.task_deliveries} encoders vanished while they worked on it.",
-            ),
-        )
 
     async def _failed(self, event: task_pb2.TaskEvent) -> Applied:
         reason = _reason_of(event.failed.code)

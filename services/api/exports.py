@@ -12,7 +12,6 @@ from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
 from services.api.page_token import decode_token, encode_token
 from services.api.peers import StorageClient, probe_at
-from services.api.planner import plan_export
 from services.api.progress import LiveProgress
 from services.api.requests import check_create, check_export_id, check_list
 from services.api.settings import ApiSettings
@@ -32,6 +31,7 @@ from services.api.views import to_export
 from services.api.work import choose_family, probe_task, whole_task
 from services.common import ids
 from services.common.errors import DomainError
+from services.common.planner import plan_export
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1 import task_pb2

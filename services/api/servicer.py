@@ -9,11 +9,11 @@ from grpc.aio import ServicerContext
 
 from services.api.encoders import LiveEncoders
 from services.api.exports import Exports
-from services.api.planner import MAX_SEGMENTS
 from services.api.requests import check_export_id
 from services.api.settings import ApiSettings
 from services.api.watch import Watches
 from services.common.caller import user_of
+from services.common.planner import MAX_SEGMENTS
 from services.common.version import VERSION
 from videoexport.v1 import export_service_pb2 as pb
 from videoexport.v1.export_service_pb2_grpc import ExportServiceServicer

@@ -60,9 +60,6 @@ class ApiSettings(ServiceSettings):
         3600, description="how long a download URL works"
     )
     task_attempts: PositiveCount = Field(4, description="failures after which a task is given up")
-    task_deliveries: PositiveCount = Field(
-        3, description="encoders that may vanish with a task before it is given up"
-    )
     retry_delay: PositiveSeconds = Field(
         2, description="pause before the first retry; then doubled"
     )

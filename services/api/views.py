@@ -8,9 +8,9 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.api.planner import duration_of
 from services.api.states import ExportState
 from services.api.store.records import ExportRecord
+from services.common.planner import duration_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 

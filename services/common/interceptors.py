@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -17,7 +17,8 @@ from services.common.metrics import RpcMetrics
 
 log = structlog.get_logger()
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+# Quoted: generic in the stubs only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

@@ -35,6 +35,10 @@ UPDATES = "videoexport.updates"
 ENCODERS = "videoexport.encoders"
 CANCEL = "videoexport.control.cancel"
 
+# An encoder that receives a task for the fourth time takes it for poison: the
+# three before it have vanished while they worked on it.
+MAX_DELIVERIES = 3
+
 # One queue group of all API replicas: each progress message reaches one of them.
 API_GROUP = "api"
 

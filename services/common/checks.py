@@ -1,0 +1,63 @@
+"""What the name of a source and the settings of an export may be, wherever they arrive."""
+
+from __future__ import annotations
+
+from services.common.caller import has_control_characters, is_id
+from services.common.errors import Violation
+from services.common.planner import MAX_RATE
+from videoexport.v1 import export_pb2 as pb
+
+MAX_KEY_BYTES = 1024
+
+
+def source_violations(source: pb.Source) -> list[Violation]:
+    """Return what is wrong with the name of a source."""
+    kind = source.WhichOneof("kind")
+    if kind == "video_id":
+        if is_id(source.video_id, "vid"):
+            return []
+        return [Violation("source.video_id", "must be vid_ and 32 hexadecimal digits")]
+    if kind == "s3_object":
+        return _s3_violations(source.s3_object)
+    return [Violation("source", "name a video_id or an s3_object")]
+
+
+def _s3_violations(s3_object: pb.S3Object) -> list[Violation]:
+    violations = []
+    if not s3_object.bucket or len(s3_object.bucket) > 63:
+        violations.append(Violation("source.s3_object.bucket", "must be 1 to 63 characters"))
+    elif has_control_characters(s3_object.bucket) or "/" in s3_object.bucket:
+        violations.append(Violation("source.s3_object.bucket", "is not the name of a bucket"))
+    key = s3_object.key
+    if not key or len(key.encode()) > MAX_KEY_BYTES:
+        violations.append(Violation("source.s3_object.key", f"must be 1 to {MAX_KEY_BYTES} bytes"))
+    elif has_control_characters(key):
+        violations.append(Violation("source.s3_object.key", "must not contain control characters"))
+    elif any(step in ("", ".", "..") for step in key.split("/")):
+        violations.append(
+            Violation("source.s3_object.key", "must not contain empty, `.` or `..` steps")
+        )
+    return violations
+
+
+def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
+    """Return what is wrong with settings; proto3 lets unknown enum numbers through."""
+    enums = {
+        "resolution": pb.Resolution,
+        "quality": pb.Quality,
+        "format": pb.Format,
+        "encoder": pb.EncoderPreference,
+    }
+    violations = [
+        Violation(f"settings.{name}", "is not a known value")
+        for name, kind in enums.items()
+        if getattr(settings, name) not in kind.values()
+    ]
+    if settings.HasField("frame_rate"):
+        rate = settings.frame_rate
+        valid = rate.numerator > 0 and rate.denominator > 0
+        if not valid or not 1 <= rate.numerator / rate.denominator <= MAX_RATE:
+            violations.append(
+                Violation("settings.frame_rate", f"must be from 1 to {MAX_RATE} frames per second")
+            )
+    return violations
