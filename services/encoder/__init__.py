@@ -1,0 +1,1 @@
+"""EncoderService: from a source and a plan to a finished file."""

@@ -1,0 +1,90 @@
+"""What can go wrong with media, as plain exceptions.
+
+`reason` is a row of the table in services/common/errors.py, which a test
+checks. This module imports nothing, because the probe's child process, which
+must stay free of gRPC, uses it too.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MediaError(Exception):
+    """An error that the owner of an export is meant to see.
+
+    Attributes:
+        reason: stable code.
+        retryable: whether the same work may succeed when tried again.
+        message: one sentence for a person, without paths and URLs.
+    """
+
+    reason: ClassVar[str]
+    retryable: ClassVar[bool]
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidSource(MediaError):
+    """The source is not a video that can be exported."""
+
+    reason = "INVALID_SOURCE"
+    retryable = False
+
+
+class SourceNotFound(MediaError):
+    """The object is no longer there."""
+
+    reason = "SOURCE_NOT_FOUND"
+    retryable = False
+
+
+class SourceChanged(MediaError):
+    """The object was overwritten since it was planned."""
+
+    reason = "SOURCE_CHANGED"
+    retryable = False
+
+
+class SourceUnavailable(MediaError):
+    """Reading the object failed, and went on failing when tried again."""
+
+    reason = "SOURCE_UNAVAILABLE"
+    retryable = True
+
+
+class EncoderFailed(MediaError):
+    """FFmpeg ended with an error; the message is its last meaningful line."""
+
+    reason = "ENCODER_FAILED"
+    retryable = True
+
+
+class EncodeStalled(MediaError):
+    """FFmpeg made no progress and was stopped."""
+
+    reason = "ENCODE_STALLED"
+    retryable = True
+
+
+class TimeLimitExceeded(MediaError):
+    """The work took longer than it may."""
+
+    reason = "TIME_LIMIT"
+    retryable = True
+
+
+class OutputMismatch(MediaError):
+    """The file made is not the file planned."""
+
+    reason = "OUTPUT_MISMATCH"
+    retryable = True
+
+
+class ScratchFull(MediaError):
+    """There is no room left for the output on the encoder's disk."""
+
+    reason = "SCRATCH_FULL"
+    retryable = True
