@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
-# Below the time that health gives a check, so that S3's own problem is what is reported.
+# Together below the time that health gives a check, so that the real problem is reported.
 HEALTH_SECONDS = 2.0
+SET_UP_SECONDS = 0.5
 
 RULES: list[LifecycleRuleTypeDef] = [
     {
@@ -54,19 +56,19 @@ class BucketKeeper:
         self._s3 = s3
         self._bucket = bucket
         self._region = region
-        self._ready = False
+        self._ready = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the bucket set up for ever."""
         while True:
-            if not self._ready:
+            if not self._ready.is_set():
                 try:
                     await self._set_up()
                 except DomainError as error:
                     # The cause is logged with the request, the change by health.
                     log.debug("bucket is not set up yet", problem=error.message)
                 else:
-                    self._ready = True
+                    self._ready.set()
                     log.info("bucket is set up", bucket=self._bucket)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -77,8 +79,12 @@ class BucketKeeper:
         except DomainError as error:
             return error.message
         if not exists:
-            self._ready = False
-        return None if self._ready else "the bucket is not set up"
+            self._ready.clear()
+        # Setting up takes a moment, and the next check would be a second away.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SET_UP_SECONDS):
+                await self._ready.wait()
+        return None if self._ready.is_set() else "the bucket is not set up"
 
     async def _set_up(self) -> None:
         if not await self._exists():

@@ -18,7 +18,7 @@ from services.storage.s3 import S3, THREADS, Refused
 FILE_NAME_METADATA = "file-name"
 
 _NOT_THERE = frozenset({"404", "NoSuchKey"})
-# Without the right to list a foreign bucket, S3 answers 403 for a missing key.
+# Without the right to list a bucket, S3 answers 403 for a key that is missing.
 _NOT_THERE_ABROAD = _NOT_THERE | {"403", "NoSuchBucket"}
 
 # A batch leaves threads to the other calls, and never lasts longer than this.
@@ -63,13 +63,18 @@ class Objects:
                 lambda client: client.head_object(Bucket=location.bucket, Key=location.key),
                 expect=_NOT_THERE_ABROAD if location.purpose is None else _NOT_THERE,
             )
-        except Refused:
+        except Refused as refused:
+            if refused.code == "403":
+                await self._check_credentials()
             return None
+        # In an allow-listed bucket, metadata of that name would be somebody else's text.
+        is_ours = location.purpose is not None
+        name = head["Metadata"].get(FILE_NAME_METADATA, "") if is_ours else ""
         return Stat(
             size_bytes=head["ContentLength"],
             etag=head["ETag"].strip('"'),
             update_time=head["LastModified"],
-            file_name=unquote(head["Metadata"].get(FILE_NAME_METADATA, "")),
+            file_name=unquote(name),
         )
 
     async def stat_all(self, locations: Sequence[Location]) -> list[Stat | None]:
@@ -117,8 +122,8 @@ class Objects:
         )
         return SignedUrl(url, expire_time)
 
-    async def delete_all(self, locations: Sequence[Location]) -> None:
-        """Delete objects of the own bucket, at most 1000; missing ones count as deleted.
+    async def delete_all(self, locations: Sequence[Location]) -> int:
+        """Delete objects of the own bucket, at most 1000; return how many are gone now.
 
         Raises:
             DomainError: STORAGE_UNAVAILABLE; some may be gone then.
@@ -135,6 +140,17 @@ class Objects:
             raise DomainError(
                 Reason.STORAGE_UNAVAILABLE, "Object storage could not delete every object."
             )
+        return len(keys)
+
+    async def _check_credentials(self) -> None:
+        """Tell "this object is not for us" from "nothing is, our keys are no good".
+
+        Raises:
+            DomainError: STORAGE_UNAVAILABLE.
+        """
+        await self._s3.run(
+            Operation.HEAD_BUCKET, lambda client: client.head_bucket(Bucket=self._bucket)
+        )
 
 
 def attachment(file_name: str) -> str:

@@ -66,6 +66,7 @@ class S3:
 
     def __init__(self, settings: StorageSettings, metrics: StorageMetrics) -> None:
         self._metrics = metrics
+        self._problems: dict[Operation, str] = {}
         self._client = _client(settings, settings.s3_endpoint)
         # Signs for the name under which callers reach S3; never sends anything.
         self._signer = _client(settings, settings.public_s3_endpoint or settings.s3_endpoint)
@@ -101,28 +102,42 @@ class S3:
             async with asyncio.timeout(deadline):
                 loop = asyncio.get_running_loop()
                 value = await loop.run_in_executor(self._threads, call, self._client)
-            result = Result.OK
-            return value
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in expect:
                 result = Result.REFUSED
+                self._problems.pop(operation, None)
                 raise Refused(code) from None
             if not _is_unavailable(error):
                 raise
             result = Result.UNAVAILABLE
-            raise _unavailable(operation, code) from None
+            raise self._unavailable(
+                operation, code, f"Object storage turned the service away ({code})."
+            ) from None
         except (TimeoutError, *_UNREACHABLE) as error:
             result = Result.UNAVAILABLE
-            raise _unavailable(operation, type(error).__name__) from None
+            raise self._unavailable(
+                operation, type(error).__name__, "Object storage cannot be reached."
+            ) from None
+        else:
+            result = Result.OK
+            self._problems.pop(operation, None)
+            return value
         finally:
             self._metrics.requests.labels(operation=operation, result=result).inc()
             self._metrics.seconds.labels(operation=operation).observe(time.perf_counter() - started)
 
     async def sign(self, call: Callable[[S3Client], T]) -> T:
         """Return what `call` makes with the signing client: CPU work, no request to S3."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, call, self._signer)
+        # Not in the threads that may all be waiting for S3.
+        return await asyncio.to_thread(call, self._signer)
+
+    def _unavailable(self, operation: Operation, cause: str, message: str) -> DomainError:
+        # Health asks every second: only changes are news.
+        if self._problems.get(operation) != cause:
+            self._problems[operation] = cause
+            log.warning("s3 request failed", operation=operation, cause=cause)
+        return DomainError(Reason.STORAGE_UNAVAILABLE, message)
 
 
 def _client(settings: StorageSettings, endpoint: str) -> S3Client:
@@ -152,8 +167,3 @@ def _is_unavailable(error: ClientError) -> bool:
     code = error.response["Error"]["Code"]
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     return status >= 500 or code in _TRANSIENT or code in _MISCONFIGURED
-
-
-def _unavailable(operation: Operation, cause: str) -> DomainError:
-    log.warning("s3 request failed", operation=operation, cause=cause)
-    return DomainError(Reason.STORAGE_UNAVAILABLE, "Object storage cannot be reached.")

@@ -82,8 +82,8 @@ class StorageServicer(storage_service_pb2_grpc.StorageServiceServicer):
     ) -> pb.DeleteObjectsResponse:
         """Delete objects."""
         locations = requests.objects_to_delete(request, user_of(context), self._keys)
-        await self._objects.delete_all(locations)
-        return pb.DeleteObjectsResponse(deleted_count=len(locations))
+        deleted = await self._objects.delete_all(locations)
+        return pb.DeleteObjectsResponse(deleted_count=deleted)
 
 
 def _stat(ref: pb.ObjectRef, stat: Stat | None, *, sha256: str = "") -> pb.ObjectStat:

@@ -7,7 +7,9 @@ import base64
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -37,7 +39,7 @@ HASH_BLOCK = 4 * 1024 * 1024
 
 CREATE_SECONDS = 30
 COMPLETE_SECONDS = 90  # S3 joins thousands of parts in up to a minute
-ABORT_SECONDS = 5
+UNDO_SECONDS = 5
 
 _COMES_BACK = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -55,7 +57,7 @@ async def upload_file(
 ) -> pb.ObjectStat:
     """Upload a file in checksummed parts and return the finished object, `sha256` included.
 
-    A failed or cancelled upload is aborted, so none of its parts stays.
+    What fails or is cancelled leaves neither parts nor an object.
 
     Args:
         storage: where the upload is begun and completed.
@@ -78,16 +80,18 @@ async def upload_file(
         sized.CopyFrom(request)
         sized.size_bytes = before.st_size
         begun = await storage.CreateUpload(sized, metadata=metadata, timeout=CREATE_SECONDS)
+        completing: asyncio.Task[pb.ObjectStat] | None = None
         try:
             sender = _Sender(http, file, patience, Progress(on_progress))
             complete = await sender.send(begun, before.st_size, concurrency)
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise TransferError(f"{path.name} was changed while it was uploaded.")
-            return await _complete(storage, complete, metadata, patience)
+            completing = asyncio.create_task(_complete(storage, complete, metadata, patience))
+            return await asyncio.shield(completing)
         except BaseException:
-            # Shielded: a second Ctrl-C must not leave parts behind that cost money.
-            await asyncio.shield(_abort(storage, begun.upload, metadata))
+            # Shielded: a second cancellation must not leave behind what costs money.
+            await asyncio.shield(_undo(storage, begun.upload, metadata, completing))
             raise
     finally:
         file.close()
@@ -233,19 +237,26 @@ async def _complete(
         await patience.wait(tries)
 
 
-async def _abort(
-    storage: StorageServiceAsyncStub, upload: pb.UploadRef, metadata: Metadata
+async def _undo(
+    storage: StorageServiceAsyncStub,
+    upload: pb.UploadRef,
+    metadata: Metadata,
+    completing: asyncio.Task[pb.ObjectStat] | None,
 ) -> None:
-    try:
-        await storage.AbortUpload(
-            pb.AbortUploadRequest(upload=upload),
-            metadata=metadata,
-            timeout=ABORT_SECONDS,
-            wait_for_ready=True,
-        )
-    except AioRpcError:
-        # The error to show is what ended the upload; the bucket's rules drop the parts in a day.
-        return
+    """Leave neither parts nor, once the parts may have been joined, the object."""
+    if completing is not None:
+        # While S3 is joining, there is nothing yet to delete.
+        await asyncio.wait({completing}, timeout=UNDO_SECONDS)
+        completing.cancel()
+        await asyncio.gather(completing, return_exceptions=True)
+    abort = partial(storage.AbortUpload, pb.AbortUploadRequest(upload=upload))
+    delete = partial(storage.DeleteObjects, pb.DeleteObjectsRequest(objects=[upload.object]))
+    # The error to show is the one that ended the upload; the bucket's rules drop parts in a day.
+    with suppress(AioRpcError):
+        await abort(metadata=metadata, timeout=UNDO_SECONDS, wait_for_ready=True)
+        if completing is not None:
+            # Nobody else knows this object: its id is fresh, and was not handed out.
+            await delete(metadata=metadata, timeout=UNDO_SECONDS, wait_for_ready=True)
 
 
 def _open(path: Path) -> BinaryIO:
