@@ -1,0 +1,211 @@
+"""The whole cluster: NATS, S3 and Postgres, then the three services, as separate processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.local.files import write_json
+from services.local.infra import SYNC_INTERVAL, Infrastructure, start_together, to_stderr
+from services.local.process import run_to_end
+from services.local.services import ServicePart
+from services.local.supervisor import Notify
+
+BUCKET = "videoexport"
+# A bucket of somebody else's that sources may be named in.
+SOURCE_BUCKETS = ["videoexport-imports"]
+MIGRATION_TIMEOUT_S = 60
+
+
+class LocalCluster:
+    """A cluster on loopback; an async context manager.
+
+    `start`, `stop` and `kill` act on one part: `nats`, `s3`, `postgres`, `storage`, `api`,
+    `encoder-1`, … A part that dies is started again.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        encoders: int = 1,
+        encoder_threads: int | None = None,
+        extra_env: Mapping[str, Mapping[str, str]] | None = None,
+        fsync: bool = True,
+        sync_interval: str = SYNC_INTERVAL,
+        notify: Notify = to_stderr,
+    ) -> None:
+        """Nothing runs and nothing is written yet.
+
+        Args:
+            directory: where all data is; made when missing, kept afterwards.
+            encoders: how many encoder processes.
+            encoder_threads: threads of one encode; None leaves it to the encoder.
+            extra_env: environment variables by service (`api`, `storage`, `encoder`) or by
+                process (`encoder-2`), by their full names.
+            fsync: see Infrastructure.
+            sync_interval: see Infrastructure.
+            notify: told when a part dies or runs again.
+        """
+        self.infrastructure = Infrastructure(
+            directory,
+            fsync=fsync,
+            sync_interval=sync_interval,
+            notify=notify,
+            on_change=self._describe,
+        )
+        self._encoder_count = encoders
+        self._encoder_threads = encoder_threads
+        self._extra_env = extra_env or {}
+        self._all_up = False
+        self.storage: ServicePart
+        self.api: ServicePart
+        self.encoders: list[ServicePart] = []
+
+    @property
+    def directory(self) -> Path:
+        """Where all data is."""
+        return self.infrastructure.directory
+
+    @property
+    def description(self) -> Path:
+        """The file that says where everything is, while all is up."""
+        return self.directory / "cluster.json"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of what runs, by name."""
+        return self.infrastructure.pids
+
+    async def __aenter__(self) -> Self:
+        """Start everything and wait until it serves.
+
+        Raises:
+            DirectoryInUse: another cluster has the directory.
+            PartFailed: a part did not come up; nothing is left running.
+        """
+        await self.infrastructure.__aenter__()
+        try:
+            await self._start_services()
+        except BaseException:
+            await self._stop()
+            raise
+        self._all_up = True
+        self._describe()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop everything, services first."""
+        await self._stop()
+
+    async def start(self, name: str) -> None:
+        """Start a part that was stopped, and wait until it serves."""
+        await self.infrastructure.start(name)
+
+    async def stop(self, name: str) -> None:
+        """Stop a part and leave it so."""
+        await self.infrastructure.stop(name)
+
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to a part; it is started again after a second."""
+        self.infrastructure.kill(name)
+
+    async def _start_services(self) -> None:
+        infrastructure = self.infrastructure
+        for bucket in SOURCE_BUCKETS:
+            await infrastructure.s3.ensure_bucket(bucket)
+        self.storage = self._service("storage", "storage", self._storage_settings())
+        self.api = self._service("api", "api", self._api_settings())
+        names = [f"encoder-{number + 1}" for number in range(self._encoder_count)]
+        self.encoders = [
+            self._service(name, "encoder", self._encoder_settings(name)) for name in names
+        ]
+        await self.api.prepare()
+        await run_to_end(self.api.task("migrate"), MIGRATION_TIMEOUT_S)
+        await start_together(infrastructure.supervisor, [self.storage, self.api, *self.encoders])
+
+    async def _stop(self) -> None:
+        self._all_up = False
+        self.description.unlink(missing_ok=True)
+        supervisor = self.infrastructure.supervisor
+        encoders = [encoder.name for encoder in self.encoders]
+        try:
+            for group in (encoders, ["api"], ["storage"]):
+                await supervisor.stop_together(group)
+        finally:
+            await self.infrastructure.__aexit__(None, None, None)
+
+    def _service(self, name: str, service: str, settings: Mapping[str, str]) -> ServicePart:
+        ports = self.infrastructure.ports
+        return ServicePart(
+            name,
+            service,
+            port=ports.port(name),
+            metrics_port=ports.port(f"{name}.metrics"),
+            settings=settings,
+            extra_env={**self._extra_env.get(service, {}), **self._extra_env.get(name, {})},
+            logs=self.infrastructure.logs,
+            scratch=self._scratch(name),
+        )
+
+    def _scratch(self, name: str) -> Path:
+        return self.directory / "scratch" / name
+
+    def _storage_settings(self) -> dict[str, str]:
+        infrastructure = self.infrastructure
+        return {
+            "s3_endpoint": infrastructure.s3.endpoint,
+            "s3_access_key": infrastructure.credentials.s3_access_key,
+            "s3_secret_key": infrastructure.credentials.s3_secret_key,
+            "bucket": BUCKET,
+            "source_buckets": json.dumps(SOURCE_BUCKETS),
+        }
+
+    def _api_settings(self) -> dict[str, str]:
+        return {
+            "database_url": self.infrastructure.postgres.url,
+            "nats_url": self.infrastructure.nats.url,
+            "storage_address": self.storage.address,
+            "public_storage_address": self.storage.address,
+            "source_buckets": json.dumps(SOURCE_BUCKETS),
+            # One person tries things out here.
+            "exports_per_hour": "0",
+        }
+
+    def _encoder_settings(self, name: str) -> dict[str, str]:
+        settings = {
+            "id": name,
+            "nats_url": self.infrastructure.nats.url,
+            "storage_address": self.storage.address,
+            "scratch_dir": str(self._scratch(name)),
+        }
+        if self._encoder_threads is not None:
+            settings["encoder_threads"] = str(self._encoder_threads)
+        return settings
+
+    def _describe(self) -> None:
+        """Write where everything is; again whenever a process was replaced."""
+        if not self._all_up:
+            return
+        services = [self.storage, self.api, *self.encoders]
+        write_json(
+            self.description,
+            {
+                "api": self.api.address,
+                "storage": self.storage.address,
+                "encoders": [encoder.address for encoder in self.encoders],
+                "metrics": {service.name: service.metrics_address for service in services},
+                "s3": self.infrastructure.s3.endpoint,
+                "nats": self.infrastructure.nats.url,
+                "postgres": self.infrastructure.postgres.public_url,
+                "pids": self.pids,
+            },
+        )

@@ -1,0 +1,146 @@
+"""NATS, S3 and Postgres of one data directory: what the services stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.local.credentials import Credentials
+from services.local.files import make_private_folder
+from services.local.nats import NatsPart
+from services.local.part import Part
+from services.local.ports import PortBook
+from services.local.postgres import PostgresPart
+from services.local.process import PartFailed
+from services.local.s3 import S3Part
+from services.local.supervisor import Notify, Supervisor
+
+# How often NATS flushes JetStream to the disk. The rows in Postgres are the truth, so what
+# a power cut takes is published again.
+SYNC_INTERVAL = "2m"
+
+
+def to_stderr(message: str) -> None:
+    """Say what happened to whoever watches the terminal."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+class Infrastructure:
+    """The three servers, started together; an async context manager.
+
+    `await infrastructure.stop("nats")`, `start("nats")` and `kill("nats")` act on one of them:
+    `nats`, `s3` or `postgres`. One that dies is started again.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        fsync: bool = True,
+        sync_interval: str = SYNC_INTERVAL,
+        notify: Notify = to_stderr,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing runs and nothing is written yet.
+
+        Args:
+            directory: where all data is; made when missing, kept afterwards.
+            fsync: whether Postgres makes sure that data survives a power cut.
+            sync_interval: the same for NATS, such as `2m` or `always`.
+            notify: told when a part dies or runs again.
+            on_change: called when process ids have changed.
+        """
+        self.directory = directory.resolve()
+        self.supervisor = Supervisor(self.directory, notify=notify, on_change=on_change)
+        self._fsync = fsync
+        self._sync_interval = sync_interval
+        self._notify = notify
+        self.credentials: Credentials
+        self.ports: PortBook
+        self.nats: NatsPart
+        self.s3: S3Part
+        self.postgres: PostgresPart
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the log files, one a part."""
+        return self.directory / "logs"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of what runs, by name."""
+        return self.supervisor.pids
+
+    async def __aenter__(self) -> Self:
+        """Start all three and wait until they serve.
+
+        Raises:
+            DirectoryInUse: another cluster has the directory.
+            PartFailed: one did not come up; nothing is left running.
+        """
+        await self.supervisor.open()
+        try:
+            self._lay_out()
+            await start_together(self.supervisor, [self.nats, self.s3, self.postgres])
+        except BaseException:
+            await self.supervisor.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop all three."""
+        await self.supervisor.close()
+
+    async def start(self, name: str) -> None:
+        """Start a part that was stopped, and wait until it serves."""
+        await self.supervisor.start_again(name)
+
+    async def stop(self, name: str) -> None:
+        """Stop a part and leave it so."""
+        await self.supervisor.stop(name)
+
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to a part; it is started again after a second."""
+        self.supervisor.kill(name)
+
+    def _lay_out(self) -> None:
+        """Choose ports and passwords; only the holder of the directory may."""
+        make_private_folder(self.logs)
+        self.credentials = Credentials.load(self.directory / "secrets.json")
+        self.ports = PortBook(self.directory / "ports.json")
+        self.nats = NatsPart(
+            self.directory / "nats", self.ports, self.logs, sync_interval=self._sync_interval
+        )
+        self.s3 = S3Part(self.directory / "s3", self.ports, self.logs, self.credentials)
+        self.postgres = PostgresPart(
+            self.directory / "postgres",
+            self.ports,
+            self.logs,
+            self.credentials,
+            fsync=self._fsync,
+            notify=self._notify,
+        )
+
+
+async def start_together(supervisor: Supervisor, parts: list[Part]) -> None:
+    """Start parts at the same time; wait until all serve.
+
+    Raises:
+        PartFailed: naming each one that did not come up.
+    """
+    try:
+        async with asyncio.TaskGroup() as starting:
+            for part in parts:
+                starting.create_task(supervisor.start(part))
+    except* PartFailed as failures:
+        raise PartFailed("\n".join(map(str, failures.exceptions))) from failures

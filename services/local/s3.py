@@ -1,0 +1,185 @@
+"""An S3 server (SeaweedFS) on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from services.local.credentials import Credentials
+from services.local.files import make_private_folder, write_json
+from services.local.part import Part, bare_environment
+from services.local.ports import LOOPBACK, PortBook
+from services.local.process import Command, NotReady
+from services.local.programs import program
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+REGION = "us-east-1"
+PROBE_TIMEOUT_S = 2
+# The worker inside the server looks for the admin's gRPC port here, whatever the port's flag says.
+ADMIN_GRPC_OFFSET = 10_000
+# Where the server puts sockets named after its ports, whatever it is told, and leaves them.
+SOCKETS = Path("/tmp")  # noqa: S108
+# Name of the server's flag for each port that it opens.
+PORT_FLAGS = (
+    "s3.port",
+    "s3.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "admin.port",
+)
+
+
+def server_arguments(*, data: Path, identities: Path, ports: Mapping[str, int]) -> list[str]:
+    """Return the arguments of the server.
+
+    Args:
+        data: folder of everything it stores.
+        identities: file with the access keys.
+        ports: a port for each of PORT_FLAGS.
+    """
+    return [
+        # Log lines go to standard error alone, not to files in the temporary folder as well.
+        "-logtostderr=true",
+        "mini",
+        f"-dir={data}",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
+        *(f"-{flag}={ports[flag]}" for flag in PORT_FLAGS),
+        f"-admin.port.grpc={ports['admin.port'] + ADMIN_GRPC_OFFSET}",
+        f"-s3.config={identities}",
+        # A bucket that nobody made is a mistake, as with any other S3 server.
+        "-s3.autoCreateBucket=false",
+        # What is not S3 stays off. 0 turns a port off.
+        "-s3.iam=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-filer.disableDirListing=true",
+        # It reports to its makers unless told not to.
+        "-master.telemetry=false",
+        # Nobody reads through this volume server once it stops: no need to wait for them.
+        "-volume.preStopSeconds=0",
+    ]
+
+
+def identities(credentials: Credentials) -> dict[str, Any]:
+    """Return the access keys in the server's own form."""
+    key = {"accessKey": credentials.s3_access_key, "secretKey": credentials.s3_secret_key}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    return {"identities": [{"name": "videoexport", "credentials": [key], "actions": actions}]}
+
+
+class S3Part(Part):
+    """The S3 server of a local cluster."""
+
+    name = "s3"
+
+    def __init__(
+        self, directory: Path, ports: PortBook, logs: Path, credentials: Credentials
+    ) -> None:
+        self._directory = directory
+        self._log = logs / "s3.log"
+        self._credentials = credentials
+        self._ports = {
+            flag: ports.port(f"s3.{flag}", companion=ADMIN_GRPC_OFFSET)
+            if flag == "admin.port"
+            else ports.port(f"s3.{flag}")
+            for flag in PORT_FLAGS
+        }
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the S3 interface; path style, any region."""
+        return f"http://{LOOPBACK}:{self._ports['s3.port']}"
+
+    @functools.cached_property
+    def client(self) -> S3Client:
+        """A client with all rights; its calls block."""
+        client: S3Client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=self._credentials.s3_access_key,
+            aws_secret_access_key=self._credentials.s3_secret_key,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                connect_timeout=PROBE_TIMEOUT_S,
+                read_timeout=PROBE_TIMEOUT_S,
+                retries={"total_max_attempts": 1},
+            ),
+        )
+        return client
+
+    @property
+    def _identities_path(self) -> Path:
+        return self._directory / "identities.json"
+
+    async def prepare(self) -> None:
+        """Write the access keys to a private file."""
+        make_private_folder(self._directory)
+        make_private_folder(self._directory / "data")
+        make_private_folder(self._directory / "tmp")
+        write_json(self._identities_path, identities(self._credentials))
+
+    def tidy(self) -> None:
+        """Remove the server's sockets."""
+        for port in (*self._ports.values(), self._ports["admin.port"] + ADMIN_GRPC_OFFSET):
+            for socket in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                # Not one of another user, who had the port before.
+                with contextlib.suppress(PermissionError):
+                    socket.unlink(missing_ok=True)
+
+    def command(self) -> Command:
+        """Return the server's command line."""
+        arguments = server_arguments(
+            data=self._directory / "data", identities=self._identities_path, ports=self._ports
+        )
+        return Command(
+            name=self.name,
+            argv=[program("weed"), *arguments],
+            # HOME and the working folder are where it looks for further configuration.
+            env=bare_environment(HOME=str(self._directory), TMPDIR=str(self._directory / "tmp")),
+            cwd=self._directory,
+            log=self._log,
+            # S3 and the metadata are closed within 1.2 s. Then its volume server may wait 30 s
+            # for idle connections, when nothing is being written any more.
+            stop_grace=4,
+        )
+
+    async def probe(self) -> None:
+        """List the buckets."""
+        try:
+            await asyncio.to_thread(self._list_buckets)
+        except (BotoCoreError, ClientError) as error:
+            raise NotReady(f"cannot list the buckets: {error}") from error
+
+    def _list_buckets(self) -> None:
+        # In the thread with its first use: making a client reads large files.
+        self.client.list_buckets()
+
+    async def ensure_bucket(self, bucket: str) -> None:
+        """Create a bucket unless it exists.
+
+        Raises:
+            ClientError: the server refuses.
+        """
+        try:
+            await asyncio.to_thread(self.client.create_bucket, Bucket=bucket)
+        except self.client.exceptions.BucketAlreadyOwnedByYou:
+            return
