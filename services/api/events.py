@@ -168,8 +168,7 @@ class EventConsumer:
         return Planned(plan, task, choice.warnings)
 
     async def _after(self, event: task_pb2.TaskEvent, applied: Applied) -> None:
-        if applied.stale_run:
-            await self._signals.stop_runs([event.run_id])
+        await self._signals.stop_runs(applied.stop_runs)
         await self._signals.stop_tasks(applied.stop_tasks)
         if applied.changed:
             await self._signals.export_changed(event.export_id)

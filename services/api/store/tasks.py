@@ -48,13 +48,13 @@ class Applied:
 
     Attributes:
         changed: whether the export's row has changed.
-        stale_run: whether the run that spoke is to stop: its task is decided,
-            or another attempt has taken over.
+        stop_runs: runs that are to stop: their task is decided, or another
+            attempt has taken over.
         stop_tasks: tasks that may be running and are no longer wanted.
     """
 
     changed: bool = False
-    stale_run: bool = False
+    stop_runs: tuple[str, ...] = ()
     stop_tasks: tuple[str, ...] = ()
 
 
@@ -128,7 +128,7 @@ class TaskStore:
         async with self._database.transaction() as connection:
             task = await _lock_task(connection, event.task_id)
             if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
-                return Applied(stale_run=True)
+                return Applied(stop_runs=(event.run_id,))
             await _store_run(connection, event)
             await connection.execute(
                 update(tasks)
@@ -154,7 +154,7 @@ class TaskStore:
             await _end_run(connection, event, "FAILED")
             task = await _lock_task(connection, event.task_id)
             if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
-                return Applied(stale_run=True)
+                return Applied(stop_runs=(event.run_id,))
             await _make_pending(connection, task, retry_after, failures=task.failures + 1)
             return Applied(changed=True)
 
@@ -164,7 +164,7 @@ class TaskStore:
             await _end_run(connection, event, "FAILED")
             task = await _lock_task(connection, event.task_id)
             if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
-                return Applied(stale_run=True)
+                return Applied(stop_runs=(event.run_id,))
             await _finish_task(connection, task.id, TaskState.FAILED)
             return await _fail_export(connection, task.export_id, error)
 
@@ -191,7 +191,7 @@ class TaskStore:
             await _end_run(connection, event, "SUCCEEDED")
             task = await _lock_task(connection, event.task_id)
             if task is None or task.state not in ACTIVE_TASKS:
-                return Applied(stale_run=task is None)
+                return Applied()
             await _finish_task(connection, task.id, TaskState.SUCCEEDED)
             record = await _lock_export(connection, task.export_id)
             await _keep_probe(connection, source_key(record.user_id, record.source), info)
@@ -221,11 +221,12 @@ class TaskStore:
             await _end_run(connection, event, "SUCCEEDED")
             task = await _lock_task(connection, event.task_id)
             if task is None or task.state not in ACTIVE_TASKS:
+                # The winner's own event, delivered again, changes nothing.
                 if not await _is_winner(connection, event):
                     await discard(
                         connection, [(event.user_id, output_of(event.export_id, event.run_id))]
                     )
-                return Applied(stale_run=True)
+                return Applied()
             await _finish_task(connection, task.id, TaskState.SUCCEEDED, frames_done=task.frames)
             await _set_processing(connection, task)
             record = await _lock_export(connection, task.export_id)
@@ -245,8 +246,8 @@ class TaskStore:
             await discard_run_objects(connection, record.id, keep_run_id=keep)
             if completed and record.plan is not None:
                 await _learn_speed(connection, record.plan, event.succeeded)
-            # Another run of the same task may still be at it.
-            return Applied(changed=True, stop_tasks=(task.id,))
+            others = await _unfinished_runs(connection, task.id)
+            return Applied(changed=True, stop_runs=others)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
         """Keep how far runs are; return exports that moved, and runs that are to stop."""
@@ -377,6 +378,11 @@ async def _end_run(connection: AsyncConnection, event: task_pb2.TaskEvent, outco
 async def _is_winner(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
     query = select(exports.c.output_run_id).where(exports.c.id == event.export_id)
     return (await connection.execute(query)).scalar_one_or_none() == event.run_id
+
+
+async def _unfinished_runs(connection: AsyncConnection, task_id: str) -> tuple[str, ...]:
+    query = select(runs.c.id).where(runs.c.task_id == task_id, runs.c.ended_at.is_(None))
+    return tuple((await connection.execute(query)).scalars())
 
 
 async def _make_pending(

@@ -1,0 +1,128 @@
+"""What runs on this encoder: slots, live figures, and the way to stop a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from services.common.errors import DomainError, Reason
+from services.common.subjects import Lane
+from services.encoder.ffmpeg import Progress
+from services.encoder.metrics import EncoderMetrics
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+
+@dataclass
+class Run:
+    """One execution of a task.
+
+    Attributes:
+        live: its figures, as they are published.
+        stop_reason: why it was told to stop, if it was.
+        settled: its result is stored and about to be told; from here on the
+            API decides what becomes of it, and stopping would lose it.
+    """
+
+    run_id: str
+    attempt: int
+    lane: Lane
+    live: pb.RunningTask
+    work: asyncio.Task[None] | None = None
+    stop_reason: str | None = None
+    settled: bool = False
+
+    def stop(self, reason: str) -> None:
+        """Stop the work; its FFmpeg is killed on the way out."""
+        if self.stop_reason is None and not self.settled and self.work is not None:
+            self.stop_reason = reason
+            self.work.cancel(reason)
+
+    def enter(self, phase: pb.ExportPhase.ValueType) -> None:
+        """Say what the run is doing."""
+        self.live.phase = phase
+        if phase != pb.EXPORT_PHASE_ENCODING:
+            self.live.frames_per_second = 0
+            self.live.speed = 0
+
+    def encoded(self, progress: Progress, *, frames_before: int = 0) -> None:
+        """Take a word from FFmpeg, which began after `frames_before` frames of the output."""
+        self.live.frames_done = max(self.live.frames_done, frames_before + progress.frame)
+        self.live.frames_per_second = progress.frames_per_second
+        self.live.speed = progress.speed
+
+
+CANCELLED = "cancelled"
+RELEASED = "released"
+
+
+@dataclass
+class TaskBoard:
+    """The slots of this encoder, and what runs in them."""
+
+    slots: dict[Lane, int]
+    metrics: EncoderMetrics
+    draining: bool = False
+    _runs: dict[str, Run] = field(default_factory=dict)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._idle.set()
+        for lane, count in self.slots.items():
+            self.metrics.slots.labels(lane).set(count)
+            self.metrics.busy.labels(lane).set(0)
+
+    def busy(self, lane: Lane) -> int:
+        """Return how many slots of a lane are taken."""
+        return sum(run.lane is lane for run in self._runs.values())
+
+    def running(self) -> list[Run]:
+        """Return what runs now."""
+        return list(self._runs.values())
+
+    @contextmanager
+    def slot(self, run: Run) -> Iterator[None]:
+        """Hold a slot for a run.
+
+        Raises:
+            DomainError: DRAINING or SLOTS_BUSY.
+        """
+        if self.draining:
+            raise DomainError(Reason.DRAINING, "The encoder is going away; try another one.")
+        if self.busy(run.lane) >= self.slots[run.lane]:
+            raise DomainError(
+                Reason.SLOTS_BUSY, f"All {self.slots[run.lane]} {run.lane} slots are busy."
+            )
+        self._runs[run.run_id] = run
+        self._idle.clear()
+        self.metrics.busy.labels(run.lane).inc()
+        try:
+            yield
+        finally:
+            del self._runs[run.run_id]
+            self.metrics.busy.labels(run.lane).dec()
+            if not self._runs:
+                self._idle.set()
+
+    def cancel(self, order: task_pb2.CancelTasks) -> None:
+        """Stop the runs that an order names."""
+        for run in self.running():
+            if run.live.task_id in order.task_ids or run.run_id in order.run_ids:
+                run.stop(CANCELLED)
+
+    def start_drain(self) -> None:
+        """Take no new work from now on."""
+        self.draining = True
+        self.metrics.draining.set(1)
+
+    async def drained(self, grace: float | None) -> None:
+        """Wait until nothing runs; after `grace` seconds hand the rest back."""
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            for run in self.running():
+                run.stop(RELEASED)
+            await self._idle.wait()

@@ -1,0 +1,63 @@
+"""What this encoder is: proven capabilities, FFmpeg's build, what runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.common.subjects import Lane
+from services.encoder.board import TaskBoard
+from services.encoder.capabilities import ENCODER_NAMES
+from services.encoder.ffmpeg import FfmpegBuild
+from services.encoder.settings import EncoderSettings
+from videoexport.v1 import export_pb2 as pb
+
+LANE_OF_FAMILY = {pb.ENCODER_FAMILY_CPU: Lane.CPU, pb.ENCODER_FAMILY_NVENC: Lane.GPU}
+
+
+@dataclass(frozen=True)
+class EncoderDescription:
+    """Everything about this encoder but the moment.
+
+    Attributes:
+        problems: by family, why a trial encode failed; None where it succeeded.
+        address: where others reach its EncoderService.
+    """
+
+    settings: EncoderSettings
+    board: TaskBoard
+    build: FfmpegBuild
+    problems: dict[pb.EncoderFamily.ValueType, str | None]
+    address: str
+    started: Timestamp
+
+    def now(self) -> pb.Encoder:
+        """Return this encoder as it is now."""
+        seen = Timestamp()
+        seen.GetCurrentTime()
+        return pb.Encoder(
+            id=self.settings.id,
+            address=self.address,
+            capabilities=[self._capability(family) for family in self.problems],
+            ffmpeg_version=self.build.version,
+            ffmpeg_build=self.build.sha256,
+            encoder_threads=self.settings.threads,
+            running_tasks=[run.live for run in self.board.running()],
+            draining=self.board.draining,
+            start_time=self.started,
+            last_seen_time=seen,
+            probe_slots=self.board.slots[Lane.PROBE],
+        )
+
+    def _capability(self, family: pb.EncoderFamily.ValueType) -> pb.EncoderCapability:
+        lane = LANE_OF_FAMILY[family]
+        problem = self.problems[family]
+        return pb.EncoderCapability(
+            family=family,
+            encoder_name=ENCODER_NAMES[family],
+            available=problem is None,
+            unavailable_reason=problem or "",
+            slots=self.board.slots[lane],
+            busy_slots=self.board.busy(lane),
+        )

@@ -1,0 +1,76 @@
+"""Pulling tasks: one message for each free slot of a lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from services.common.nats import TRANSIENT
+from services.common.subjects import TASKS_STREAM, Lane
+from services.encoder.board import TaskBoard
+
+log = structlog.get_logger()
+
+FETCH_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+
+
+class LaneConsumer:
+    """Takes work from one lane while a slot is free and the encoder is not draining.
+
+    Args:
+        handle: settles one message; runs in a slot's own loop.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        js: JetStreamContext,
+        board: TaskBoard,
+        handle: Callable[[Msg, Lane], Awaitable[None]],
+    ) -> None:
+        self._lane = lane
+        self._js = js
+        self._board = board
+        self._handle = handle
+
+    async def run(self) -> None:
+        """Work until the encoder drains: one loop a slot."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._board.slots[self._lane]):
+                group.create_task(self._slot())
+
+    async def _slot(self) -> None:
+        while not self._board.draining:
+            try:
+                await self._pull()
+            except TRANSIENT as error:
+                log.debug("lane binds again", lane=self._lane, problem=type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _pull(self) -> None:
+        subscription = await self._js.pull_subscribe_bind(
+            durable=self._lane.value, stream=TASKS_STREAM
+        )
+        try:
+            while not self._board.draining:
+                if self._board.busy(self._lane) >= self._board.slots[self._lane]:
+                    # A direct Encode holds the slot.
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                try:
+                    [message] = await subscription.fetch(1, timeout=FETCH_SECONDS)
+                except nats.errors.TimeoutError:
+                    # A pull can stall after a server restart without an error;
+                    # asking for the consumer raises when it is gone.
+                    await subscription.consumer_info()
+                    continue
+                await self._handle(message, self._lane)
+        finally:
+            # A closed connection has dropped it already.
+            await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)

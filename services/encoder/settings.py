@@ -1,0 +1,73 @@
+"""Settings of the encoder service."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.common.config import Port, PositiveSeconds, ServiceSettings
+
+Slots = Annotated[int, Field(ge=0, le=256)]
+
+
+class EncoderSettings(ServiceSettings):
+    """What the encoder service is told. Times are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VIDEOEXPORT_ENCODER_", frozen=True, extra="forbid"
+    )
+
+    service: ClassVar[str] = "encoder"
+
+    listen_port: Port = Field(50052, description="gRPC port; 0 takes a free one")
+    metrics_port: Port = Field(9092, description="port of /metrics; 0 takes a free one")
+
+    id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="name of this encoder, unique in the cluster",
+    )
+    advertise_address: str = Field(
+        "", description="host:port that others reach this encoder at; default: where it listens"
+    )
+    nats_url: str = Field(description="address of NATS; several are separated by commas")
+    storage_address: str = Field(description="host:port of the StorageService")
+    storage_timeout: PositiveSeconds = Field(
+        10, description="limit of one call to the StorageService"
+    )
+    scratch_dir: Path = Field(
+        Path("/tmp/videoexport"),  # noqa: S108 — every task has a private directory in it
+        description="where outputs lie until they are uploaded",
+    )
+    ffmpeg: Path | None = Field(None, description="FFmpeg to run; default: the installed wheel's")
+    ca_file: Path | None = Field(None, description="CA bundle to check S3's certificate with")
+
+    cpu_slots: Slots = Field(1, description="encodes on the CPU at the same time")
+    gpu_slots: Slots = Field(2, description="encodes on the GPU at the same time, where it works")
+    probe_slots: Slots = Field(2, description="probes at the same time")
+    encoder_threads: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="threads of one CPU encode; 0: the cores divided by cpu_slots"
+    )
+
+    stall_timeout: PositiveSeconds = Field(
+        60, description="FFmpeg is killed after so long without progress"
+    )
+    probe_timeout: PositiveSeconds = Field(30, description="limit of examining a source")
+    verify_timeout: PositiveSeconds = Field(120, description="limit of checking a finished file")
+    heartbeat_interval: PositiveSeconds = Field(
+        15,
+        description="pause between two signs of life of a task to JetStream; a quarter of ack_wait",
+    )
+    task_drain_seconds: PositiveSeconds = Field(
+        30, description="how long running tasks may go on after SIGTERM before they are handed back"
+    )
+
+    @property
+    def threads(self) -> int:
+        """Threads of one CPU encode; part of what makes its bits."""
+        cores = os.cpu_count() or 1
+        return self.encoder_threads or max(1, cores // max(1, self.cpu_slots))
