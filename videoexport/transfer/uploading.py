@@ -79,7 +79,7 @@ async def upload_file(
         sized = pb.CreateUploadRequest()
         sized.CopyFrom(request)
         sized.size_bytes = before.st_size
-        begun = await storage.CreateUpload(sized, metadata=metadata, timeout=CREATE_SECONDS)
+        begun = await _begin(storage, sized, metadata)
         completing: asyncio.Task[pb.ObjectStat] | None = None
         try:
             sender = _Sender(http, file, patience, Progress(on_progress))
@@ -213,6 +213,26 @@ def _parts(begun: pb.CreateUploadResponse, size: int) -> Iterator[_Part]:
         offset = (part.part_number - 1) * begun.part_size_bytes
         length = min(begun.part_size_bytes, size - offset)
         yield _Part(part.part_number, part.url, offset, length)
+
+
+async def _begin(
+    storage: StorageServiceAsyncStub, request: pb.CreateUploadRequest, metadata: Metadata
+) -> pb.CreateUploadResponse:
+    """Begin the upload; when cancelled meanwhile, drop what was begun."""
+
+    async def begin() -> pb.CreateUploadResponse:
+        return await storage.CreateUpload(request, metadata=metadata, timeout=CREATE_SECONDS)
+
+    beginning = asyncio.create_task(begin())
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        # Cancelling the call would not stop S3, and the upload's id would be lost.
+        with suppress(AioRpcError, TimeoutError):
+            async with asyncio.timeout(UNDO_SECONDS):
+                begun = await beginning
+            await asyncio.shield(_undo(storage, begun.upload, metadata, None))
+        raise
 
 
 async def _complete(
