@@ -188,7 +188,7 @@ class AsyncClient:
             50
 
         Returns:
-            The plan, exact to the frame; None while the source is still to be probed.
+            The plan, exact to the frame; None where the source cannot be probed at once.
 
         Raises:
             ValueError, Refused: as `create_export` would.
@@ -201,6 +201,8 @@ class AsyncClient:
                 settings=settings,
                 validate_only=True,
             ),
+            # A source that nobody has exported from yet is probed first.
+            timeout=self._timeouts.probe,
         )
         return response.plan if response.HasField("plan") else None
 

@@ -1,0 +1,204 @@
+"""Arguments of the commands: their forms, and what they become."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+
+from videoexport.client import parse_segment, source_message
+from videoexport.v1 import export_pb2
+
+_VIDEO_ID = re.compile(r"vid_[0-9a-f]{32}")
+_FRAME_RATE = re.compile(r"([0-9]+)(?:/([0-9]+)|\.([0-9]+))?")
+_INT32_MAX = 2**31 - 1
+
+_RESOLUTIONS = {
+    None: export_pb2.RESOLUTION_UNSPECIFIED,
+    "720p": export_pb2.RESOLUTION_720P,
+    "1080p": export_pb2.RESOLUTION_1080P,
+}
+_QUALITIES = {
+    None: export_pb2.QUALITY_UNSPECIFIED,
+    "high": export_pb2.QUALITY_HIGH,
+    "medium": export_pb2.QUALITY_MEDIUM,
+    "low": export_pb2.QUALITY_LOW,
+}
+_ENCODERS = {
+    "auto": export_pb2.ENCODER_PREFERENCE_AUTO,
+    "cpu": export_pb2.ENCODER_PREFERENCE_CPU,
+    "gpu": export_pb2.ENCODER_PREFERENCE_GPU,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A source on this machine, to be uploaded."""
+
+    path: Path
+
+
+SourceArgument: TypeAlias = LocalFile | export_pb2.Source
+
+
+class SourceType(click.ParamType[SourceArgument]):
+    """A local file, a video id or s3://bucket/key."""
+
+    name = "source"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> SourceArgument:
+        """Return what `value` names; whether it exists elsewhere is for the service to say."""
+        if isinstance(value, LocalFile | export_pb2.Source):
+            return value
+        path = Path(value)
+        if _VIDEO_ID.fullmatch(value) or value.startswith("s3://"):
+            pass
+        elif path.is_file():
+            if not os.access(path, os.R_OK):
+                self.fail(f"{value} cannot be read.", param, ctx)
+            return LocalFile(path)
+        elif path.exists():
+            self.fail(f"{value} is not a file.", param, ctx)
+        try:
+            return source_message(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither a file here, nor a video id (vid_…), nor s3://bucket/key.",
+                param,
+                ctx,
+            )
+
+
+class SegmentType(click.ParamType[export_pb2.Segment]):
+    """START-END, each in seconds or as HH:MM:SS.mmm."""
+
+    name = "segment"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> export_pb2.Segment:
+        """Return the segment; whether it fits the source is for the service to say."""
+        if isinstance(value, export_pb2.Segment):
+            return value
+        try:
+            return parse_segment(value)
+        except ValueError as error:
+            self.fail(
+                f"{value!r}: {error}; write START-END, such as 12.5-20 or 00:01:00-00:01:30.250.",
+                param,
+                ctx,
+            )
+
+
+class FrameRateType(click.ParamType[export_pb2.Rational]):
+    """Frames per second: 25, 29.97 or 30000/1001, kept exactly as written."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> export_pb2.Rational:
+        """Return the rate; whether the service can make it is for the service to say."""
+        if isinstance(value, export_pb2.Rational):
+            return value
+        match = _FRAME_RATE.fullmatch(value)
+        if match is None:
+            self.fail(f"{value!r} is not a rate such as 25, 29.97 or 30000/1001.", param, ctx)
+        whole, denominator, decimals = match.groups()
+        if denominator is None:
+            top, bottom = Decimal(f"{whole}.{decimals or 0}").as_integer_ratio()
+        else:
+            top, bottom = int(whole), int(denominator)
+        if max(top, bottom) > _INT32_MAX:
+            self.fail(f"{value!r} has too many digits.", param, ctx)
+        return export_pb2.Rational(numerator=top, denominator=bottom)
+
+
+class PriorityType(click.ParamType[int]):
+    """A whole number that the contract can carry; the service judges its range."""
+
+    name = "priority"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = _INT32_MAX + 1
+        if abs(number) > _INT32_MAX:
+            self.fail(f"{value!r} is not a whole number from -100 to 100.", param, ctx)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be made of a source."""
+
+    segments: tuple[export_pb2.Segment, ...]
+    settings: export_pb2.ExportSettings
+
+
+def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what to make, and pass them on as `order`."""
+
+    @functools.wraps(function)
+    def with_order(
+        *args: Any,
+        segments: tuple[export_pb2.Segment, ...],
+        resolution: str | None,
+        quality: str | None,
+        frame_rate: export_pb2.Rational | None,
+        encoder: str,
+        **kwargs: Any,
+    ) -> Any:
+        settings = export_pb2.ExportSettings(
+            resolution=_RESOLUTIONS[resolution],
+            quality=_QUALITIES[quality],
+            frame_rate=frame_rate,
+            encoder=_ENCODERS[encoder],
+        )
+        return function(*args, order=Order(segments, settings), **kwargs)
+
+    options = (
+        click.option(
+            "--segment",
+            "segments",
+            type=SegmentType(),
+            multiple=True,
+            metavar="START-END",
+            help="Part of the source, in seconds or HH:MM:SS.mmm; may be given many times, in "
+            "output order. Default: the whole source.",
+        ),
+        click.option(
+            "--resolution",
+            type=click.Choice(["720p", "1080p"]),
+            help="Frame size, padded to keep the aspect. Default: by the source's size.",
+        ),
+        click.option(
+            "--quality",
+            type=click.Choice(["high", "medium", "low"]),
+            help="CRF 18, 23 or 28. Default: medium.",
+        ),
+        click.option(
+            "--frame-rate",
+            type=FrameRateType(),
+            metavar="RATE",
+            help="Frames per second, such as 25 or 30000/1001. Default: the source's own.",
+        ),
+        click.option(
+            "--encoder",
+            type=click.Choice(["auto", "cpu", "gpu"]),
+            default="auto",
+            help="Which encoders may be used. Default: auto, the GPU where there is one.",
+        ),
+    )
+    return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)
