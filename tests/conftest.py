@@ -1,0 +1,85 @@
+"""Real servers for the tests: one set a session, one database a test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from services.api.migrate import migrate
+from services.local.cluster import LocalCluster
+from services.local.infra import Infrastructure
+
+MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A short path of our own, which servers of other users can pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="videoexport-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def infrastructure(scratch: Path) -> AsyncIterator[Infrastructure]:
+    """NATS, S3 and Postgres."""
+    async with Infrastructure(scratch / "infrastructure", fsync=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template_database(infrastructure: Infrastructure) -> str:
+    """The name of a database with the present schema, to be copied."""
+    url = infrastructure.postgres.url
+    name = "template_videoexport"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    migrate(other_database(url, name))
+    return name
+
+
+@pytest.fixture
+def database_url(infrastructure: Infrastructure, template_database: str) -> Iterator[str]:
+    """A database of the test's own, with the present schema and no rows."""
+    url = infrastructure.postgres.url
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield other_database(url, name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def other_database(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="session")
+async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
+    """The whole cluster as processes, with one encoder of two slots."""
+    settings = {
+        "api": {"VIDEOEXPORT_API_RUNNING_PER_USER": "0"},
+        "encoder": {"VIDEOEXPORT_ENCODER_CPU_SLOTS": "2"},
+    }
+    async with LocalCluster(
+        scratch / "cluster", encoders=1, encoder_threads=1, extra_env=settings, fsync=False
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real_media() -> Path:
+    """The folder of real clips.
+
+    They lie beside the checkout; where that is missing the tests that need
+    them fail, rather than pass unseen.
+    """
+    assert MEDIA.is_dir(), f"the real clips are expected at {MEDIA}"
+    return MEDIA
