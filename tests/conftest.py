@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
 from services.api.migrate import migrate
 from services.local.cluster import LocalCluster
 from services.local.infra import Infrastructure
