@@ -24,11 +24,16 @@ class Operation(StrEnum):
 
 
 class Result(StrEnum):
-    """How S3 answered: `refused` is an answer that the service expects, such as "no such key"."""
+    """How a request ended.
+
+    `refused` is an answer that the service expects, such as "no such key";
+    `cancelled` is a caller who did not wait for it.
+    """
 
     OK = "ok"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
+    CANCELLED = "cancelled"
     ERROR = "error"
 
 

@@ -27,9 +27,6 @@ T = TypeVar("T")
 
 THREADS = 16
 CONNECT_SECONDS = 2
-READ_SECONDS = 10
-# A request with its retry, and the wait for a free thread.
-CALL_SECONDS = 12
 
 # S3 cannot be reached, or broke off in the middle of an answer.
 _UNREACHABLE = (ConnectionError, HTTPClientError, ResponseParserError)
@@ -67,6 +64,8 @@ class S3:
     def __init__(self, settings: StorageSettings, metrics: StorageMetrics) -> None:
         self._metrics = metrics
         self._problems: dict[Operation, str] = {}
+        # One silence; where that comes late, a retry goes on unwatched in its thread.
+        self._deadline = CONNECT_SECONDS + settings.s3_timeout_seconds
         self._client = _client(settings, settings.s3_endpoint)
         # Signs for the name under which callers reach S3; never sends anything.
         self._signer = _client(settings, settings.public_s3_endpoint or settings.s3_endpoint)
@@ -82,7 +81,7 @@ class S3:
         call: Callable[[S3Client], T],
         *,
         expect: frozenset[str] = frozenset(),
-        deadline: float = CALL_SECONDS,
+        deadline: float | None = None,
     ) -> T:
         """Return what `call` returns.
 
@@ -90,7 +89,7 @@ class S3:
             operation: what is asked, for the metrics.
             call: makes one request with the client.
             expect: S3 error codes that are answers rather than failures.
-            deadline: seconds until the wait ends.
+            deadline: seconds until the wait ends; default: a little over S3's longest silence.
 
         Raises:
             Refused: S3 answered with one of `expect`.
@@ -99,7 +98,7 @@ class S3:
         started = time.perf_counter()
         result = Result.ERROR
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(self._deadline if deadline is None else deadline):
                 loop = asyncio.get_running_loop()
                 value = await loop.run_in_executor(self._threads, call, self._client)
         except ClientError as error:
@@ -119,6 +118,9 @@ class S3:
             raise self._unavailable(
                 operation, type(error).__name__, "Object storage cannot be reached."
             ) from None
+        except asyncio.CancelledError:
+            result = Result.CANCELLED
+            raise
         else:
             result = Result.OK
             self._problems.pop(operation, None)
@@ -152,7 +154,7 @@ def _client(settings: StorageSettings, endpoint: str) -> S3Client:
             # Works with any host name, also with servers other than AWS.
             s3={"addressing_style": "path"},
             connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+            read_timeout=settings.s3_timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=THREADS,
             # Newer defaults add a checksum that not every S3 server knows.

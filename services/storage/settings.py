@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.config import Port, ServiceSettings
+from services.common.config import Port, PositiveSeconds, ServiceSettings
 
 MIB = 1024 * 1024
 # What S3 accepts as a part; the last one may be smaller.
@@ -36,6 +36,9 @@ class StorageSettings(ServiceSettings):
     s3_region: str = Field("us-east-1", description="region that requests are signed for")
     s3_access_key: str = Field(min_length=1, description="access key id")
     s3_secret_key: SecretStr = Field(min_length=1, description="secret access key")
+    s3_timeout_seconds: PositiveSeconds = Field(
+        10, description="how long S3 may be silent before a request to it is given up"
+    )
     bucket: Bucket = Field(
         "videoexport", description="bucket of sources, outputs and cache; made when missing"
     )
