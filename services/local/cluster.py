@@ -11,7 +11,7 @@ from typing import Self
 from services.local.files import write_json
 from services.local.infra import SYNC_INTERVAL, Infrastructure, start_together, to_stderr
 from services.local.process import run_to_end
-from services.local.services import ServicePart
+from services.local.services import DRAIN_S, ServicePart
 from services.local.supervisor import Notify
 
 BUCKET = "videoexport"
@@ -153,11 +153,8 @@ class LocalCluster:
             settings=settings,
             extra_env={**self._extra_env.get(service, {}), **self._extra_env.get(name, {})},
             logs=self.infrastructure.logs,
-            scratch=self._scratch(name),
+            temporary=self.directory / "tmp" / name,
         )
-
-    def _scratch(self, name: str) -> Path:
-        return self.directory / "scratch" / name
 
     def _storage_settings(self) -> dict[str, str]:
         infrastructure = self.infrastructure
@@ -185,7 +182,8 @@ class LocalCluster:
             "id": name,
             "nats_url": self.infrastructure.nats.url,
             "storage_address": self.storage.address,
-            "scratch_dir": str(self._scratch(name)),
+            "scratch_dir": str(self.directory / "scratch" / name),
+            "task_drain_seconds": str(DRAIN_S),
         }
         if self._encoder_threads is not None:
             settings["encoder_threads"] = str(self._encoder_threads)

@@ -143,4 +143,4 @@ async def start_together(supervisor: Supervisor, parts: list[Part]) -> None:
             for part in parts:
                 starting.create_task(supervisor.start(part))
     except* PartFailed as failures:
-        raise PartFailed("\n".join(map(str, failures.exceptions))) from failures
+        raise PartFailed("\n".join(map(str, failures.exceptions))) from None

@@ -12,6 +12,8 @@ LOOPBACK = "127.0.0.1"
 # Below the range that Linux (32768 and up) and macOS (49152 and up) hand out to outgoing
 # connections: a port from there could be taken between the check here and the child's bind.
 FIRST_PORT, LAST_PORT = 15000, 31999
+# Ports tried at random before giving up.
+CANDIDATES = 200
 
 
 class NoFreePort(Exception):
@@ -68,7 +70,8 @@ class PortBook:
         name = next(iter(wanted))
         others = {port for each, port in self._ports.items() if each not in wanted}
         last = LAST_PORT - max(wanted.values())
-        candidates = secrets.SystemRandom().sample(range(FIRST_PORT, last + 1), 200)
+        every = range(FIRST_PORT, last + 1)
+        candidates = secrets.SystemRandom().sample(every, min(CANDIDATES, len(every)))
         if name in self._ports:
             candidates.insert(0, self._ports[name])
         for port in candidates:

@@ -15,9 +15,10 @@ from services.local.ports import LOOPBACK
 from services.local.process import Command, NotReady
 
 PROBE_TIMEOUT_S = 2
-# Seconds that running RPCs get after SIGTERM, and a little more until SIGKILL.
+# Seconds that running RPCs and tasks get after SIGTERM; here a person waits for the end.
 DRAIN_S = 10
-STOP_GRACE_S = 15
+# Seconds beyond all that a service may take, before SIGKILL.
+STOP_MARGIN_S = 5
 
 
 class ServicePart(Part):
@@ -36,7 +37,7 @@ class ServicePart(Part):
         settings: Mapping[str, str],
         extra_env: Mapping[str, str],
         logs: Path,
-        scratch: Path,
+        temporary: Path,
     ) -> None:
         """Nothing runs yet.
 
@@ -48,7 +49,7 @@ class ServicePart(Part):
             settings: the service's settings by field name, without prefix.
             extra_env: further variables by their full name; they win.
             logs: folder for its log.
-            scratch: folder for its temporary files.
+            temporary: folder for its temporary files.
         """
         self.name = name
         self._module = f"services.{service}"
@@ -65,7 +66,7 @@ class ServicePart(Part):
             "PYTHONUNBUFFERED": "1",
             # Only what is named here: a service refuses a setting that it does not know,
             # and one from the user's shell is not meant for it.
-            **bare_environment(GRPC_ENABLE_FORK_SUPPORT="0", TMPDIR=str(scratch)),
+            **bare_environment(GRPC_ENABLE_FORK_SUPPORT="0", TMPDIR=str(temporary)),
             **{
                 f"VIDEOEXPORT_{service.upper()}_{field.upper()}": value
                 for field, value in {**common, **settings}.items()
@@ -73,7 +74,7 @@ class ServicePart(Part):
             **extra_env,
         }
         self._log = logs / f"{name}.log"
-        self._scratch = scratch
+        self._temporary = temporary
 
     @property
     def address(self) -> str:
@@ -87,7 +88,7 @@ class ServicePart(Part):
 
     async def prepare(self) -> None:
         """Make its folder for temporary files."""
-        make_private_folder(self._scratch)
+        make_private_folder(self._temporary)
 
     def command(self) -> Command:
         """Return the service's command line."""
@@ -103,7 +104,7 @@ class ServicePart(Part):
             argv=[sys.executable, "-m", self._module, *arguments],
             env=self._env,
             log=self._log,
-            stop_grace=STOP_GRACE_S,
+            stop_grace=stop_grace(self._env),
         )
 
     async def probe(self) -> None:
@@ -118,3 +119,9 @@ class ServicePart(Part):
                 raise NotReady(f"its health does not answer: {error.details()}") from error
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             raise NotReady("its health says NOT_SERVING; its log says why")
+
+
+def stop_grace(env: Mapping[str, str]) -> float:
+    """Return the seconds that a service with these settings may take to end."""
+    drains = (float(value) for name, value in env.items() if name.endswith("DRAIN_SECONDS"))
+    return STOP_MARGIN_S + sum(drains)

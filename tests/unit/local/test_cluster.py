@@ -20,7 +20,7 @@ def encoder(**options: object) -> ServicePart:
         "settings": {"id": "encoder-1", "nats_url": "nats://secret@127.0.0.1:1"},
         "extra_env": {},
         "logs": Path("/data/logs"),
-        "scratch": Path("/data/scratch/encoder-1"),
+        "temporary": Path("/data/tmp/encoder-1"),
     }
     return ServicePart("encoder-1", "encoder", **(arguments | options))
 
@@ -40,7 +40,7 @@ def test_service_is_told_by_environment_alone(monkeypatch):
         "VIDEOEXPORT_ENCODER_NATS_URL": "nats://secret@127.0.0.1:1",
     }
     assert command.env["GRPC_ENABLE_FORK_SUPPORT"] == "0"
-    assert command.env["TMPDIR"] == "/data/scratch/encoder-1"
+    assert command.env["TMPDIR"] == "/data/tmp/encoder-1"
     assert "secret" not in repr(command)
 
 
@@ -48,6 +48,11 @@ def test_extra_environment_wins():
     part = encoder(extra_env={"VIDEOEXPORT_ENCODER_ID": "other", "FURTHER": "1"})
     assert part.command().env["VIDEOEXPORT_ENCODER_ID"] == "other"
     assert part.command().env["FURTHER"] == "1"
+
+
+def test_stop_waits_for_every_drain_that_was_set():
+    part = encoder(extra_env={"VIDEOEXPORT_ENCODER_TASK_DRAIN_SECONDS": "30"})
+    assert part.command().stop_grace == 10 + 30 + 5
 
 
 def test_task_runs_the_same_program_with_an_argument():

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from services.local import ports
 from services.local.credentials import Credentials
 from services.local.files import read_json, write_json
-from services.local.ports import FIRST_PORT, LAST_PORT, LOOPBACK, PortBook
+from services.local.ports import FIRST_PORT, LAST_PORT, LOOPBACK, NoFreePort, PortBook
 
 
 def listener(port: int) -> socket.socket:
@@ -20,11 +21,22 @@ def listener(port: int) -> socket.socket:
     return server
 
 
-def test_ports_differ_and_lie_below_the_ephemeral_ones(tmp_path):
+def test_ports_lie_below_the_ephemeral_ones(tmp_path):
     book = PortBook(tmp_path / "ports.json")
-    ports = [book.port(f"part-{number}") for number in range(50)]
-    assert len(set(ports)) == 50
-    assert all(FIRST_PORT <= port <= LAST_PORT for port in ports)
+    assert all(FIRST_PORT <= book.port(f"part-{number}") <= LAST_PORT for number in range(20))
+
+
+def test_ports_differ(tmp_path, monkeypatch):
+    monkeypatch.setattr(ports, "LAST_PORT", FIRST_PORT + 40)
+    book = PortBook(tmp_path / "ports.json")
+    assert len({book.port(f"part-{number}") for number in range(20)}) == 20
+
+
+def test_no_free_port_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(ports, "LAST_PORT", FIRST_PORT)
+    book = PortBook(tmp_path / "ports.json")
+    with listener(book.port("first")), pytest.raises(NoFreePort, match="no free port for second"):
+        book.port("second")
 
 
 def test_port_stays_the_same_next_time(tmp_path):

@@ -86,7 +86,14 @@ async def test_early_exit_is_an_error_with_name_status_and_last_lines(log):
     assert "no disk" in text
     assert "line 39" in text
     assert "line 3\n" not in text
-    assert "last run" not in text
+
+
+async def test_failure_shows_nothing_of_earlier_runs(log):
+    log.parent.mkdir()
+    log.write_text("a line of the last run\n")
+    with pytest.raises(PartFailed, match="of this run") as failure:
+        await run_to_end(python(log, "print('a line of this run'); exit(1)"), 10)
+    assert "last run" not in str(failure.value)
 
 
 async def test_readiness_that_never_comes_says_what_was_missing(log):
