@@ -30,7 +30,7 @@ class LiveProgress:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._newest: dict[str, tuple[float, pb.RunningTask]] = {}
+        self._newest: dict[str, tuple[float, task_pb2.TaskProgress]] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def on_progress(self, listener: Callable[[str], None]) -> None:
@@ -42,15 +42,16 @@ class LiveProgress:
         await nats.subscribe(f"{PROGRESS}.*", cb=self._on_message)
 
     async def _on_message(self, message: Msg) -> None:
-        self.heard(task_pb2.TaskProgress.FromString(message.data).task)
+        self.heard(task_pb2.TaskProgress.FromString(message.data))
 
-    def heard(self, task: pb.RunningTask) -> None:
+    def heard(self, progress: task_pb2.TaskProgress) -> None:
         """Take one message."""
-        self._newest[task.export_id] = (self._clock(), task)
+        export_id = progress.task.export_id
+        self._newest[export_id] = (self._clock(), progress)
         for listener in self._listeners:
-            listener(task.export_id)
+            listener(export_id)
 
-    def of(self, export_id: str) -> pb.RunningTask | None:
+    def of(self, export_id: str) -> task_pb2.TaskProgress | None:
         """Return the newest word on an export, unless it is old."""
         entry = self._newest.get(export_id)
         if entry is None or entry[0] < self._clock() - FRESH_SECONDS:

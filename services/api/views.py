@@ -13,6 +13,7 @@ from services.api.store.records import ExportRecord
 from services.common.planner import duration_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
 
 # Verification and upload, after the last frame.
 FINISHING_SECONDS = 1.0
@@ -20,7 +21,7 @@ FINISHING_SECONDS = 1.0
 
 def to_export(
     record: ExportRecord,
-    live: pb.RunningTask | None = None,
+    live: task_pb2.TaskProgress | None = None,
     url: storage.SignDownloadResponse | None = None,
 ) -> pb.Export:
     """Return the export of a record.
@@ -58,8 +59,9 @@ def to_export(
     return export
 
 
-def _add_live(export: pb.Export, plan: pb.Plan, live: pb.RunningTask | None) -> None:
-    if live is not None and live.frame_count:
+def _add_live(export: pb.Export, plan: pb.Plan, progress: task_pb2.TaskProgress | None) -> None:
+    if progress is not None and progress.task.frame_count:
+        live = progress.task
         export.phase = live.phase
         export.encode_status.CopyFrom(
             pb.EncodeStatus(
@@ -67,6 +69,7 @@ def _add_live(export: pb.Export, plan: pb.Plan, live: pb.RunningTask | None) -> 
                 frame_count=plan.frame_count,
                 frames_per_second=live.frames_per_second,
                 speed=live.speed,
+                encoder_id=progress.encoder_id,
             )
         )
         done = min(1.0, live.frames_done / live.frame_count)

@@ -1,0 +1,82 @@
+"""A client with a user of its own for every test, and what S3, scratch and processes hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from services.local.cluster import LocalCluster
+from services.local.s3 import S3Part
+from tests.media.frame_codes import Clip, generate
+from videoexport.client import AsyncClient
+
+
+@pytest.fixture
+async def client(cluster: LocalCluster) -> AsyncIterator[AsyncClient]:
+    """A client of the cluster, as a user whom no other test knows."""
+    async with AsyncClient(cluster.api.address, user=f"user-{uuid4().hex[:12]}") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def clip(scratch: Path) -> Callable[[Clip], Path]:
+    """Return generated clips; each is made once a session."""
+
+    def make(wanted: Clip) -> Path:
+        return generate(wanted, scratch / "clips")
+
+    return make
+
+
+class Leftovers:
+    """What an ended export must not leave behind."""
+
+    def __init__(self, cluster: LocalCluster, user: str) -> None:
+        self._cluster = cluster
+        self._user = user
+
+    @property
+    def _s3(self) -> S3Part:
+        return self._cluster.infrastructure.s3
+
+    def objects(self, prefix: str = "exports") -> list[str]:
+        """Return the keys of the user's objects."""
+        listed = self._s3.client().list_objects_v2(
+            Bucket="videoexport", Prefix=f"{prefix}/{self._user}/"
+        )
+        return [item["Key"] for item in listed.get("Contents", [])]
+
+    def parts(self) -> list[str]:
+        """Return the keys of the user's unfinished uploads."""
+        listed = self._s3.client().list_multipart_uploads(Bucket="videoexport")
+        keys = [item["Key"] for item in listed.get("Uploads", [])]
+        return [key for key in keys if f"/{self._user}/" in key]
+
+    def scratch_files(self) -> list[str]:
+        """Return what lies on the encoders' scratch disks."""
+        return [str(path) for path in (self._cluster.directory / "scratch").rglob("*.m*")]
+
+    def ffmpeg_processes(self) -> list[int]:
+        """Return the FFmpeg processes under the cluster's encoders."""
+        found = []
+        for name, pid in self._cluster.pids.items():
+            if name.startswith("encoder"):
+                children = psutil.Process(pid).children(recursive=True)
+                found += [child.pid for child in children if "ffmpeg" in child.name()]
+        return found
+
+
+@pytest.fixture
+def leftovers(cluster: LocalCluster, client: AsyncClient) -> Leftovers:
+    """What the test's user has left behind."""
+    return Leftovers(cluster, client.user)
+
+
+@pytest.fixture
+def cluster_address(cluster: LocalCluster) -> str:
+    """Where ExportService listens."""
+    return cluster.api.address

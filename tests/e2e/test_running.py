@@ -1,0 +1,111 @@
+"""What happens while an export runs: progress, watchers, cancel, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from services.local.cluster import LocalCluster
+from tests.e2e.conftest import Leftovers
+from tests.media.frame_codes import Clip, read_frame_numbers
+from videoexport.client import AsyncClient
+from videoexport.v1 import export_pb2 as pb
+
+MakeClip = Callable[[Clip], Path]
+
+# Some seconds of work for one thread.
+LONG = Clip(rate=Fraction(25), frames=1500, width=320, height=180, gop=50)
+SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_1080P, quality=pb.QUALITY_HIGH)
+
+
+async def start_long(client: AsyncClient, clip: MakeClip) -> pb.Export:
+    """Start an export that takes a while, and return it once frames are coming out."""
+    video_id = await client.upload(clip(LONG))
+    created = await client.create_export(video_id, settings=SLOW)
+    async with asyncio.timeout(60):
+        async for export in client.watch(created.id):
+            if export.encode_status.frames_done > 0:
+                return export
+    raise AssertionError("the export ended before it was seen running")
+
+
+async def test_progress_never_goes_back_and_two_watchers_see_the_same_end(
+    client: AsyncClient, clip: MakeClip
+) -> None:
+    running = await start_long(client, clip)
+
+    async def follow() -> list[pb.Export]:
+        return [export async for export in client.watch(running.id)]
+
+    async with asyncio.timeout(120):
+        first, second = await asyncio.gather(follow(), follow())
+    for seen in (first, second):
+        progress = [export.progress for export in seen]
+        assert progress == sorted(progress)
+        assert len(set(progress)) > 3
+        assert seen[-1].state == pb.EXPORT_STATE_COMPLETED
+    assert any(export.encode_status.frames_per_second > 0 for export in first)
+    assert any(export.HasField("eta") for export in first)
+    assert first[-1].output.sha256 == second[-1].output.sha256
+
+
+async def test_cancel_during_encode_leaves_nothing(
+    client: AsyncClient, clip: MakeClip, leftovers: Leftovers
+) -> None:
+    running = await start_long(client, clip)
+    assert leftovers.ffmpeg_processes()
+    cancelled = await client.cancel(running.id)
+    assert cancelled.state == pb.EXPORT_STATE_CANCELLED
+    async with asyncio.timeout(5):
+        while leftovers.ffmpeg_processes():
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    assert leftovers.objects() == []
+    assert leftovers.parts() == []
+    assert leftovers.scratch_files() == []
+    # Cancelling again is not an error.
+    assert (await client.cancel(running.id)).state == pb.EXPORT_STATE_CANCELLED
+
+
+async def test_delete_while_running_stops_the_work(
+    client: AsyncClient, clip: MakeClip, leftovers: Leftovers
+) -> None:
+    running = await start_long(client, clip)
+    await client.delete(running.id)
+    async with asyncio.timeout(5):
+        while leftovers.ffmpeg_processes():
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    assert leftovers.objects() == []
+
+
+@pytest.mark.parametrize("grace", ["60", "0.1"], ids=["finishes", "hands over"])
+async def test_sigterm_during_encode_loses_nothing(
+    scratch: Path, clip: MakeClip, tmp_path: Path, grace: str
+) -> None:
+    settings = {
+        "api": {"VIDEOEXPORT_API_RUNNING_PER_USER": "0"},
+        "encoder": {"VIDEOEXPORT_ENCODER_TASK_DRAIN_SECONDS": grace},
+    }
+    folder = scratch / f"drain-{tmp_path.name}"
+    async with (
+        LocalCluster(
+            folder, encoders=2, encoder_threads=1, extra_env=settings, fsync=False
+        ) as cluster,
+        AsyncClient(cluster.api.address, user="drain") as client,
+    ):
+        running = await start_long(client, clip)
+        busy = running.encode_status.encoder_id
+        pid = cluster.pids[busy]
+
+        os.kill(pid, signal.SIGTERM)
+        async with asyncio.timeout(120):
+            done = await client.wait(running.id)
+        await client.download(done, tmp_path / "out.mp4")
+    assert read_frame_numbers(tmp_path / "out.mp4") == list(range(LONG.frames))
