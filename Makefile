@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos
+.PHONY: help setup protos demo bench
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,12 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 setup: $(STAMP) ## Build .venv from constraints.txt
+
+demo: $(STAMP) ## Watch one export run through a local cluster (SOURCE=path for your own video)
+	@$(BIN)/python -m services.local.demo $(if $(SOURCE),--source "$(SOURCE)")
+
+bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); about 20 minutes
+	@$(BIN)/python -m bench $(B)
 
 protos: $(STAMP) ## Generate videoexport/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos \

@@ -56,6 +56,10 @@ class Leftovers:
         keys = [item["Key"] for item in listed.get("Uploads", [])]
         return [key for key in keys if f"/{self._user}/" in key]
 
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Store an object past the services, as another system would."""
+        self._s3.client().put_object(Bucket=bucket, Key=key, Body=data)
+
     def scratch_files(self) -> list[str]:
         """Return what lies on the encoders' scratch disks."""
         return [str(path) for path in (self._cluster.directory / "scratch").rglob("*.m*")]
