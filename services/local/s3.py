@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +94,7 @@ class S3Part(Part):
         self._directory = directory
         self._log = logs / "s3.log"
         self._credentials = credentials
+        self._client: S3Client | None = None
         self._ports = {
             flag: ports.port(f"s3.{flag}", companion=ADMIN_GRPC_OFFSET)
             if flag == "admin.port"
@@ -107,9 +107,16 @@ class S3Part(Part):
         """URL of the S3 interface; path style, any region."""
         return f"http://{LOOPBACK}:{self._ports['s3.port']}"
 
-    @functools.cached_property
     def client(self) -> S3Client:
-        """A client with all rights; its calls block."""
+        """Return a client with all rights, always the same one; its calls block.
+
+        The first call reads large files, so it belongs in a thread as the others do.
+        """
+        if self._client is None:
+            self._client = self._make_client()
+        return self._client
+
+    def _make_client(self) -> S3Client:
         client: S3Client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -165,13 +172,9 @@ class S3Part(Part):
     async def probe(self) -> None:
         """List the buckets."""
         try:
-            await asyncio.to_thread(self._list_buckets)
+            await asyncio.to_thread(lambda: self.client().list_buckets())
         except (BotoCoreError, ClientError) as error:
             raise NotReady(f"cannot list the buckets: {error}") from error
-
-    def _list_buckets(self) -> None:
-        # In the thread with its first use: making a client reads large files.
-        self.client.list_buckets()
 
     async def ensure_bucket(self, bucket: str) -> None:
         """Create a bucket unless it exists.
@@ -180,6 +183,7 @@ class S3Part(Part):
             ClientError: the server refuses.
         """
         try:
-            await asyncio.to_thread(self.client.create_bucket, Bucket=bucket)
-        except self.client.exceptions.BucketAlreadyOwnedByYou:
-            return
+            await asyncio.to_thread(lambda: self.client().create_bucket(Bucket=bucket))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
+                raise

@@ -15,14 +15,11 @@ import nats
 import psutil
 import psycopg
 import pytest
-import pytest_asyncio
 
 from services.local.files import read_json
 from services.local.infra import Infrastructure
 from services.local.process import PartFailed
 from services.local.supervisor import DirectoryInUse
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PARTS = ["nats", "s3", "postgres"]
 BUCKET = "kept"
@@ -56,7 +53,7 @@ def root() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def running(root: Path, messages: asyncio.Queue[str]) -> AsyncIterator[Infrastructure]:
     async with Infrastructure(root / "shared", fsync=False, notify=messages.put_nowait) as started:
         await write(started)
@@ -72,7 +69,7 @@ async def write(infrastructure: Infrastructure) -> None:
     await client.jetstream().publish("kept", b"message")
     await client.close()
     await infrastructure.s3.ensure_bucket(BUCKET)
-    put = infrastructure.s3.client.put_object
+    put = infrastructure.s3.client().put_object
     await asyncio.to_thread(put, Bucket=BUCKET, Key="a/b", Body=b"object")
     async with await psycopg.AsyncConnection.connect(infrastructure.postgres.url) as connection:
         await connection.execute("CREATE TABLE kept AS SELECT 'row' AS value")
@@ -87,7 +84,7 @@ async def read_nats(infrastructure: Infrastructure) -> bytes | None:
 
 
 async def read_s3(infrastructure: Infrastructure) -> bytes:
-    client = infrastructure.s3.client
+    client = infrastructure.s3.client()
     answer = await asyncio.to_thread(client.get_object, Bucket=BUCKET, Key="a/b")
     return await asyncio.to_thread(answer["Body"].read)
 
