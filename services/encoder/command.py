@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.filters import (
     SAMPLE_RATE,
+    Placement,
     Timeline,
     audio_graph,
     cpu_picture,
@@ -142,6 +143,22 @@ def whole_commands(
     return (*commands, _join(job, commands))
 
 
+def trial_command(ffmpeg: Path, family: pb.EncoderFamily.ValueType) -> tuple[str, ...]:
+    """Return a run that takes generated frames through the filters and codec of `family`."""
+    video = pb.VideoStream(width=640, height=480)
+    plan = pb.Plan(width=1280, height=720, quality=pb.QUALITY_MEDIUM)
+    placement = place(video, plan.width, plan.height)
+    filters = ",".join(_picture(family, placement, plan))
+    return (
+        *_global_options(ffmpeg),
+        *_devices(family),
+        *("-f", "lavfi", "-i", f"testsrc2=size={video.width}x{video.height}:rate=25"),
+        *("-filter_complex", f"[0:v]{filters}[v]", "-map", "[v]"),
+        *_video_codec(family, plan.quality, threads=1, parts=False),
+        *("-frames:v", "10", "-f", "null", "-"),
+    )
+
+
 def _encode(
     job: _Job, name: str, readings: Sequence[Reading], first_frame: int, *, parts: bool
 ) -> FfmpegCommand:
@@ -149,19 +166,17 @@ def _encode(
     frame_count = sum(reading.frame_count for reading in readings)
     output = job.folder / f"{name}.{'mov' if parts else 'mp4'}"
     graphs = _graphs(job, name, readings, first_frame, frame_count)
-    arguments = [*_global_options(job), "-copyts"]
-    if job.family == pb.ENCODER_FAMILY_NVENC:
-        arguments += ["-init_hw_device", "cuda=gpu", "-filter_hw_device", "gpu"]
+    arguments = [*_global_options(job.ffmpeg), "-copyts", *_devices(job.family)]
     for reading in readings:
         arguments += _input(job, reading, len(readings))
     arguments += ["-filter_complex_threads", str(job.threads)]
     for graph in graphs:
         arguments += ["-/filter_complex", str(graph)]
-    arguments += ["-map", "[v]", *_video_codec(job, parts=parts), "-frames:v", str(frame_count)]
+    codec = _video_codec(job.family, job.plan.quality, threads=job.threads, parts=parts)
+    arguments += ["-map", "[v]", *codec, "-frames:v", str(frame_count)]
     if job.plan.has_audio:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
-        codec = ["-c:a", "pcm_f32le"] if parts else _audio_codec()
-        arguments += ["-map", "[a]", *codec]
+        arguments += ["-map", "[a]", *(["-c:a", "pcm_f32le"] if parts else _audio_codec())]
     arguments += _clean_output(output)
     return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
 
@@ -170,8 +185,8 @@ def _graphs(
     job: _Job, name: str, readings: Sequence[Reading], first_frame: int, frame_count: int
 ) -> dict[Path, str]:
     placement = place(job.info.video, job.plan.width, job.plan.height)
-    picture = gpu_picture if job.family == pb.ENCODER_FAMILY_NVENC else cpu_picture
-    video = video_graph(readings, job.timeline, job.info.video.index, picture(placement, job.plan))
+    picture = _picture(job.family, placement, job.plan)
+    video = video_graph(readings, job.timeline, job.info.video.index, picture)
     graphs = {job.folder / f"{name}.video.txt": video}
     if job.plan.has_audio:
         first = _samples(first_frame, job.timeline)
@@ -189,7 +204,7 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     for part in parts:
         seconds = float(part.frame_count / job.timeline.rate)
         lines += [f"file {part.output.name}", f"duration {seconds:.6f}"]
-    arguments = [*_global_options(job)]
+    arguments = [*_global_options(job.ffmpeg)]
     arguments += ["-protocol_whitelist", "file"]
     arguments += ["-format_whitelist", "concat,mov,mp4,m4a,3gp,3g2,mj2"]
     arguments += ["-f", "concat", "-i", str(script), "-map", "0:v:0", "-c:v", "copy"]
@@ -201,9 +216,9 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     return FfmpegCommand(tuple(arguments), {script: "\n".join(lines) + "\n"}, output, 0)
 
 
-def _global_options(job: _Job) -> list[str]:
+def _global_options(ffmpeg: Path) -> list[str]:
     return [
-        *(str(job.ffmpeg), "-nostdin", "-y", "-hide_banner", "-loglevel", "error", "-nostats"),
+        *(str(ffmpeg), "-nostdin", "-y", "-hide_banner", "-loglevel", "error", "-nostats"),
         *("-progress", "pipe:1", "-stats_period", "0.5"),
         # A cut connection or a damaged packet must end the run, not shorten the file.
         "-xerror",
@@ -234,18 +249,33 @@ def _input(job: _Job, reading: Reading, inputs: int) -> list[str]:
     return [*options, "-i", job.url]
 
 
-def _video_codec(job: _Job, *, parts: bool) -> list[str]:
-    quality = job.plan.quality or pb.QUALITY_MEDIUM
+def _devices(family: pb.EncoderFamily.ValueType) -> list[str]:
+    if family == pb.ENCODER_FAMILY_NVENC:
+        return ["-init_hw_device", "cuda=gpu", "-filter_hw_device", "gpu"]
+    return []
+
+
+def _picture(family: pb.EncoderFamily.ValueType, placement: Placement, plan: pb.Plan) -> list[str]:
+    """Return the filters that make a source's frame a frame of the output."""
+    if family == pb.ENCODER_FAMILY_NVENC:
+        return gpu_picture(placement, plan)
+    return cpu_picture(placement, plan)
+
+
+def _video_codec(
+    family: pb.EncoderFamily.ValueType, quality: pb.Quality.ValueType, *, threads: int, parts: bool
+) -> list[str]:
+    quality = quality or pb.QUALITY_MEDIUM
     # Frames are already on the grid; nothing may be repeated or dropped after it.
     timing = ["-fps_mode:v", "passthrough", "-flags:v", "+bitexact"]
-    if job.family == pb.ENCODER_FAMILY_NVENC:
+    if family == pb.ENCODER_FAMILY_NVENC:
         codec = ["-c:v", "h264_nvenc", "-preset", "p5", "-tune", "hq", "-profile:v", "high"]
         return [*codec, "-rc", "vbr", "-cq", str(CQ[quality]), "-b:v", "0", *timing]
     codec = ["-c:v", "libx264", "-preset", "medium", "-crf", str(CRF[quality])]
     if parts:
         # Parameter sets that are the same in every part.
         codec += ["-x264-params", "stitchable=1"]
-    return [*codec, "-threads:v", str(job.threads), *timing]
+    return [*codec, "-threads:v", str(threads), *timing]
 
 
 def _audio_codec() -> list[str]:

@@ -35,8 +35,10 @@ _KEPT_CHARACTERS = 1000
 _AFTERMATH = re.compile(
     r"Task finished with error|Terminating thread|Conversion failed|Exiting|Last message repeated"
     r"|Error (muxing|submitting) a packet|Error (requesting|sending) (a )?frames?"
-    r"|Error while filtering|Error (closing file|writing trailer)|Error opening input files?\b"
-    r"|Error opening output files?|Nothing was written|Received .* signal|Finishing stream"
+    r"|Error while (filtering|opening encoder)|Could not open encoder before EOF"
+    r"|Error (closing file|writing trailer|parsing global options|initializing filters)"
+    r"|Error opening (in|out)put|Nothing was written|Received .* signal"
+    r"|Device creation failed|Failed to set value|Could not dynamically load"
 )
 _COMPONENT = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] ?)+")
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)

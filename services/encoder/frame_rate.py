@@ -1,0 +1,58 @@
+"""Which frame rate timestamps have. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+# Rates that cameras and recorders mean when they come close.
+USUAL_RATES = tuple(
+    Fraction(rate)
+    for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
+)
+MAX_RATE = Fraction(1000)
+
+
+def fits_grid(times: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
+    """Return whether ascending `times` lie on places of a grid, all apart from each other.
+
+    Args:
+        times: in seconds; the first one is place 0.
+        rate: places a second.
+        tick: unit of the timestamps in seconds, by which they may be rounded.
+    """
+    tolerance = min(Fraction(2, 5), tick * rate + Fraction(1, 20))
+    places = [(time - times[0]) * rate for time in times]
+    return all(abs(place - round(place)) <= tolerance for place in places)
+
+
+def choose_rate(
+    times: Sequence[Fraction], candidates: Sequence[Fraction], tick: Fraction
+) -> tuple[Fraction, bool]:
+    """Return the frame rate, and whether the time between frames varies.
+
+    Args:
+        times: ascending timestamps in seconds, of all frames or of the first ones.
+        candidates: rates that the container and the codec announce.
+        tick: unit of the timestamps in seconds.
+    """
+    sane = [rate for rate in candidates if 0 < rate <= MAX_RATE]
+    for rate in [*sane, *USUAL_RATES]:
+        # A frame for every place from the first to the last, and none left out.
+        if len(times) > 1 and round((times[-1] - times[0]) * rate) != len(times) - 1:
+            continue
+        if fits_grid(times, rate, tick) and (sane or len(times) > 1):
+            return rate, False
+    if len(times) > 1 and times[-1] > times[0]:
+        average = (len(times) - 1) / (times[-1] - times[0])
+    else:
+        average = sane[0] if sane else Fraction(25)
+    return _usual(min(average, MAX_RATE)), True
+
+
+def _usual(rate: Fraction) -> Fraction:
+    """Return the usual rate within half a percent, else one with two decimals."""
+    nearest = min(USUAL_RATES, key=lambda usual: abs(usual - rate))
+    if abs(nearest - rate) <= rate / 200:
+        return nearest
+    return max(Fraction(round(rate * 100), 100), Fraction(1, 100))

@@ -1,0 +1,57 @@
+"""What a finished file is, found out with PyAV. Runs in a child process only."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from services.encoder.output_facts import OutputFacts
+
+
+def inspect_output(path: Path) -> OutputFacts:
+    """Return what is in an mp4.
+
+    Raises:
+        ValueError: it is not an mp4 with video.
+    """
+    try:
+        with av.open(str(path), options={"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2"}) as file:
+            if not file.streams.video:
+                raise ValueError("the file has no video")
+            video = file.streams.video[0]
+            tick = video.time_base or Fraction(1)
+            frames = ticks = 0
+            for packet in file.demux(video):
+                if packet.size and not packet.is_discard:
+                    frames += 1
+                    ticks += packet.duration or 0
+            audio = next(iter(file.streams.audio), None)
+            heard = None
+            if audio is not None:
+                heard = (audio.duration or 0) * (audio.time_base or Fraction(1))
+            return OutputFacts(
+                size_bytes=path.stat().st_size,
+                frame_count=frames,
+                duration=ticks * tick,
+                audio_duration=heard,
+                width=video.codec_context.width,
+                height=video.codec_context.height,
+                index_in_front=_index_in_front(path),
+            )
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError("the file cannot be read") from error
+
+
+def _index_in_front(path: Path) -> bool:
+    """Walk the boxes at the top level (ISO/IEC 14496-12 §4.2) to the index or the media."""
+    with path.open("rb") as file:
+        while len(header := file.read(8)) == 8:
+            length, kind = int.from_bytes(header[:4], "big"), header[4:]
+            if kind in (b"moov", b"mdat"):
+                return kind == b"moov"
+            if length < 8:
+                break
+            file.seek(length - 8, 1)
+    return False

@@ -1,0 +1,74 @@
+"""What a finished file is, and whether that was planned. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Self
+
+from services.encoder.errors import OutputMismatch
+from videoexport.v1 import export_pb2 as pb
+
+# The tolerance within which sound and pictures must end together, in seconds.
+MAX_AUDIO_ERROR = Fraction(1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFacts:
+    """What is in a finished mp4, counted packet by packet.
+
+    Attributes:
+        frame_count: video packets that are shown.
+        duration: of the video in seconds.
+        audio_duration: of the sound in seconds, without the codec's priming; None
+            without sound.
+        index_in_front: whether playing can begin before the whole file is there.
+    """
+
+    size_bytes: int
+    frame_count: int
+    duration: Fraction
+    audio_duration: Fraction | None
+    width: int
+    height: int
+    index_in_front: bool
+
+    def to_json(self) -> bytes:
+        """Return the facts as JSON, fractions as text."""
+        return json.dumps(asdict(self), default=str).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Return what `to_json` wrote."""
+        values = json.loads(data)
+        audio = values.pop("audio_duration")
+        return cls(
+            **(values | {"duration": Fraction(values["duration"])}),
+            audio_duration=None if audio is None else Fraction(audio),
+        )
+
+
+def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
+    """Raise OutputMismatch, naming every difference, unless the file is the one planned."""
+    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+    duration = plan.frame_count / rate
+    faults = []
+    if facts.frame_count != plan.frame_count:
+        faults.append(f"{facts.frame_count} frames instead of {plan.frame_count}")
+    if abs(facts.duration - duration) >= 1 / rate / 2:
+        faults.append(f"{float(facts.duration):.3f} s instead of {float(duration):.3f} s")
+    if (facts.width, facts.height) != (plan.width, plan.height):
+        faults.append(
+            f"{facts.width} × {facts.height} pixels instead of {plan.width} × {plan.height}"
+        )
+    if (facts.audio_duration is not None) != plan.has_audio:
+        faults.append("no sound" if plan.has_audio else "sound that was not planned")
+    elif facts.audio_duration is not None:
+        error = facts.audio_duration - duration
+        if abs(error) > MAX_AUDIO_ERROR:
+            faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than the video")
+    if not facts.index_in_front:
+        faults.append("its index at the end")
+    if faults:
+        raise OutputMismatch("the output has " + ", ".join(faults))

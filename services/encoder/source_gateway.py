@@ -1,0 +1,175 @@
+"""Sources on loopback HTTP, for child processes.
+
+FFmpeg and the probe read `http://127.0.0.1:PORT/TOKEN`; the gateway reads S3. So
+the presigned URL, a secret, is in no process's arguments and can be signed anew in
+the middle of an encode; one version is read from beginning to end; what several
+inputs of one run read is fetched once; and why a source failed is known from S3's
+own answer, not from what FFmpeg made of it.
+
+The token is in FFmpeg's arguments. It lets another user of this machine read the
+source while it is encoded; an encoder's machine has none.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+
+from services.common.errors import DomainError
+from services.encoder.errors import MediaError
+from services.encoder.source_reader import (
+    BLOCK_BYTES,
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    SourceObject,
+    SourceReader,
+)
+
+__all__ = ["SourceGateway", "SourceHandle", "SourceObject"]
+
+# Inputs wait for their turn with their connections open, for as long as an encode takes.
+_KEEP_ALIVE_SECONDS = 7 * 24 * 3600
+_GIVE_UP_AFTER = 30.0
+
+
+class SourceHandle:
+    """One exposed source.
+
+    Attributes:
+        url: where child processes read it.
+    """
+
+    def __init__(self, url: str, reader: SourceReader) -> None:
+        self.url = url
+        self._reader = reader
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes received from S3 so far."""
+        return self._reader.bytes_read
+
+    @property
+    def failure(self) -> MediaError | DomainError | None:
+        """Why the source is lost for good; None while it is not."""
+        return self._reader.failure
+
+    async def wait_failed(self) -> None:
+        """Return once the source is lost for good."""
+        await self._reader.failed.wait()
+
+
+class SourceGateway:
+    """The loopback server of an encoder process; an async context manager.
+
+    Args:
+        give_up_after: seconds of failing after which a source is lost.
+    """
+
+    def __init__(self, *, give_up_after: float = _GIVE_UP_AFTER) -> None:
+        self._give_up_after = give_up_after
+        self._readers: dict[str, SourceReader] = {}
+        application = web.Application()
+        application.router.add_get("/{token}", self._serve)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+            shutdown_timeout=0.0,
+        )
+        self._address = ""
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT
+        )
+        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self._address = f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    @asynccontextmanager
+    async def expose(self, source: SourceObject) -> AsyncIterator[SourceHandle]:
+        """Serve a source for as long as the context is open."""
+        token = secrets.token_urlsafe(16)
+        reader = SourceReader(source, self._session, self._give_up_after)
+        self._readers[token] = reader
+        try:
+            yield SourceHandle(f"{self._address}/{token}", reader)
+        finally:
+            del self._readers[token]
+            await reader.close()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        reader = self._readers.get(request.match_info["token"])
+        if reader is None:
+            raise web.HTTPNotFound
+        if reader.failure is not None:
+            # Not a 5xx, which FFmpeg would try again.
+            raise web.HTTPGone
+        size = reader.source.size_bytes
+        start, end = _range(request, size)
+        partial = "Range" in request.headers
+        response = web.StreamResponse(status=206 if partial else 200)
+        response.headers["Accept-Ranges"] = "bytes"
+        response.content_length = end - start
+        if partial:
+            response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        # The reader has gone away, which is how FFmpeg leaves off reading.
+        with suppress(ConnectionError):
+            await self._send(reader, start, end, response, request)
+        return response
+
+    async def _send(
+        self,
+        reader: SourceReader,
+        start: int,
+        end: int,
+        response: web.StreamResponse,
+        request: web.Request,
+    ) -> None:
+        position = start
+        while position < end:
+            number, offset = divmod(position, BLOCK_BYTES)
+            try:
+                block = await reader.block(number)
+            except (MediaError, DomainError):
+                # Cut, so that no reader takes what it has for the whole.
+                if request.transport is not None:
+                    request.transport.abort()
+                return
+            piece = block[offset : offset + end - position]
+            await response.write(piece)
+            position += len(piece)
+        await response.write_eof()
+
+
+def _range(request: web.Request, size: int) -> tuple[int, int]:
+    """Return the first byte that is asked for and the one after the last.
+
+    Raises:
+        HTTPRequestRangeNotSatisfiable: none of the object, or not one range.
+    """
+    try:
+        asked = request.http_range
+    except ValueError:
+        asked = slice(size, None)
+    start, end, _ = asked.indices(size)
+    if start >= end:
+        raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+    return start, end
