@@ -33,7 +33,9 @@ class ProgressDisplay:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._latest: Step | None = None
+        # When each stage was first shown, and when anything was shown last.
         self._began: dict[Stage, float] = {}
+        self._shown_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -61,8 +63,15 @@ class ProgressDisplay:
         self._transfer(Stage.DOWNLOAD, received, total)
 
     def _transfer(self, stage: Stage, moved: int, total: int) -> None:
-        began = self._began.setdefault(stage, time.monotonic())
-        self._show(transfer_step(stage, moved, total, time.monotonic() - began))
+        seconds = time.monotonic() - self._began.get(stage, time.monotonic())
+        self._show(transfer_step(stage, moved, total, seconds))
+
+    def times(self) -> dict[Stage, float]:
+        """Return how many seconds each stage has taken, as seen from here."""
+        ends = [*list(self._began.values())[1:], self._shown_at]
+        # Without any stage there is one end too many.
+        stages = zip(self._began.items(), ends, strict=False)
+        return {stage: end - began for (stage, began), end in stages}
 
     def _show(self, step: Step) -> None:
         latest = self._latest
@@ -72,6 +81,8 @@ class ProgressDisplay:
         elif latest is not None and step.stage == latest.stage and latest.share is not None:
             step = replace(step, share=max(step.share or 0.0, latest.share))
         self._latest = step
+        self._shown_at = time.monotonic()
+        self._began.setdefault(step.stage, self._shown_at)
         self._sink.show(step)
 
 

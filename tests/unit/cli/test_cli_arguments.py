@@ -1,0 +1,125 @@
+"""Arguments become messages; what cannot be parsed is told by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videoexport.cli.arguments import FrameRateType, LocalFile, SegmentType, SourceType
+from videoexport.cli.output import output_name, output_path
+from videoexport.v1 import export_pb2
+
+VIDEO_ID = "vid_" + "0f" * 16
+
+
+def as_source(text: str) -> LocalFile | export_pb2.Source:
+    return SourceType().convert(text, None, None)
+
+
+def test_source_is_a_file_when_there_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "talk.mp4"
+    file.write_bytes(b"x")
+    assert as_source(str(file)) == LocalFile(file)
+
+
+def test_source_is_a_video_id_even_beside_a_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(VIDEO_ID).write_bytes(b"x")
+    assert as_source(VIDEO_ID) == export_pb2.Source(video_id=VIDEO_ID)
+    assert as_source(f"./{VIDEO_ID}") == LocalFile(Path(VIDEO_ID))
+
+
+def test_source_leaves_a_doubtful_video_id_to_the_service() -> None:
+    assert as_source("vid_nope") == export_pb2.Source(video_id="vid_nope")
+
+
+def test_source_names_bucket_and_key() -> None:
+    s3_object = export_pb2.S3Object(bucket="footage", key="2026/talk 1.mp4")
+    assert as_source("s3://footage/2026/talk 1.mp4") == export_pb2.Source(s3_object=s3_object)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nosuch.mp4", "s3://bucket", "s3:///key", "exp_12", "/dev/null", "."]
+)
+def test_source_refuses_what_names_nothing(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        as_source(text)
+
+
+@pytest.mark.parametrize("text", ["5-nan", "inf-9", "-1-5", "1", "x-y", "1:99-2:00"])
+def test_segment_names_the_text_that_is_none(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="START-END") as caught:
+        SegmentType().convert(text, None, None)
+    assert repr(text) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "numerator", "denominator"),
+    [
+        ("25", 25, 1),
+        ("29.97", 2997, 100),
+        ("30000/1001", 30000, 1001),
+        # The service lists these with all other violations.
+        ("0", 0, 1),
+        ("25/0", 25, 0),
+    ],
+)
+def test_frame_rate_is_kept_as_written(text: str, numerator: int, denominator: int) -> None:
+    rate = FrameRateType().convert(text, None, None)
+    assert (rate.numerator, rate.denominator) == (numerator, denominator)
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
+def test_frame_rate_carries_every_fraction(numerator: int, denominator: int) -> None:
+    rate = FrameRateType().convert(f"{numerator}/{denominator}", None, None)
+    assert (rate.numerator, rate.denominator) == (numerator, denominator)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fast", "nan", "-25", "25/", "1e3", "2147483648", "0.00000000001"]
+)
+def test_frame_rate_refuses_what_is_none(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"rate|digits"):
+        FrameRateType().convert(text, None, None)
+
+
+def test_output_in_a_directory_is_named_after_the_source(tmp_path: Path) -> None:
+    named = {
+        output_name(LocalFile(Path("/videos/talk.mov"))): "talk-export",
+        output_name(export_pb2.Source(video_id=VIDEO_ID)): f"{VIDEO_ID}-export",
+        output_name(as_source("s3://footage/2026/talk.mp4")): "talk-export",
+    }
+    assert list(named) == list(named.values())
+    assert output_path(tmp_path, "talk-export", force=False) == tmp_path / "talk-export.mp4"
+
+
+def test_output_does_not_replace_unless_forced(tmp_path: Path) -> None:
+    file = tmp_path / "cut.mp4"
+    assert output_path(file, "name", force=False) == file
+    file.write_bytes(b"kept")
+    with pytest.raises(click.UsageError, match="--force"):
+        output_path(file, "name", force=False)
+    with pytest.raises(click.UsageError, match="--force"):
+        output_path(tmp_path, "cut", force=False)
+    assert output_path(file, "name", force=True) == file
+
+
+def test_output_never_replaces_the_source(tmp_path: Path) -> None:
+    file = tmp_path / "talk.mp4"
+    file.write_bytes(b"x")
+    with pytest.raises(click.UsageError, match="is the source"):
+        output_path(file, "name", force=True, source=LocalFile(file))
+
+
+def test_output_needs_a_place_that_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="no directory"):
+        output_path(tmp_path / "missing" / "cut.mp4", "name", force=False)
+    with pytest.raises(click.UsageError, match="not a file"):
+        output_path(Path(os.devnull), "name", force=True)

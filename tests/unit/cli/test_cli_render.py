@@ -1,0 +1,174 @@
+"""Answers on stdout: JSON in the proto's form for programs, lines for people."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from videoexport.cli import render
+from videoexport.cli.session import Session
+from videoexport.cli.text import clock, details, plain, table, waiting_time
+from videoexport.client import AsyncClient
+from videoexport.v1 import export_pb2, export_service_pb2
+
+EXPORT = export_pb2.Export(
+    id="exp_1",
+    source=export_pb2.Source(video_id="vid_1"),
+    state=export_pb2.EXPORT_STATE_COMPLETED,
+    progress=100,
+    create_time=Timestamp(seconds=1_000_000),
+    start_time=Timestamp(seconds=1_000_001, nanos=500_000_000),
+    end_time=Timestamp(seconds=1_000_010),
+    output=export_pb2.Output(
+        size_bytes=4_200_000,
+        frame_count=1375,
+        duration=Duration(seconds=55),
+        width=1280,
+        height=720,
+        encoder_family=export_pb2.ENCODER_FAMILY_CPU,
+        encoder_name="libx264",
+        encoder_reason="no GPU encoder is live",
+        download_url="https://s3.example/" + "x" * 300,
+    ),
+)
+
+
+def session(*, json: bool) -> Session:
+    return Session(AsyncClient(user="ann"), json=json, given=["--user", "ann b"])
+
+
+def test_answer_as_json_is_the_proto_form(capsys: pytest.CaptureFixture[str]) -> None:
+    session(json=True).answer(EXPORT, lambda: "text")
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert answer["state"] == "EXPORT_STATE_COMPLETED"
+    assert answer["source"] == {"videoId": "vid_1"}
+    assert answer["output"]["frameCount"] == "1375"
+    assert answer["output"]["duration"] == "55s"
+    assert answer["createTime"] == "1970-01-12T13:46:40Z"
+    assert err == ""
+
+
+def test_answer_as_text_is_the_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    session(json=False).answer(EXPORT, lambda: "text")
+    assert capsys.readouterr().out == "text\n"
+
+
+def test_suggested_command_keeps_address_and_user() -> None:
+    assert session(json=False).command("watch", "exp_1") == "videoexport watch exp_1 --user 'ann b'"
+
+
+def test_summary_says_what_came_out() -> None:
+    shown = render.summary(EXPORT, Path("cut.mp4"))
+    for words in (
+        "exp_1 completed",
+        "1,375",
+        "0:00:55.000",
+        "4.2 MB",
+        "1280 × 720",
+        "libx264 on the CPU: no GPU encoder is live",
+        "10.0 s, of which 1.5 s in the queue",
+        "cut.mp4",
+    ):
+        assert words in shown
+    assert "https" not in shown
+
+
+def test_summary_gives_the_link_in_one_piece_when_there_is_no_file() -> None:
+    assert EXPORT.output.download_url in render.summary(EXPORT, None).splitlines()[-1]
+
+
+def test_export_details_list_what_is_wrong() -> None:
+    failed = export_pb2.Export(id="exp_2", state=export_pb2.EXPORT_STATE_FAILED)
+    failed.error.code = "INVALID_SEGMENTS"
+    failed.error.message = "Segments do not fit."
+    failed.error.violations.add(field="segments[3].end_time", description="is too late")
+    shown = render.export_details(failed)
+    assert "Segments do not fit. (INVALID_SEGMENTS)" in shown
+    assert "segments[3].end_time: is too late" in shown
+
+
+def test_exports_table_has_a_line_each_and_the_total() -> None:
+    page = export_service_pb2.ListExportsResponse(exports=[EXPORT, EXPORT], total_size=7)
+    lines = render.exports_table(page).splitlines()
+    assert lines[0].split() == ["ID", "STATE", "DONE", "CREATED", "DURATION", "SIZE", "SOURCE"]
+    assert [line.split()[0] for line in lines[1:3]] == ["exp_1", "exp_1"]
+    assert lines[3] == "2 of 7 exports"
+    assert render.exports_table(export_service_pb2.ListExportsResponse()) == "0 of 0 exports"
+
+
+def test_encoders_table_says_why_there_is_no_gpu() -> None:
+    encoder = export_pb2.Encoder(id="enc", address="127.0.0.1:9")
+    encoder.capabilities.add(
+        family=export_pb2.ENCODER_FAMILY_CPU, available=True, slots=2, busy_slots=1
+    )
+    encoder.capabilities.add(
+        family=export_pb2.ENCODER_FAMILY_NVENC, unavailable_reason="Cannot load libcuda.so.1"
+    )
+    shown = render.encoders_table([encoder])
+    assert "1 of 2 busy" in shown
+    assert "no: Cannot load libcuda.so.1" in shown
+    assert render.encoders_table([]) == "no encoder is live"
+
+
+def test_plan_details_show_snapped_segments() -> None:
+    plan = export_pb2.Plan(
+        frame_rate=export_pb2.Rational(numerator=30000, denominator=1001),
+        frame_count=60,
+        reusable_frame_count=15,
+        duration=Duration(seconds=2, nanos=2_000_000),
+        width=1280,
+        height=720,
+        estimated_size_bytes=1_500_000,
+        estimated_processing_time=Duration(seconds=3),
+    )
+    plan.segments.add(start_frame=30, end_frame=90, start_time=Duration(seconds=1, nanos=1_000_000))
+    shown = render.plan_details(plan)
+    assert shown.splitlines()[1].split() == ["1", "0:00:01.001", "0:00:00.000", "30", "60"]
+    for words in ("60 at 30000/1001 a second", "0:00:02.002", "1.5 MB", "3 s", "25% of the frames"):
+        assert words in shown
+
+
+def test_source_details_say_what_a_source_is() -> None:
+    info = export_pb2.SourceInfo(container="mov", duration=Duration(seconds=61))
+    info.video.codec = "h264"
+    info.video.frame_rate.numerator = 30000
+    info.video.frame_rate.denominator = 1001
+    info.video.variable_frame_rate = True
+    shown = render.source_details(info)
+    for words in ("0:01:01.000", "h264", "29.97 a second, varying", "Sound      none"):
+        assert words in shown
+
+
+def test_plain_takes_the_power_over_the_terminal_away() -> None:
+    assert plain("a\x1b[31mb\x9bc\u202ed\te") == "a\ufffd[31mb\ufffdc\ufffdd\te"
+    assert "\x1b" not in details([("Name", "\x1b[2J")])
+    assert "\x1b" not in table(["NAME"], [["\x1b[2J"]])
+
+
+def test_table_neither_wraps_nor_reads_markup() -> None:
+    shown = table(["A", "B"], [["[bold]x[/bold] :smile:", "y" * 200]])
+    assert shown.splitlines()[1] == "[bold]x[/bold] :smile:  " + "y" * 200
+
+
+@pytest.mark.parametrize(
+    ("duration", "words"),
+    [
+        (timedelta(0), "1 second"),
+        (timedelta(seconds=59.2), "60 seconds"),
+        (timedelta(seconds=61), "2 minutes"),
+        (timedelta(seconds=3601), "2 hours"),
+    ],
+)
+def test_waiting_time_is_rounded_up(duration: timedelta, words: str) -> None:
+    assert waiting_time(duration) == words
+
+
+def test_clock_keeps_milliseconds() -> None:
+    assert clock(Duration(seconds=3661, nanos=40_999_999)) == "1:01:01.040"
+    assert clock(timedelta(milliseconds=40)) == "0:00:00.040"
