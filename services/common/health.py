@@ -14,6 +14,11 @@ log = structlog.get_logger()
 # Returns why the service cannot serve, or None.
 Check = Callable[[], Awaitable[str | None]]
 
+# A name beside the services', for orchestrators: whoever gets an answer has a live process.
+# What a service depends on must not count here, or an outage of Postgres would restart
+# every replica of the API.
+LIVENESS = "liveness"
+
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
@@ -33,8 +38,12 @@ class HealthReporter:
         self._closed = False
 
     async def start(self) -> None:
-        """Report NOT_SERVING for every service, until the first check says otherwise."""
+        """Report NOT_SERVING for every service, until the first check says otherwise.
+
+        LIVENESS alone is SERVING, from the server's first answer to `close`.
+        """
         await self._set(NOT_SERVING)
+        await self.servicer.set(LIVENESS, SERVING)
 
     async def run(self) -> None:
         """Check for ever."""
