@@ -34,6 +34,14 @@ STARTS = (0.1, 0.45, 0.8)
 LONGEST_SEGMENT = timedelta(seconds=5)
 
 
+def existing_file(text: str) -> Path:
+    """Return the path of a file, from an argument."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -41,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
         description="Start a cluster, export three segments of a video with it, and stop it.",
     )
     parser.add_argument(
-        "--source", type=Path, metavar="PATH", help="a video of your own (default: a test clip)"
+        "--source",
+        type=existing_file,
+        metavar="PATH",
+        help="a video of your own (default: a test clip)",
     )
     parser.add_argument(
         "--output",
@@ -121,12 +132,8 @@ def _report(ended: export_pb2.Export, output: Path, display: ProgressDisplay) ->
 async def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration and return the exit status."""
     stop_on_signal(asyncio.current_task())
-    source: Path | None = arguments.source
-    if source is not None and not source.is_file():
-        to_stderr(f"there is no file {source}")
-        return EXIT_FAILED
     try:
-        await demonstrate(source, arguments.output, arguments.data)
+        await demonstrate(arguments.source, arguments.output, arguments.data)
     except asyncio.CancelledError:
         to_stderr("interrupted; everything is stopped")
         return EXIT_INTERRUPTED
