@@ -20,8 +20,7 @@ import pytest
 from botocore.config import Config
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError, Metadata
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from services.local.credentials import Credentials
 from services.local.ports import LOOPBACK, PortBook
@@ -113,12 +112,16 @@ class Service:
 
     async def health(self) -> int:
         """Return the serving status; NOT_THERE while nothing listens."""
-        stub = health_pb2_grpc.HealthStub(self.channel)
+        check = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=2)
+            answer = await check(HealthCheckRequest(service=SERVICE), timeout=2)
         except AioRpcError:
             return NOT_THERE
-        return answer.status
+        return int(answer.status)
 
     async def until(self, status: int) -> None:
         """Wait until health says `status`."""

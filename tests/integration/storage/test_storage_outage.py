@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import aiohttp
 import grpc
@@ -31,6 +32,9 @@ from services.storage.buckets import RULES
 from videoexport.v1 import export_pb2
 from videoexport.v1 import storage_service_pb2 as pb
 
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import LifecycleRuleTypeDef
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VIDEO = pb.ObjectRef(source=export_pb2.Source(video_id="vid_" + "0" * 32))
@@ -52,7 +56,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 async def every_rpc_is_unavailable(service: Service) -> None:
     parts = [pb.UploadedPart(part_number=1, md5="0" * 32)]
-    calls = [
+    calls: list[tuple[Callable[..., Awaitable[object]], object]] = [
         (service.stub.CreateUpload, source_upload(1)),
         (
             service.stub.CompleteUpload,
@@ -141,13 +145,13 @@ async def test_bucket_that_vanishes_is_set_up_again(
 async def test_lifecycle_is_set_and_rules_of_operators_stay(server: Server) -> None:
     client = server.client
     client.create_bucket(Bucket="with-rules")
-    theirs = {
+    theirs: LifecycleRuleTypeDef = {
         "ID": "theirs",
         "Status": "Enabled",
         "Filter": {"Prefix": "theirs/"},
         "Expiration": {"Days": 3},
     }
-    stale = {
+    stale: LifecycleRuleTypeDef = {
         "ID": "videoexport-cache",
         "Status": "Enabled",
         "Filter": {"Prefix": "cache/"},

@@ -1,39 +1,245 @@
+"""Files arrive whole through connections that break, or not at all."""
+
 from __future__ import annotations
 
-import pytest
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
-from videoexport.channel import call_metadata
-from videoexport.transfer import download, upload_file
+import aiohttp
+import pytest
+import pytest_asyncio
+from faulty_proxy import Fault, FaultyProxy, Harm, proxy_running
+from grpc.aio import AioRpcError
+from storage_rig import (
+    ANN,
+    BUCKET,
+    PART,
+    SERVING,
+    Server,
+    Service,
+    service_running,
+    source_upload,
+)
+
+from videoexport.transfer import Patience, TransferError, upload_file
 from videoexport.v1 import storage_service_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+MakeFile = Callable[[int], Path]
+Prox = tuple[FaultyProxy, Service]
 
-async def test_upload_and_download_round_trip(storage, http, file, tmp_path):
-    path = file(11 * 1024 * 1024 + 17)
-    seen = []
-    stat = await upload_file(
-        storage.stub,
-        http,
-        pb.CreateUploadRequest(source=pb.SourceUpload(file_name="Föö bar.mov")),
-        path,
-        metadata=call_metadata("ann"),
-        on_progress=seen.append,
-    )
-    print(stat)
-    assert seen == sorted(seen) and seen[-1] == path.stat().st_size
-    signed = await storage.stub.SignDownload(
-        pb.SignDownloadRequest(object=stat.object, file_name="Föö.mov"),
-        metadata=call_metadata("ann"),
-    )
-    seen = []
-    await download(
-        http,
-        signed.url,
-        tmp_path / "out",
-        expected_size=stat.size_bytes,
-        expected_sha256=stat.sha256,
-        on_progress=seen.append,
-    )
-    assert (tmp_path / "out").read_bytes() == path.read_bytes()
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+HASTY = Patience(tries=3, first_delay=0.01, longest_delay=0.05, stall=0.5)
+SIZE = 2 * PART + 1000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def proxied(s3: Server) -> AsyncIterator[Prox]:
+    """A service that signs URLs for a proxy which breaks connections."""
+    async with proxy_running(s3.part.endpoint) as proxy:
+        settings = s3.settings("proxied", public_s3_endpoint=proxy.endpoint)
+        async with service_running(settings) as service:
+            await service.until(SERVING)
+            yield proxy, service
+
+
+@pytest.fixture
+def proxy(proxied: Prox) -> FaultyProxy:
+    """The proxy without faults, for uploads."""
+    proxy = proxied[0]
+    proxy.uploading, proxy.always, proxy.faults = True, None, []
+    proxy.requests.clear()
+    return proxy
+
+
+@pytest.fixture
+def service(proxied: Prox) -> Service:
+    return proxied[1]
+
+
+async def upload(
+    service: Service, http: aiohttp.ClientSession, path: Path, **options: object
+) -> pb.ObjectStat:
+    values = {"metadata": ANN, "patience": HASTY, "concurrency": 1} | options
+    return await upload_file(service.stub, http, source_upload(0), path, **values)  # type: ignore[arg-type]
+
+
+def stored(s3: Server, stat: pb.ObjectStat) -> bytes:
+    key = f"videos/ann/{stat.object.source.video_id}"
+    body: bytes = s3.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    return body
+
+
+async def test_upload_arrives_whole_and_tells_its_digest(
+    s3: Server, proxy: FaultyProxy, service: Service, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    path = file(SIZE)
+    told: list[int] = []
+    stat = await upload(service, http, path, on_progress=told.append, concurrency=4)
+    assert stored(s3, stat) == path.read_bytes()
+    assert stat.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert told == sorted(set(told))
+    assert told[-1] == SIZE
+
+
+@pytest.mark.parametrize("harm", [Harm.CUT, Harm.STALL, Harm.FLIP, Harm.ANSWER_503])
+async def test_upload_sends_a_part_again_after(
+    harm: Harm,
+    s3: Server,
+    proxy: FaultyProxy,
+    service: Service,
+    http: aiohttp.ClientSession,
+    file: MakeFile,
+) -> None:
+    path = file(SIZE)
+    proxy.faults = [Fault(harm, after=3_000_000), Fault(harm, after=PART - 100_000)]
+    told: list[int] = []
+    stat = await upload(service, http, path, on_progress=told.append)
+    assert proxy.faults == []
+    assert stored(s3, stat) == path.read_bytes()
+    assert told == sorted(set(told))
+    assert told[-1] == SIZE
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Harm.CUT, "connection broke"),
+        (Harm.STALL, "no byte moved"),
+        (Harm.FLIP, "status 400"),
+        (Harm.ANSWER_503, "status 503"),
+    ],
+)
+async def test_upload_that_fails_for_good_leaves_nothing(
+    harm: Harm,
+    said: str,
+    s3: Server,
+    proxy: FaultyProxy,
+    service: Service,
+    http: aiohttp.ClientSession,
+    file: MakeFile,
+) -> None:
+    before = s3.keys("videos/ann/")
+    proxy.always = Fault(harm, after=3_000_000)
+    with pytest.raises(TransferError) as caught:
+        await upload(service, http, file(SIZE))
+    assert "Part 1 could not be sent" in str(caught.value)
+    assert said in str(caught.value)
+    assert "http" not in str(caught.value)
+    assert s3.unfinished() == []
+    assert s3.keys("videos/ann/") == before
+
+
+async def test_cancelled_upload_leaves_nothing(
+    s3: Server, proxy: FaultyProxy, service: Service, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    before = s3.keys("videos/ann/")
+    half_way = asyncio.Event()
+
+    def on_progress(count: int) -> None:
+        if count > PART:
+            half_way.set()
+
+    task = asyncio.create_task(upload(service, http, file(SIZE), on_progress=on_progress))
+    await half_way.wait()
+    assert len(s3.unfinished()) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert s3.unfinished() == []
+    assert s3.keys("videos/ann/") == before
+
+
+async def test_upload_cancelled_at_any_moment_leaves_nothing(
+    s3: Server, proxy: FaultyProxy, service: Service, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    before = set(s3.keys("videos/ann/"))
+    path = file(1000)
+    finished = set()
+    # From before CreateUpload is answered until after CompleteUpload is.
+    for step in range(20):
+        task = asyncio.create_task(upload(service, http, path))
+        await asyncio.sleep(step * 0.003)
+        task.cancel()
+        try:
+            finished.add(f"videos/ann/{(await task).object.source.video_id}")
+        except asyncio.CancelledError:
+            continue
+    assert s3.unfinished() == []
+    assert set(s3.keys("videos/ann/")) - before == finished
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "other"])
+async def test_file_that_changes_meanwhile_is_not_uploaded(
+    change: str,
+    s3: Server,
+    proxy: FaultyProxy,
+    service: Service,
+    http: aiohttp.ClientSession,
+    file: MakeFile,
+) -> None:
+    before = s3.keys("videos/ann/")
+    path = file(SIZE)
+
+    def on_progress(count: int) -> None:
+        if change == "shorter":
+            os.truncate(path, 1000)
+        elif change == "longer" and count > PART:
+            with path.open("ab") as end:
+                end.write(b"more")
+        elif change == "other" and count == SIZE:
+            # The time of the change must differ, whatever the file system's resolution.
+            os.utime(path, ns=(0, 0))
+
+    with pytest.raises(TransferError, match=r"shorter|changed"):
+        await upload(service, http, path, on_progress=on_progress)
+    assert s3.unfinished() == []
+    assert s3.keys("videos/ann/") == before
+
+
+async def test_upload_outlasts_an_outage_while_completing(
+    s3: Server, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    # The service itself reaches S3 through the proxy here, clients go straight.
+    async with proxy_running(s3.part.endpoint) as away:
+        settings = s3.settings(
+            "away", s3_endpoint=away.endpoint, public_s3_endpoint=s3.part.endpoint
+        )
+        async with service_running(settings) as service:
+            await service.until(SERVING)
+            path = file(SIZE)
+            patience = Patience(tries=8, first_delay=0.2, longest_delay=1)
+
+            def on_progress(count: int) -> None:
+                if count == SIZE:
+                    away.cut_all()
+                    asyncio.get_running_loop().call_later(1.5, setattr, away, "refuse", False)
+
+            stat = await upload(service, http, path, on_progress=on_progress, patience=patience)
+            assert away.refused > 0
+            assert stored(s3, stat) == path.read_bytes()
+
+
+async def test_refused_upload_is_the_services_error(
+    service: Service, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    with pytest.raises(AioRpcError):
+        await upload_file(service.stub, http, pb.CreateUploadRequest(), file(5), metadata=ANN)
+
+
+async def test_file_that_cannot_be_read_is_a_sentence(
+    service: Service, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.mov"
+    empty.touch()
+    for path, said in (
+        (tmp_path / "none.mov", "none.mov cannot be read: No such file or directory."),
+        (tmp_path, "cannot be read: Is a directory."),
+        (empty, "empty.mov is empty."),
+    ):
+        with pytest.raises(TransferError) as caught:
+            await upload(service, http, path)
+        assert str(caught.value).endswith(said)
