@@ -23,7 +23,7 @@ class ApiMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         kind = ("quality", "resolution")
         self._created = Counter(
-            "videoexport_exports_created_total", "Exports accepted.", kind, registry=registry
+            "videoexport_exports_accepted_total", "Exports accepted.", kind, registry=registry
         )
         self._ended = Counter(
             "videoexport_exports_total",

@@ -21,7 +21,7 @@ from services.api.settings import ApiSettings
 from services.api.signals import Signals
 from services.api.store import Database, ExportStore, Housekeeping, TaskStore
 from services.api.watch import Watches
-from services.common.nats import connect
+from services.common.nats import connect, first_connection
 from services.common.server import serving
 from videoexport.channel import open_channel
 from videoexport.v1.export_service_pb2_grpc import add_ExportServiceServicer_to_server
@@ -57,11 +57,16 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         writer = ProgressWriter(tasks, signals, progress)
         js = nats.jetstream()
         loops = (
-            writer.run(),
-            Dispatcher(tasks, js, encoders, signals, metrics).run(),
-            EventConsumer(settings, tasks, js, encoders, signals, metrics).run(),
-            Reconciler(settings, housekeeping, js, storage, encoders, signals, metrics).run(),
+            writer.run,
+            Dispatcher(tasks, js, encoders, signals, metrics).run,
+            EventConsumer(settings, tasks, js, encoders, signals, metrics).run,
+            Reconciler(settings, housekeeping, js, storage, encoders, signals, metrics).run,
         )
+
+        async def listen() -> None:
+            await first_connection(nats)
+            for listener in (encoders, progress, writer, watches):
+                await listener.listen(nats)
 
         async def check() -> str | None:
             if not nats.is_connected:
@@ -72,8 +77,6 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             servicer = ExportServicer(settings, exports, watches, encoders)
             add_ExportServiceServicer_to_server(servicer, server)
 
-        for listener in (encoders, progress, writer, watches):
-            await listener.listen(nats)
         await stack.enter_async_context(
             serving(
                 settings,
@@ -85,7 +88,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             )
         )
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(loop) for loop in loops]
+            running = [group.create_task(loop()) for loop in (listen, *loops)]
             await stop.wait()
             for task in running:
                 task.cancel()

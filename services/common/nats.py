@@ -86,15 +86,31 @@ async def connect(
         yield client
     finally:
         closing = True
+        was_connected = attempt.done() and attempt.exception() is None
         attempt.cancel()
         await asyncio.gather(attempt, return_exceptions=True)
-        if client.is_connected:
-            try:
-                await asyncio.wait_for(client.drain(), 5)
-            except TRANSIENT:
-                await client.close()
-        elif not client.is_closed:
+        if was_connected:
+            await _disconnect(client)
+
+
+async def _disconnect(client: Client) -> None:
+    """Send what is pending, if anyone is there to receive it."""
+    if client.is_connected:
+        try:
+            await asyncio.wait_for(client.drain(), 5)
+        except TRANSIENT:
             await client.close()
+    elif not client.is_closed:
+        await client.close()
+
+
+async def first_connection(client: Client) -> None:
+    """Wait until the client has connected for the first time; it cannot subscribe before.
+
+    Later outages need no waiting: the client subscribes again by itself.
+    """
+    while not client.is_connected:
+        await asyncio.sleep(0.05)
 
 
 async def ensure_topology(js: JetStreamContext, *, replicas: int, ack_wait: float) -> None:

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.subjects import Lane
 from services.encoder.board import TaskBoard
-from services.encoder.capabilities import ENCODER_NAMES
+from services.encoder.command import ENCODER_NAMES
 from services.encoder.ffmpeg import FfmpegBuild
 from services.encoder.settings import EncoderSettings
 from videoexport.v1 import export_pb2 as pb

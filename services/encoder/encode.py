@@ -20,12 +20,12 @@ import structlog
 from services.common.errors import DomainError, Reason
 from services.common.planner import duration_of
 from services.encoder.board import Run
-from services.encoder.capabilities import ENCODER_NAMES
-from services.encoder.command import whole_commands
+from services.encoder.command import ENCODER_NAMES, whole_commands
 from services.encoder.errors import EncoderFailed
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.probe import OutputFacts, check_output, verify_output
+from services.encoder.output_facts import OutputFacts, check_output
+from services.encoder.probe import verify_output
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway, SourceHandle
 from services.encoder.storage import StorageClient

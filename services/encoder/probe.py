@@ -1,31 +1,17 @@
-"""Reads media in short-lived child processes: what a source is, what an output became.
-
-The children come from a fork server: a process that was executed anew, without
-gRPC and threads, has PyAV loaded, and forks in milliseconds.
-"""
+"""Reads media in short-lived child processes: what a source is, what an output became."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import atexit
+import json
+import os
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-from services.encoder.child import (
-    INVALID,
-    OK,
-    PRELOADED,
-    UNAVAILABLE,
-    answer_about_output,
-    answer_about_source,
-)
 from services.encoder.errors import (
     InvalidSource,
     OutputMismatch,
@@ -37,7 +23,10 @@ from videoexport.v1 import export_pb2 as pb
 
 __all__ = ["OutputFacts", "check_output", "probe", "start_fork_server", "verify_output"]
 
-_MAX_ANSWER = 1 << 20
+# The first byte of an answer.
+OK, INVALID, UNAVAILABLE = b"+", b"!", b"?"
+MAX_REQUEST = 1 << 14
+_MAX_ANSWER = 1 << 16
 
 
 async def probe(
@@ -56,15 +45,14 @@ async def probe(
     """
     if size_bytes == 0:
         raise InvalidSource("the file is empty")
-    answer = await _ask(answer_about_source, (url, size_bytes, etag), timeout)
-    if answer is None:
-        raise InvalidSource("the video is damaged and cannot be read")
+    answer = await _ask({"url": url, "size_bytes": size_bytes, "etag": etag}, timeout)
     kind, content = answer[:1], answer[1:]
     if kind == OK:
         return pb.SourceInfo.FromString(content)
     if kind == UNAVAILABLE:
         raise SourceUnavailable(content.decode())
-    raise InvalidSource(content.decode())
+    # Without an answer, the child has died of it.
+    raise InvalidSource(content.decode() or "the video is damaged and cannot be read")
 
 
 async def verify_output(path: Path, *, timeout: float = 60.0) -> OutputFacts:
@@ -74,77 +62,101 @@ async def verify_output(path: Path, *, timeout: float = 60.0) -> OutputFacts:
         OutputMismatch: it is not an mp4 with video.
         TimeLimitExceeded: counting took too long.
     """
-    answer = await _ask(answer_about_output, (str(path),), timeout)
-    if answer is None or answer[:1] == INVALID:
-        reason = answer[1:].decode() if answer else "the file cannot be read"
+    answer = await _ask({"path": str(path)}, timeout)
+    if answer[:1] != OK:
+        reason = answer[1:].decode() or "the file cannot be read"
         raise OutputMismatch(f"the output could not be verified: {reason}")
     return OutputFacts.from_json(answer[1:])
 
 
-@cache
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    return context
-
-
 async def start_fork_server() -> None:
     """Start the fork server ahead of the first probe, which would wait 0.3 s for it."""
-    await asyncio.to_thread(_run_nothing)
+    await asyncio.to_thread(_server.start)
 
 
-def _run_nothing() -> None:
-    process = _context().Process(target=bool)
-    process.start()
-    process.join()
-    process.close()
-
-
-async def _ask(
-    target: Callable[..., None], arguments: tuple[Any, ...], timeout: float
-) -> bytes | None:
-    """Run `target` in a child and return its answer; None when it died without one."""
-    receiver, sender = _context().Pipe(duplex=False)
-    limits = (max(1, round(timeout)),)
-    process = _context().Process(target=target, args=(sender, *limits, *arguments), daemon=True)
-    child = _Child(process, receiver, sender)
-    answer = asyncio.ensure_future(asyncio.to_thread(child.answer))
+async def _ask(request: dict[str, object], timeout: float) -> bytes:
+    """Return a child's answer; empty when it died without one."""
+    message = json.dumps(request | {"cpu_seconds": max(1, round(timeout))}).encode()
+    answer, told = os.pipe()
+    lifeline, held = os.pipe()
+    try:
+        await asyncio.to_thread(_server.send, message, [told, lifeline])
+    except BaseException:
+        os.close(answer)
+        os.close(held)
+        raise
+    finally:
+        os.close(told)
+        os.close(lifeline)
     try:
         async with asyncio.timeout(timeout):
-            return await asyncio.shield(answer)
+            return await _read_to_end(answer)
     except TimeoutError:
-        raise TimeLimitExceeded(f"reading the video was not done after {timeout:g} s") from None
+        raise TimeLimitExceeded(f"examining the video was not done after {timeout:g} s") from None
     finally:
-        child.kill()
-        await asyncio.shield(answer)
+        os.close(held)  # ends the child where it still runs
 
 
-class _Child:
-    """One child, waited for in a thread and killed from outside of it."""
+async def _read_to_end(descriptor: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_MAX_ANSWER)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    try:
+        return await reader.read(-1)
+    finally:
+        transport.close()
 
-    def __init__(self, process: BaseProcess, receiver: Connection, sender: Connection) -> None:
-        self._process = process
-        self._receiver = receiver
-        self._sender = sender
-        self._unwanted = threading.Event()
 
-    def answer(self) -> bytes | None:
-        """Start the child, wait for its answer or its death, and reap it."""
-        self._process.start()
-        try:
-            self._sender.close()
-            if self._unwanted.is_set():
-                self._process.kill()
-            with suppress(EOFError, OSError):
-                return self._receiver.recv_bytes(_MAX_ANSWER)
-            return None
-        finally:
-            self._receiver.close()
-            self._process.join()
-            self._process.close()
+class _ForkServer:
+    """The fork server's process: started when needed, and again should it be gone."""
 
-    def kill(self) -> None:
-        """End the child now, or as soon as it has started; its waiting thread then returns."""
-        self._unwanted.set()
-        with suppress(ValueError, AttributeError):  # reaped already, or not yet started
-            self._process.kill()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start the server unless it runs."""
+        with self._lock:
+            self._running()
+
+    def send(self, message: bytes, descriptors: list[int]) -> None:
+        """Send a request with its descriptors."""
+        with self._lock:
+            socket.send_fds(self._running(), [message], descriptors)
+
+    def stop(self) -> None:
+        """End the server and with it its children."""
+        with self._lock:
+            if self._control is not None and self._process is not None:
+                self._control.close()
+                self._process.wait()
+            self._control = self._process = None
+
+    def _running(self) -> socket.socket:
+        if self._control is not None and self._process is not None:
+            if self._process.poll() is None:
+                return self._control
+            self._control.close()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # Media is read without what the encoder's environment tells of the cluster.
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("VIDEOEXPORT_")
+        }
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.encoder.fork_server", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                # macOS would refuse to fork a process that has loaded its frameworks.
+                env=environment | {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+            )
+        self._control = ours
+        return ours
+
+
+_server = _ForkServer()
+atexit.register(_server.stop)

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
-from services.common.nats import connect
+from services.common.nats import connect, first_connection
 from services.common.server import serving
 from services.common.subjects import CANCEL, Lane
 from services.encoder.board import TaskBoard
@@ -25,6 +25,7 @@ from services.encoder.events import EventPublisher, Reporter
 from services.encoder.ffmpeg import ffmpeg_build, find_ffmpeg
 from services.encoder.lanes import LaneConsumer
 from services.encoder.metrics import EncoderMetrics
+from services.encoder.probe import start_fork_server
 from services.encoder.runner import TaskRunner
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
@@ -56,6 +57,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     problems = {family: await prove_encoder(ffmpeg, family) for family in FAMILIES}
     for family, problem in problems.items():
         log.info("trial encode", family=pb.EncoderFamily.Name(family), problem=problem)
+    await start_fork_server()
     gpu = problems[pb.ENCODER_FAMILY_NVENC] is None
     board = TaskBoard(
         {
@@ -104,7 +106,6 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         async def on_cancel(message: Msg) -> None:
             board.cancel(task_pb2.CancelTasks.FromString(message.data))
 
-        await nats.subscribe(CANCEL, cb=on_cancel)
         await stack.enter_async_context(
             serving(
                 settings,
@@ -115,8 +116,14 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
                 end_streams=closing.set,
             )
         )
+
+        async def listen() -> None:
+            await first_connection(nats)
+            await nats.subscribe(CANCEL, cb=on_cancel)
+
         reporter = Reporter(nats, board, description, settings.id)
         async with asyncio.TaskGroup() as group:
+            listening = group.create_task(listen())
             reporting = group.create_task(reporter.run())
             lanes = [
                 group.create_task(LaneConsumer(lane, js, board, runner.handle).run())
@@ -129,5 +136,5 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             await board.drained(settings.task_drain_seconds)
             # The lanes return by themselves; each may still be waiting for a message.
             await asyncio.wait(lanes, timeout=1)
-            for task in (*lanes, reporting):
+            for task in (*lanes, reporting, listening):
                 task.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 import grpc
@@ -19,7 +19,11 @@ from videoexport.transfer import TransferError, upload_file
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
-from videoexport.v1.storage_service_pb2_grpc import StorageServiceAsyncStub, StorageServiceStub
+from videoexport.v1.storage_service_pb2_grpc import StorageServiceStub
+
+if TYPE_CHECKING:
+    # The stub of an asyncio channel; a name of the type stubs alone.
+    from videoexport.v1.storage_service_pb2_grpc import StorageServiceAsyncStub
 
 log = structlog.get_logger()
 

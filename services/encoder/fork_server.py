@@ -1,0 +1,138 @@
+"""A process that reads media with PyAV in children of its own, one for each file.
+
+Run as `python -m services.encoder.fork_server FD`. Demuxers and decoders read
+what strangers made: they run where a crash ends nothing else, under limits. This
+process was executed anew, so unlike the encoder's it has no gRPC and no threads
+and can be forked; and PyAV is loaded, so that a child starts in milliseconds.
+multiprocessing's fork server is not used, for its children import the main module.
+
+A request is one datagram on the socket FD: JSON, with two descriptors. Into the
+first goes the answer, its first byte saying what it is. When the asker closes the
+other end of the second, the child is killed. When FD is closed, everything ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import av.logging
+
+from services.encoder.errors import InvalidSource, SourceUnavailable
+from services.encoder.inspect_output import inspect_output
+from services.encoder.inspect_source import inspect_source
+from services.encoder.probe import INVALID, MAX_REQUEST, OK, UNAVAILABLE
+
+# Far above what the largest picture takes.
+MEMORY_BYTES = 4 << 30
+
+
+class ForkServer:
+    """The loop that forks, kills and reaps."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._selector = selectors.DefaultSelector()
+        # Child -> the descriptor whose closing asks for its end.
+        self._lifelines: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Serve until the control socket is closed."""
+        wakeup, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(wakeup, selectors.EVENT_READ)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        serving = True
+        while serving:
+            for key, _ in self._selector.select():
+                if key.fileobj == wakeup:
+                    os.read(wakeup, 4096)
+                    self._reap()
+                elif key.fileobj == self._control:
+                    serving = self._accept()
+                else:
+                    self._end(key.data)
+        for child in list(self._lifelines):
+            self._end(child)
+
+    def _accept(self) -> bool:
+        """Fork for one request; return whether there was one."""
+        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_REQUEST, 2)
+        if not message:
+            return False
+        answer, lifeline = descriptors
+        child = os.fork()
+        if child == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.write(answer, _answer(json.loads(message)))
+            os._exit(0)
+        os.close(answer)
+        self._lifelines[child] = lifeline
+        self._selector.register(lifeline, selectors.EVENT_READ, child)
+        return True
+
+    def _end(self, child: int) -> None:
+        # Not reaped yet, so the number is still the child's.
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        self._selector.unregister(self._lifelines[child])
+        os.close(self._lifelines.pop(child))
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while (child := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                if child in self._lifelines:
+                    self._selector.unregister(self._lifelines[child])
+                    os.close(self._lifelines.pop(child))
+
+
+def _answer(request: dict[str, Any]) -> bytes:
+    """Do what is asked, within limits; every way of failing that has a sentence gives it."""
+    _confine(request["cpu_seconds"])
+    try:
+        if "path" in request:
+            return OK + inspect_output(Path(request["path"])).to_json()
+        info = inspect_source(request["url"], request["size_bytes"], request["etag"])
+        return OK + info.SerializeToString()
+    except InvalidSource as error:
+        return INVALID + error.message.encode()
+    except ValueError as error:
+        return INVALID + str(error).encode()
+    except SourceUnavailable as error:
+        return UNAVAILABLE + error.message.encode()
+    except MemoryError:
+        return INVALID + b"the video needs more memory than examining it may take"
+
+
+def _confine(cpu_seconds: int) -> None:
+    """Limit what this process may take. What a platform does not know is left out."""
+    limits = {
+        resource.RLIMIT_CPU: cpu_seconds,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+    }
+    if sys.platform == "linux":  # macOS counts its shared cache, and refuses
+        limits[resource.RLIMIT_AS] = MEMORY_BYTES
+    for kind, limit in limits.items():
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (limit, limit))
+
+
+if __name__ == "__main__":
+    av.logging.set_level(av.logging.PANIC)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the encoder decides when to end
+    gc.freeze()  # children then share these pages
+    ForkServer(socket.socket(fileno=int(sys.argv[1]))).run()
