@@ -5,6 +5,7 @@ Times are exact: text and decimals never pass through binary floating point.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from decimal import Context, Decimal, Inexact
@@ -35,7 +36,7 @@ def duration(time: Time) -> Duration:
 
     Args:
         time: seconds as a number or text (`12.5`), `MM:SS.mmm`, `HH:MM:SS.mmm`, a
-            timedelta or a Duration. A float counts as the decimal that it is printed as.
+            timedelta or a Duration. A float is rounded to the nanosecond.
 
     Raises:
         ValueError: not a time, not finite, finer than a nanosecond, or out of range.
@@ -49,6 +50,8 @@ def duration(time: Time) -> Duration:
         exact = Duration()
         exact.FromTimedelta(time)
         return exact
+    if isinstance(time, float) and math.isfinite(time):
+        time = round(time, 9)  # frame times such as 100 / 29.97 have no end
     try:
         seconds = _clock(time) if isinstance(time, str) else _decimal(time)
         if not seconds.is_finite() or seconds.copy_abs() > _MAX_SECONDS:
