@@ -36,6 +36,8 @@ class ProgressDisplay:
         # When each stage was first shown, and when anything was shown last.
         self._began: dict[Stage, float] = {}
         self._shown_at = 0.0
+        # When the first bytes of a transfer were told of, and how many.
+        self._first_moved: dict[Stage, tuple[float, int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -63,8 +65,11 @@ class ProgressDisplay:
         self._transfer(Stage.DOWNLOAD, received, total)
 
     def _transfer(self, stage: Stage, moved: int, total: int) -> None:
-        seconds = time.monotonic() - self._began.get(stage, time.monotonic())
-        self._show(transfer_step(stage, moved, total, seconds))
+        began, first = self._first_moved.setdefault(stage, (time.monotonic(), moved))
+        seconds = time.monotonic() - began
+        # What had moved before the clock started says nothing of the rate.
+        rate = (moved - first) / seconds if seconds > 0 else 0.0
+        self._show(transfer_step(stage, moved, total, rate))
 
     def times(self) -> dict[Stage, float]:
         """Return how many seconds each stage has taken, as seen from here."""
@@ -98,13 +103,16 @@ class Bars:
             console=console,
         )
         self._bars: dict[Stage, TaskID] = {}
+        self._latest: Step | None = None
         self._progress.start()
 
     def show(self, step: Step) -> None:
-        """Show the bar of a step; the stages before it are over."""
-        for stage, bar in self._bars.items():
-            if stage < step.stage:
-                self._progress.update(bar, total=1.0, completed=1.0)
+        """Show the bar of a step; the stage before it is over."""
+        latest, self._latest = self._latest, step
+        if latest is not None and latest.stage != step.stage:
+            self._progress.update(
+                self._bars[latest.stage], total=1.0, completed=1.0, detail=plain(latest.ended)
+            )
         if step.stage not in self._bars:
             self._bars[step.stage] = self._progress.add_task(
                 step.stage.label, total=None, detail=""

@@ -33,22 +33,23 @@ class Step:
         stage: what is being done.
         share: how much of the stage is done, 0 to 1; None while that is not known.
         detail: the figures, in words.
+        ended: what to leave on the screen when the next stage begins.
     """
 
     stage: Stage
     share: float | None
     detail: str
+    ended: str = ""
 
 
-def transfer_step(stage: Stage, moved: int, total: int, seconds: float) -> Step:
-    """Return the step of an upload or a download that has taken `seconds` so far."""
-    rate = moved / seconds if seconds > 0 else 0.0
+def transfer_step(stage: Stage, moved: int, total: int, rate: float) -> Step:
+    """Return the step of an upload or a download at `rate` bytes a second, 0 if not known."""
     detail = size(total) if moved >= total else f"{size(moved)} of {size(total)}"
     if rate:
         detail += f", {size(round(rate))}/s"
     if rate and moved < total:
         detail += f", {_left((total - moved) / rate)}"
-    return Step(stage, min(1.0, moved / total) if total else 1.0, detail)
+    return Step(stage, min(1.0, moved / total) if total else 1.0, detail, ended=size(total))
 
 
 def export_step(export: export_pb2.Export) -> Step | None:
@@ -85,12 +86,18 @@ def _encoding(export: export_pb2.Export) -> Step:
     status = export.encode_status
     if not status.frame_count:
         return Step(Stage.ENCODE, None, "starting")
-    words = [f"{status.frames_done:,} of {status.frame_count:,} frames"]
+    speed = ""
     if status.frames_per_second:
-        words += [f"{status.frames_per_second:.0f} fps", f"{status.speed:.1f}×"]
+        speed = f", {status.frames_per_second:.0f} fps, {status.speed:.1f}×"
+    left = ""
     if export.HasField("eta"):
-        words.append(_left(export.eta.ToTimedelta().total_seconds()))
-    return Step(Stage.ENCODE, min(1.0, status.frames_done / status.frame_count), ", ".join(words))
+        left = f", {_left(export.eta.ToTimedelta().total_seconds())}"
+    return Step(
+        Stage.ENCODE,
+        min(1.0, status.frames_done / status.frame_count),
+        f"{status.frames_done:,} of {status.frame_count:,} frames{speed}{left}",
+        ended=f"{status.frame_count:,} frames{speed}",
+    )
 
 
 def _left(seconds: float) -> str:

@@ -51,7 +51,10 @@ def test_export_step_says_what_is_known() -> None:
     assert export_step(queued(3)) == Step(Stage.QUEUE, None, "3 ahead")
     assert export_step(queued(0)) == Step(Stage.QUEUE, None, "next in line")
     assert export_step(processing(encoding, 250)) == Step(
-        Stage.ENCODE, 0.25, "250 of 1,000 frames, 100 fps, 4.0×, 12 s left"
+        Stage.ENCODE,
+        0.25,
+        "250 of 1,000 frames, 100 fps, 4.0×, 12 s left",
+        ended="1,000 frames, 100 fps, 4.0×",
     )
     assert export_step(completed()) == Step(Stage.VERIFY, 1.0, "1,000 frames, as planned")
     assert export_step(export_pb2.Export(state=export_pb2.EXPORT_STATE_FAILED)) is None
@@ -71,8 +74,8 @@ def test_export_step_knows_every_phase(phase: export_pb2.ExportPhase.ValueType) 
 
 
 def test_transfer_step_has_rate_and_time_left() -> None:
-    step = transfer_step(Stage.UPLOAD, 10_000_000, 40_000_000, 2.0)
-    assert step == Step(Stage.UPLOAD, 0.25, "10.0 MB of 40.0 MB, 5.0 MB/s, 6 s left")
+    step = transfer_step(Stage.UPLOAD, 10_000_000, 40_000_000, 5e6)
+    assert step == Step(Stage.UPLOAD, 0.25, "10.0 MB of 40.0 MB, 5.0 MB/s, 6 s left", "40.0 MB")
     assert transfer_step(Stage.UPLOAD, 0, 0, 0.0).share == 1.0
 
 
@@ -141,8 +144,10 @@ def test_bars_show_every_stage_once() -> None:
         display.download(7, 7)
     last = target.getvalue().rpartition("Upload")[2]
     assert [last.count(label) for label in ("Queue", "Encode", "Verify", "Download")] == [1] * 4
-    assert "4.0×" in last
-    assert "100 fps" in last
+    # What was still to come when the encode was last heard of is not left standing.
+    assert "1,000 frames, 100 fps, 4.0×" in last
+    assert "left" not in last
+    assert "ahead" not in last
 
 
 def test_open_display_suits_the_console() -> None:
