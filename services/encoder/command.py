@@ -51,12 +51,13 @@ MAX_ALLOC_BYTES = 512 << 20
 # waits a little longer than that, and far shorter when the gateway has given up.
 RW_TIMEOUT_MICROSECONDS = 45_000_000
 
-# How much earlier than its first frame a reading begins, in seconds. The index of
-# mov and mp4 leads every stream to its own packet. In matroska the sound of the
-# first pictures may lie in the cluster before theirs: seeking exactly lost 30 ms.
-# Other containers are searched by timestamps that need not belong to a keyframe
-# (seeking exactly hit a wrong frame in 22 of 25 cuts of a ts); 6 s is design §8's.
+# How much earlier than its first frame a reading begins, in seconds, by container.
+# A complete index of mov and mp4 leads every stream to its own packet. In matroska
+# the sound of the first pictures may lie in the cluster before theirs: seeking
+# exactly lost 30 ms of it.
 SEEK_MARGINS = {"mov,mp4,m4a,3gp,3g2,mj2": Fraction(0), "matroska,webm": Fraction(1, 4)}
+# Without an index, timestamps are searched that need not be a keyframe's: seeking
+# exactly hit a wrong frame in 22 of 25 cuts of a ts. 6 s is design §8's.
 DEFAULT_SEEK_MARGIN = Fraction(6)
 
 # Inputs beyond this many get one decoder thread each.
@@ -173,7 +174,7 @@ def _encode(
     for graph in graphs:
         arguments += ["-/filter_complex", str(graph)]
     codec = _video_codec(job.family, job.plan.quality, threads=job.threads, parts=parts)
-    arguments += ["-map", "[v]", *codec, "-frames:v", str(frame_count)]
+    arguments += ["-map", "[v]", *codec]
     if job.plan.has_audio:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
         arguments += ["-map", "[a]", *(["-c:a", "pcm_f32le"] if parts else _audio_codec())]
@@ -239,7 +240,9 @@ def _input(job: _Job, reading: Reading, inputs: int) -> list[str]:
         *("-threads", str(max(1, min(job.threads, _DECODER_THREADS // inputs)))),
     ]
     if reading.start > 0:
-        margin = SEEK_MARGINS.get(job.info.container, DEFAULT_SEEK_MARGIN)
+        margin = DEFAULT_SEEK_MARGIN
+        if job.info.video.HasField("max_keyframe_interval"):
+            margin = SEEK_MARGINS.get(job.info.container, DEFAULT_SEEK_MARGIN)
         # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.
         target = job.timeline.time(reading.start) + 1 / job.timeline.rate / 4 - margin
         if target > job.timeline.origin:
@@ -266,7 +269,8 @@ def _video_codec(
     family: pb.EncoderFamily.ValueType, quality: pb.Quality.ValueType, *, threads: int, parts: bool
 ) -> list[str]:
     quality = quality or pb.QUALITY_MEDIUM
-    # Frames are already on the grid; nothing may be repeated or dropped after it.
+    # Frames are already on the grid and counted; nothing may be repeated or dropped
+    # after it. Not with -frames:v: reaching it drops the last frame of sound.
     timing = ["-fps_mode:v", "passthrough", "-flags:v", "+bitexact"]
     if family == pb.ENCODER_FAMILY_NVENC:
         codec = ["-c:v", "h264_nvenc", "-preset", "p5", "-tune", "hq", "-profile:v", "high"]

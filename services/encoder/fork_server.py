@@ -6,9 +6,8 @@ process was executed anew, so unlike the encoder's it has no gRPC and no threads
 and can be forked; and PyAV is loaded, so that a child starts in milliseconds.
 multiprocessing's fork server is not used, for its children import the main module.
 
-A request is one datagram on the socket FD: JSON, with two descriptors. Into the
-first goes the answer, its first byte saying what it is. When the asker closes the
-other end of the second, the child is killed. When FD is closed, everything ends.
+Requests come on the socket FD, as services/encoder/inspection.py says.
+When its standard input is closed, everything ends.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ import av.logging
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
-from services.encoder.probe import INVALID, MAX_REQUEST, OK, UNAVAILABLE
+from services.encoder.inspection import INVALID, MAX_REQUEST, OK, UNAVAILABLE
 
 # Far above what the largest picture takes.
 MEMORY_BYTES = 4 << 30
@@ -46,32 +45,31 @@ class ForkServer:
         self._lifelines: dict[int, int] = {}
 
     def run(self) -> None:
-        """Serve until the control socket is closed."""
+        """Serve until standard input is closed, as it is when the encoder dies."""
         wakeup, told = os.pipe()
         os.set_blocking(told, False)
         signal.set_wakeup_fd(told)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(wakeup, selectors.EVENT_READ)
         self._selector.register(self._control, selectors.EVENT_READ)
-        serving = True
-        while serving:
+        self._selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
             for key, _ in self._selector.select():
+                if key.fileobj is sys.stdin:
+                    for child in list(self._lifelines):
+                        self._end(child)
+                    return
                 if key.fileobj == wakeup:
                     os.read(wakeup, 4096)
                     self._reap()
-                elif key.fileobj == self._control:
-                    serving = self._accept()
-                else:
+                elif key.fileobj is self._control:
+                    self._accept()
+                elif key.data in self._lifelines:
                     self._end(key.data)
-        for child in list(self._lifelines):
-            self._end(child)
 
-    def _accept(self) -> bool:
-        """Fork for one request; return whether there was one."""
-        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_REQUEST, 2)
-        if not message:
-            return False
-        answer, lifeline = descriptors
+    def _accept(self) -> None:
+        """Fork for one request."""
+        message, (answer, lifeline), _, _ = socket.recv_fds(self._control, MAX_REQUEST, 2)
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -82,7 +80,6 @@ class ForkServer:
         os.close(answer)
         self._lifelines[child] = lifeline
         self._selector.register(lifeline, selectors.EVENT_READ, child)
-        return True
 
     def _end(self, child: int) -> None:
         # Not reaped yet, so the number is still the child's.

@@ -21,11 +21,13 @@ from services.encoder.frame_rate import choose_rate, fits_grid
 from services.encoder.http_file import HttpFile
 from videoexport.v1 import export_pb2 as pb
 
-# Demuxers that a source may need, by the names FFmpeg gives them: the containers that
-# cameras, phones, editors, browsers and recorders write. None of them opens
-# another file (mov's external references are off by default), and all can seek.
-FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "avi", "flv")
-FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS, AVI or FLV"
+# Demuxers that a source may need, by the names FFmpeg gives them: what cameras,
+# phones, editors, browsers and recorders write. All of them say when each frame
+# shows and can seek; none opens another file (mov's external references are off by
+# default). AVI is not one of them: it stores no time of presentation, and cuts were
+# wrong by a frame wherever it held B-frames or compressed sound.
+FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv")
+FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 
 MAX_SIDE = 8192
 MAX_SECONDS = 48 * 3600
@@ -100,20 +102,15 @@ def _why_not_a_video(head: bytes) -> str:
 
 def _refuse_cut_off(head: bytes, size_bytes: int) -> None:
     """Raise where the container says how long the file is and it is shorter."""
-    announced = 0
-    if head.startswith(b"RIFF"):
-        announced = int.from_bytes(head[4:8], "little") + 8
-    elif head.startswith(b"\x1a\x45\xdf\xa3"):
-        announced = _matroska_size(head)
-    if announced > size_bytes:
-        raise _cut_off(announced - size_bytes)
+    if head.startswith(b"\x1a\x45\xdf\xa3") and (end := _matroska_end(head)) > size_bytes:
+        raise _cut_off(end - size_bytes)
 
 
 def _cut_off(missing_bytes: int) -> InvalidSource:
     return InvalidSource(f"the video is incomplete: its last {missing_bytes} bytes are missing")
 
 
-def _matroska_size(head: bytes) -> int:
+def _matroska_end(head: bytes) -> int:
     """Return the end of the segment in bytes, 0 where it is not said (RFC 8794)."""
     header_length, position = _vint(head, 4)
     position += header_length
@@ -253,29 +250,58 @@ class _Timing:
 
 
 def _timing(container: InputContainer, video: VideoStream, head: _Head) -> _Timing:
-    entries = [entry for entry in video.index_entries if not entry.is_discard]
-    tick = video.time_base or Fraction(1, 1000)
-    complete = bool(video.frames) and len(entries) == video.frames
+    index = _Index.of(video)
+    tick = index.tick
+    complete = bool(video.frames) and len(index.times) == video.frames
     # The index is in order of decoding, but evenly spaced there if it is when shown.
-    times = sorted(entry.timestamp * tick for entry in entries) if complete else head.times
+    times = sorted(index.times) if complete else head.times
     candidates = [video.average_rate, video.guessed_rate, video.base_rate]
     rate, varies = choose_rate(times, [rate for rate in candidates if rate], tick)
     if complete and not varies:
-        frame_count = len(entries)
+        frame_count = len(times)
     elif complete and video.duration:
         frame_count = round(video.duration * tick * rate)
     else:
         end, last = _tail(container, video, rate)
         varies = varies or not fits_grid([head.first_time, last], rate, tick)
         frame_count = round((end - head.first_time) * rate)
+        # Matroska's index is read when it is first needed.
+        index = _Index.of(video)
+        complete = "matroska" in container.format.name
     if not 0 < frame_count / rate <= MAX_SECONDS:
         raise InvalidSource("the video says that it lasts for days, or not at all")
-    keys = [entry.timestamp * tick for entry in entries if entry.is_keyframe]
-    interval = None
-    if keys:
-        ends = [*keys[1:], keys[0] + frame_count / rate]
-        interval = max(after - key for key, after in zip(keys, ends, strict=True))
+    interval = index.keyframe_interval(frame_count / rate) if complete else None
     return _Timing(rate, varies, frame_count, interval)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the container's index says: times and keyframes in seconds, in its order.
+
+    PyAV's entries point into memory that reading on moves, so they are copied.
+    """
+
+    tick: Fraction
+    times: list[Fraction]
+    keyframes: list[Fraction]
+
+    @classmethod
+    def of(cls, video: VideoStream) -> _Index:
+        tick = video.time_base or Fraction(1, 1000)
+        entries = [
+            (entry.timestamp * tick, entry.is_keyframe)
+            for entry in video.index_entries
+            if not entry.is_discard
+        ]
+        times = [time for time, _ in entries]
+        return cls(tick, times, [time for time, key in entries if key])
+
+    def keyframe_interval(self, length: Fraction) -> Fraction | None:
+        """Return the longest distance from a keyframe to the next or to the end."""
+        if not self.keyframes:
+            return None
+        ends = [*self.keyframes[1:], self.keyframes[0] + length]
+        return max(after - key for key, after in zip(self.keyframes, ends, strict=True))
 
 
 def _tail(

@@ -18,15 +18,11 @@ from services.encoder.errors import (
     SourceUnavailable,
     TimeLimitExceeded,
 )
+from services.encoder.inspection import MAX_ANSWER, MAX_REQUEST, OK, UNAVAILABLE
 from services.encoder.output_facts import OutputFacts, check_output
 from videoexport.v1 import export_pb2 as pb
 
 __all__ = ["OutputFacts", "check_output", "probe", "start_fork_server", "verify_output"]
-
-# The first byte of an answer.
-OK, INVALID, UNAVAILABLE = b"+", b"!", b"?"
-MAX_REQUEST = 1 << 14
-_MAX_ANSWER = 1 << 16
 
 
 async def probe(
@@ -77,6 +73,8 @@ async def start_fork_server() -> None:
 async def _ask(request: dict[str, object], timeout: float) -> bytes:
     """Return a child's answer; empty when it died without one."""
     message = json.dumps(request | {"cpu_seconds": max(1, round(timeout))}).encode()
+    if len(message) > MAX_REQUEST:
+        raise ValueError(f"a request of {len(message)} bytes is too long")
     answer, told = os.pipe()
     lifeline, held = os.pipe()
     try:
@@ -99,12 +97,15 @@ async def _ask(request: dict[str, object], timeout: float) -> bytes:
 
 async def _read_to_end(descriptor: int) -> bytes:
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_MAX_ANSWER)
+    reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
     )
     try:
-        return await reader.read(-1)
+        answer = b""
+        while len(answer) < MAX_ANSWER and (chunk := await reader.read(MAX_ANSWER)):
+            answer += chunk
+        return answer
     finally:
         transport.close()
 
@@ -132,7 +133,7 @@ class _ForkServer:
         with self._lock:
             if self._control is not None and self._process is not None:
                 self._control.close()
-                self._process.wait()
+                self._process.communicate()
             self._control = self._process = None
 
     def _running(self) -> socket.socket:
@@ -149,7 +150,7 @@ class _ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services.encoder.fork_server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 start_new_session=True,
                 # macOS would refuse to fork a process that has loaded its frameworks.
                 env=environment | {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
