@@ -34,8 +34,8 @@ async def run(settings: StorageSettings, stop: asyncio.Event) -> None:
     bucket = BucketKeeper(s3, settings.bucket, settings.s3_region)
     async with AsyncExitStack() as stack:
         stack.callback(s3.close)
-        keeping = asyncio.create_task(bucket.run())
-        stack.callback(keeping.cancel)
+        background = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(background.create_task(bucket.run()).cancel)
         await stack.enter_async_context(
             serving(
                 settings,

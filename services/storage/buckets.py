@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import structlog
+from botocore.exceptions import ClientError
 
 from services.common.errors import DomainError
 from services.storage.keys import CACHE_PREFIX, PREVIEWS_PREFIX
@@ -57,6 +58,7 @@ class BucketKeeper:
         self._bucket = bucket
         self._region = region
         self._ready = asyncio.Event()
+        self._problem = "it is being made"
 
     async def run(self) -> None:
         """Keep the bucket set up for ever."""
@@ -65,8 +67,10 @@ class BucketKeeper:
                 try:
                     await self._set_up()
                 except DomainError as error:
-                    # The cause is logged with the request, the change by health.
-                    log.debug("bucket is not set up yet", problem=error.message)
+                    self._problem = error.message
+                except ClientError as error:
+                    # Such as a region that S3 does not know: health says so until it is repaired.
+                    self._problem = f"S3 refused with {error.response['Error']['Code']}"
                 else:
                     self._ready.set()
                     log.info("bucket is set up", bucket=self._bucket)
@@ -84,7 +88,7 @@ class BucketKeeper:
         with suppress(TimeoutError):
             async with asyncio.timeout(SET_UP_SECONDS):
                 await self._ready.wait()
-        return None if self._ready.is_set() else "the bucket is not set up"
+        return None if self._ready.is_set() else f"the bucket is not set up: {self._problem}"
 
     async def _set_up(self) -> None:
         if not await self._exists():

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -28,6 +29,7 @@ from storage_rig import (
     uploaded,
 )
 
+from services.local.ports import LOOPBACK
 from services.storage.buckets import RULES
 from videoexport.v1 import export_pb2
 from videoexport.v1 import storage_service_pb2 as pb
@@ -112,6 +114,28 @@ async def test_silent_s3_is_given_up_in_time(
             os.kill(process, signal.SIGCONT)
         await service.until(SERVING)
         await uploaded(service, session, b"abc")
+
+
+async def test_s3_that_answers_too_slowly_is_given_up_in_time(server: Server) -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A byte every now and then: no single read of the answer takes long.
+        with suppress(ConnectionError, asyncio.CancelledError):
+            for _ in range(100):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.transport.abort()
+
+    slow = await asyncio.start_server(trickle, LOOPBACK, 0)
+    endpoint = f"http://{LOOPBACK}:{slow.sockets[0].getsockname()[1]}"
+    settings = server.settings("slow", s3_endpoint=endpoint, s3_timeout_seconds=0.5)
+    async with slow, service_running(settings) as service:
+        await service.until(NOT_SERVING)
+        started = time.monotonic()
+        with refused() as refusal:
+            await service.stub.CreateUpload(source_upload(1), metadata=ANN)
+        assert refusal.reason == "STORAGE_UNAVAILABLE"
+        assert time.monotonic() - started < 4
 
 
 async def test_service_starts_without_s3_and_sets_the_bucket_up_later(server: Server) -> None:
