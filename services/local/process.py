@@ -138,8 +138,9 @@ class ChildProcess:
     async def stop(self) -> None:
         """Ask it to end, insist after the grace period, and reap it. Harmless when it has ended."""
         if self.running:
+            # Not by asyncio's send_signal: it may reap the process, and the status is lost.
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(self.command.stop_signal)
+                os.kill(self.pid, self.command.stop_signal)
             try:
                 async with asyncio.timeout(self.command.stop_grace):
                     await self.wait()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +71,8 @@ def server_arguments(*, data: Path, identities: Path, ports: Mapping[str, int]) 
         "-admin.ui=false",
         "-webdav=false",
         "-filer.disableDirListing=true",
+        # Resuming, one start in ten waits 5 s until its volumes are known; they are found anyway.
+        "-master.resumeState=false",
         # It reports to its makers unless told not to.
         "-master.telemetry=false",
         # Nobody reads through this volume server once it stops: no need to wait for them.
@@ -129,6 +133,8 @@ class S3Part(Part):
                 connect_timeout=PROBE_TIMEOUT_S,
                 read_timeout=PROBE_TIMEOUT_S,
                 retries={"total_max_attempts": 1},
+                # Not by way of a proxy that the environment names.
+                proxies={},
             ),
         )
         return client
@@ -170,11 +176,16 @@ class S3Part(Part):
         )
 
     async def probe(self) -> None:
-        """List the buckets."""
+        """List the buckets, and ask whether there is a place for what is in them."""
         try:
             await asyncio.to_thread(lambda: self.client().list_buckets())
+            has_volumes = await asyncio.to_thread(_has_volumes, self._ports["master.port"])
         except (BotoCoreError, ClientError) as error:
             raise NotReady(f"cannot list the buckets: {error}") from error
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            raise NotReady(f"its master does not answer: {error}") from error
+        if not has_volumes:
+            raise NotReady("its volume server has not registered")
 
     async def ensure_bucket(self, bucket: str) -> None:
         """Create a bucket unless it exists.
@@ -187,3 +198,15 @@ class S3Part(Part):
         except ClientError as error:
             if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
                 raise
+
+
+def _has_volumes(master_port: int) -> bool:
+    """Whether the volume server has registered.
+
+    Until then buckets are listed, but no object can be read or written.
+    """
+    connection = http.client.HTTPConnection(LOOPBACK, master_port, timeout=PROBE_TIMEOUT_S)
+    with contextlib.closing(connection):
+        connection.request("GET", "/dir/status")
+        status = json.loads(connection.getresponse().read())
+    return bool(status["Topology"]["Max"])

@@ -15,6 +15,8 @@ from services.local.ports import LOOPBACK
 from services.local.process import Command, NotReady
 
 PROBE_TIMEOUT_S = 2
+# Not by way of a proxy that the environment names.
+NO_PROXY = [("grpc.enable_http_proxy", 0)]
 # Seconds that running RPCs and tasks get after SIGTERM; here a person waits for the end.
 DRAIN_S = 10
 # Seconds beyond all that a service may take, before SIGKILL.
@@ -110,7 +112,7 @@ class ServicePart(Part):
     async def probe(self) -> None:
         """Ask the standard health service."""
         await check_listening(self._port)
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        async with grpc.aio.insecure_channel(self.address, NO_PROXY) as channel:
             try:
                 # The published types leave out the stub's methods.
                 check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
+import json
 import shutil
 import signal
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,7 +21,8 @@ import pytest
 
 from services.local.files import read_json
 from services.local.infra import Infrastructure
-from services.local.process import PartFailed
+from services.local.process import NotReady, PartFailed
+from services.local.s3 import S3Part
 from services.local.supervisor import DirectoryInUse
 
 PARTS = ["nats", "s3", "postgres"]
@@ -134,6 +138,39 @@ def sockets(directory: Path) -> list[Path]:
 @pytest.mark.parametrize("part", PARTS)
 async def test_part_serves(running, part):
     assert await READERS[part](running) == WRITTEN[part]
+
+
+async def test_proxy_of_the_environment_is_not_asked(running, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    part = S3Part(running.directory / "s3", running.ports, running.logs, running.credentials)
+    await part.probe()
+
+
+@pytest.mark.parametrize(("volumes", "ready"), [(0, False), (7, True)])
+async def test_s3_is_ready_once_its_volume_server_has_registered(
+    running, monkeypatch, volumes, ready
+):
+    class Master(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"Topology": {"Max": volumes}}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    part = S3Part(running.directory / "s3", running.ports, running.logs, running.credentials)
+    with http.server.HTTPServer(("127.0.0.1", 0), Master) as master:
+        thread = threading.Thread(target=master.handle_request)
+        thread.start()
+        monkeypatch.setitem(part._ports, "master.port", master.server_port)
+        if ready:
+            await part.probe()
+        else:
+            with pytest.raises(NotReady, match="volume server"):
+                await part.probe()
+        thread.join()
 
 
 async def test_everything_listens_on_loopback_only(running):

@@ -47,6 +47,7 @@ def test_s3_arguments_name_every_port_and_switch_off_the_rest():
         "-admin.ui=false",
         "-webdav=false",
         "-filer.disableDirListing=true",
+        "-master.resumeState=false",
         "-master.telemetry=false",
         "-volume.preStopSeconds=0",
     ]
