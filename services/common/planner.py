@@ -21,6 +21,10 @@ MAX_SEGMENTS = 1000
 MAX_DEFAULT_RATE = Fraction(60)
 MAX_RATE = Fraction(120)
 NANOS = 1_000_000_000
+# Durations of sources are often rounded up, and so are segments that reach to the end.
+END_GRACE_FRAMES = 1
+# A frame's length is rarely a whole number of milliseconds, but callers' times often are.
+ROUNDING = Fraction(1, 1000)
 
 SIZES = {pb.RESOLUTION_720P: (1280, 720), pb.RESOLUTION_1080P: (1920, 1080)}
 
@@ -173,17 +177,31 @@ def _snap(
         path = f"segments[{index}]"
         if path in faulty or "segments" in faulty:
             continue
-        start = grid.nearest(fraction_of(segment.start_time))
-        end = grid.nearest(fraction_of(segment.end_time))
-        source_end = f"the source ends at {float(grid.time(grid.frame_count)):.3f} s"
-        if start >= grid.frame_count:
-            violations.append(Violation(f"{path}.start_time", f"is beyond the end; {source_end}"))
-        if end > grid.frame_count + 1:  # one frame of grace: durations are often rounded up
-            violations.append(Violation(f"{path}.end_time", f"is beyond the end; {source_end}"))
-        elif start < grid.frame_count and min(end, grid.frame_count) <= start:
-            violations.append(Violation(f"{path}.end_time", "the segment is shorter than a frame"))
-        ranges.append((start, min(end, grid.frame_count)))
+        ranges.append(_snap_one(segment, grid))
+        violations += _misfits(path, segment, grid)
     return ranges, violations
+
+
+def _snap_one(segment: pb.Segment, grid: Grid) -> tuple[int, int]:
+    start, end = fraction_of(segment.start_time), fraction_of(segment.end_time)
+    return grid.nearest(start), min(grid.nearest(end), grid.frame_count)
+
+
+def _misfits(path: str, segment: pb.Segment, grid: Grid) -> list[Violation]:
+    """Return where a segment does not fit the source."""
+    start, end = fraction_of(segment.start_time), fraction_of(segment.end_time)
+    beyond = f"is beyond the end; the source ends at {float(grid.time(grid.frame_count)):.3f} s"
+    violations = []
+    if start >= grid.time(grid.frame_count):
+        violations.append(Violation(f"{path}.start_time", beyond))
+    # A time that a client made from a frame is rounded to the nanosecond.
+    if end > grid.time(grid.frame_count + END_GRACE_FRAMES) + Fraction(1, NANOS):
+        violations.append(Violation(f"{path}.end_time", beyond))
+    first_frame, end_frame = _snap_one(segment, grid)
+    too_short = end - start + ROUNDING < grid.time(1) or end_frame <= first_frame
+    if not violations and too_short:
+        violations.append(Violation(f"{path}.end_time", "the segment is shorter than a frame"))
+    return violations
 
 
 def _invalid(violations: list[Violation]) -> DomainError:
