@@ -294,12 +294,14 @@ async def newest_export(client: AsyncClient) -> str:
             await asyncio.sleep(0.05)
 
 
-async def test_list_counts_filters_and_limits(videoexport: Program, clip: MakeClip) -> None:
-    video_id = (await videoexport("upload", clip(SHORT), "--json")).json["videoId"]
-    for _ in range(3):
-        assert (await videoexport("export", video_id, "--segment", "0-0.2")).status == 0
+async def test_list_counts_filters_and_limits(
+    videoexport: Program, clip: MakeClip, client: AsyncClient
+) -> None:
+    video_id = await client.upload(clip(SHORT))
+    created = [(await client.create_export(video_id, [(0, "0.2")])).id for _ in range(3)]
     page = (await videoexport("list", "--limit", "2", "--json")).json
-    assert (len(page["exports"]), page["totalSize"]) == (2, "3")
+    assert [export["id"] for export in page["exports"]] == created[:0:-1]
+    assert page["totalSize"] == "3"
     assert (await videoexport("list")).out.endswith("3 of 3 exports\n")
     assert (await videoexport("list", "--state", "failed", "--json")).json == {}
     assert (await videoexport("list", "--video", video_id)).out.endswith("3 of 3 exports\n")
@@ -307,12 +309,11 @@ async def test_list_counts_filters_and_limits(videoexport: Program, clip: MakeCl
     assert stranger.json == {}
 
 
-async def test_delete_removes_what_it_can(videoexport: Program, clip: MakeClip) -> None:
-    video_id = (await videoexport("upload", clip(SHORT), "--json")).json["videoId"]
-    created = [
-        (await videoexport("export", video_id, "--segment", "0-0.2", "--json")).json["id"]
-        for _ in range(2)
-    ]
+async def test_delete_removes_what_it_can(
+    videoexport: Program, clip: MakeClip, client: AsyncClient
+) -> None:
+    video_id = await client.upload(clip(SHORT))
+    created = [(await client.create_export(video_id, [(0, "0.2")])).id for _ in range(2)]
     ended = await videoexport("delete", created[0], UNKNOWN_EXPORT, created[1])
     assert ended.status == 3
     assert ended.out == "".join(f"Export {each} is deleted.\n" for each in created)
