@@ -21,7 +21,6 @@ from services.local.supervisor import DirectoryInUse
 from videoexport.cli.ordering import follow
 from videoexport.cli.progress import ProgressDisplay, open_display
 from videoexport.cli.render import summary
-from videoexport.cli.text import details
 from videoexport.client import AsyncClient, ExportFailed, VideoExportError
 from videoexport.v1 import export_pb2
 
@@ -103,7 +102,7 @@ async def demonstrate(source: Path | None, output: Path, directory: Path) -> Non
         async with AsyncClient(cluster.api.address, user=USER) as client:
             with open_display() as display:
                 ended = await _export(client, source, output, display)
-            sys.stdout.write(f"{_report(ended, output, display)}\n")
+            sys.stdout.write(f"{summary(ended, output, display.times())}\n")
             sys.stdout.flush()
     to_stderr("the cluster is stopped")
 
@@ -120,13 +119,6 @@ async def _export(
         raise ExportFailed(ended)
     await client.download(ended, output, on_progress=display.download)
     return ended
-
-
-def _report(ended: export_pb2.Export, output: Path, display: ProgressDisplay) -> str:
-    times = ", ".join(
-        f"{stage.label.lower()} {seconds:.1f} s" for stage, seconds in display.times().items()
-    )
-    return f"{summary(ended, output)}\n{details([('Time', times)])}"
 
 
 async def run(arguments: argparse.Namespace) -> int:

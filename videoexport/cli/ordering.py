@@ -117,7 +117,7 @@ async def export(
         watch_it = session.command("watch", created.id)
         session.answer(created, lambda: f"Export {created.id} is accepted; follow it: {watch_it}")
         return
-    _report(session, ended, file)
+    _report(session, ended, file, display)
 
 
 @command(
@@ -132,7 +132,7 @@ async def watch(session: Session, export_id: str, output: Path | None, force: bo
     file = None if output is None else output_path(output, export_id, force=force)
     with open_display() as display:
         ended = await _follow(session, export_id, file, display)
-    _report(session, ended, file)
+    _report(session, ended, file, display)
 
 
 async def _plan(session: Session, source: SourceArgument, order: Order) -> None:
@@ -186,8 +186,10 @@ async def follow(
     return export
 
 
-def _report(session: Session, ended: export_pb2.Export, file: Path | None) -> None:
+def _report(
+    session: Session, ended: export_pb2.Export, file: Path | None, display: ProgressDisplay
+) -> None:
     if session.json or ended.state not in _WITHOUT_FILE:
-        session.answer(ended, lambda: render.summary(ended, file))
+        session.answer(ended, lambda: render.summary(ended, file, display.times()))
     if ended.state in _WITHOUT_FILE:
         raise ExportFailed(ended)

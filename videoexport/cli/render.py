@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from videoexport.cli.stages import Stage
 from videoexport.cli.text import Pair, clock, details, elapsed, moment, size, table
 from videoexport.v1 import export_pb2, export_service_pb2
 
@@ -29,13 +30,21 @@ def export_details(export: export_pb2.Export) -> str:
     return details([*_course(export), *_trouble(export), *_result(export, None)])
 
 
-def summary(export: export_pb2.Export, file: Path | None) -> str:
+def summary(export: export_pb2.Export, file: Path | None, stages: Mapping[Stage, float]) -> str:
     """Return what came out of an export.
 
     Args:
         file: where it was downloaded to; None leaves the download URL to the reader.
+        stages: seconds that each stage took, as seen from here.
     """
-    return details([("Export", f"{export.id} {state_of(export)}"), *_result(export, file)])
+    times = ", ".join(f"{stage.label.lower()} {spent:.1f} s" for stage, spent in stages.items())
+    return details(
+        [
+            ("Export", f"{export.id} {state_of(export)}"),
+            ("Stages", times),
+            *_result(export, file),
+        ]
+    )
 
 
 def _course(export: export_pb2.Export) -> Iterator[Pair]:

@@ -126,7 +126,7 @@ class AsyncClient:
             Refused: `INVALID_SOURCE` when it is not a video that can be exported.
         """
         message = source_message(source)
-        return await probe(await self.encoders(), message, self.user, self._timeouts)
+        return await probe(self.encoders, message, self.user, self._timeouts)
 
     # Exports
 

@@ -73,7 +73,8 @@ async def upload_file(
         TransferError: the file cannot be read, or S3 does not take it.
         AioRpcError: StorageService declined or did not answer.
     """
-    file = await asyncio.to_thread(_open, path)
+    # Not in a thread: opening takes microseconds, and a cancellation would lose the open file.
+    file = _open(path)
     try:
         before = os.fstat(file.fileno())
         sized = pb.CreateUploadRequest()

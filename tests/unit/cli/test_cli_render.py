@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from videoexport.cli import render
 from videoexport.cli.session import Session
+from videoexport.cli.stages import Stage
 from videoexport.cli.text import clock, details, plain, table, waiting_time
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2, export_service_pb2
@@ -64,7 +65,7 @@ def test_suggested_command_keeps_address_and_user() -> None:
 
 
 def test_summary_says_what_came_out() -> None:
-    shown = render.summary(EXPORT, Path("cut.mp4"))
+    shown = render.summary(EXPORT, Path("cut.mp4"), {Stage.UPLOAD: 1.25, Stage.ENCODE: 7.0})
     for words in (
         "exp_1 completed",
         "1,375",
@@ -73,6 +74,7 @@ def test_summary_says_what_came_out() -> None:
         "1280 × 720",
         "libx264 on the CPU: no GPU encoder is live",
         "10.0 s, of which 1.5 s in the queue",
+        "upload 1.2 s, encode 7.0 s",
         "cut.mp4",
     ):
         assert words in shown
@@ -80,7 +82,7 @@ def test_summary_says_what_came_out() -> None:
 
 
 def test_summary_gives_the_link_in_one_piece_when_there_is_no_file() -> None:
-    assert EXPORT.output.download_url in render.summary(EXPORT, None).splitlines()[-1]
+    assert EXPORT.output.download_url in render.summary(EXPORT, None, {}).splitlines()[-1]
 
 
 def test_export_details_list_what_is_wrong() -> None:
