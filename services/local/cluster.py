@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from services.local.files import write_json
-from services.local.infra import SYNC_INTERVAL, Infrastructure, start_together, to_stderr
+from services.local.infra import SYNC_INTERVAL, Infrastructure, all_started, to_stderr
 from services.local.process import run_to_end
 from services.local.services import DRAIN_S, ServicePart
 from services.local.supervisor import Notify
@@ -128,9 +128,15 @@ class LocalCluster:
         self.encoders = [
             self._service(name, "encoder", self._encoder_settings(name)) for name in names
         ]
+        others = (self.storage, *self.encoders)
+        start = infrastructure.supervisor.start
+        await all_started((self._start_api(), *(start(part) for part in others)))
+
+    async def _start_api(self) -> None:
+        """Bring the database up to date, which the others do not use, then start the service."""
         await self.api.prepare()
         await run_to_end(self.api.task("migrate"), MIGRATION_TIMEOUT_S)
-        await start_together(infrastructure.supervisor, [self.storage, self.api, *self.encoders])
+        await self.infrastructure.supervisor.start(self.api)
 
     async def _stop(self) -> None:
         self._all_up = False

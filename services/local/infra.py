@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,6 @@ from typing import Self
 from services.local.credentials import Credentials
 from services.local.files import make_private_folder
 from services.local.nats import NatsPart
-from services.local.part import Part
 from services.local.ports import PortBook
 from services.local.postgres import PostgresPart
 from services.local.process import PartFailed
@@ -86,7 +85,8 @@ class Infrastructure:
         await self.supervisor.open()
         try:
             self._lay_out()
-            await start_together(self.supervisor, [self.nats, self.s3, self.postgres])
+            parts = (self.nats, self.s3, self.postgres)
+            await all_started(self.supervisor.start(part) for part in parts)
         except BaseException:
             await self.supervisor.close()
             raise
@@ -132,15 +132,15 @@ class Infrastructure:
         )
 
 
-async def start_together(supervisor: Supervisor, parts: list[Part]) -> None:
-    """Start parts at the same time; wait until all serve.
+async def all_started(starting: Iterable[Coroutine[None, None, None]]) -> None:
+    """Wait until parts that start at the same time all serve.
 
     Raises:
         PartFailed: naming each one that did not come up.
     """
     try:
-        async with asyncio.TaskGroup() as starting:
-            for part in parts:
-                starting.create_task(supervisor.start(part))
+        async with asyncio.TaskGroup() as group:
+            for one in starting:
+                group.create_task(one)
     except* PartFailed as failures:
         raise PartFailed("\n".join(map(str, failures.exceptions))) from None

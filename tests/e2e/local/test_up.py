@@ -77,6 +77,16 @@ async def health(address: str) -> int:
         return (await check(health_pb2.HealthCheckRequest(), timeout=5)).status
 
 
+async def serves_again(cluster: LocalCluster, former: int) -> bool:
+    """Whether the storage service serves in another process than the former one."""
+    if cluster.pids.get("storage", former) == former:
+        return False
+    try:
+        return await health(cluster.storage.address) == health_pb2.HealthCheckResponse.SERVING
+    except grpc.aio.AioRpcError:
+        return False
+
+
 def page(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
         return answer.read().decode()
@@ -117,17 +127,13 @@ async def test_up_describes_a_healthy_cluster_and_stops_all_of_it(root):
         assert not description.exists()
 
 
-async def test_killed_service_comes_back_where_it_was(root):
-    messages: asyncio.Queue[str] = asyncio.Queue()
-    cluster = LocalCluster(root, encoders=0, fsync=False, notify=messages.put_nowait)
-    async with cluster:
-        before = json.loads(cluster.description.read_text())
-        cluster.kill("storage")
-        async with asyncio.timeout(30):
-            while await messages.get() != "storage runs again":
-                pass
-        after = json.loads(cluster.description.read_text())
-        assert await health(after["storage"]) == health_pb2.HealthCheckResponse.SERVING
+async def test_killed_service_comes_back_where_it_was(cluster):
+    before = json.loads(cluster.description.read_text())
+    cluster.kill("storage")
+    async with asyncio.timeout(60):
+        while not await serves_again(cluster, before["pids"]["storage"]):
+            await asyncio.sleep(0.1)
+    after = json.loads(cluster.description.read_text())
     assert after["pids"].pop("storage") != before["pids"].pop("storage")
     assert after == before
 
@@ -163,10 +169,9 @@ async def test_interrupt_while_it_starts_leaves_nothing(root):
     assert alive(processes) == []
 
 
-async def test_second_up_on_one_directory_is_refused_in_one_sentence(root):
-    async with LocalCluster(root, encoders=0, fsync=False):
-        process = await up("--data", str(root))
-        output, errors = await asyncio.wait_for(process.communicate(), 30)
+async def test_second_up_on_one_directory_is_refused_in_one_sentence(cluster):
+    process = await up("--data", str(cluster.directory))
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
     assert (process.returncode, output) == (1, b"")
     assert errors.decode().startswith("the cluster did not start: a cluster runs on ")
     assert len(errors.decode().splitlines()) == 1
