@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.common.config import Port, PositiveSeconds, ServiceSettings
 
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
+
+
+def _is_postgres(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith("postgresql://"):
+        raise ValueError("must begin with postgresql://")
+    return url
 
 
 class ApiSettings(ServiceSettings):
@@ -23,15 +29,19 @@ class ApiSettings(ServiceSettings):
     listen_port: Port = Field(50051, description="gRPC port; 0 takes a free one")
     metrics_port: Port = Field(9091, description="port of /metrics; 0 takes a free one")
 
-    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    database_url: Annotated[SecretStr, AfterValidator(_is_postgres)] = Field(
+        description="postgresql://user:password@host:port/database"
+    )
     database_pool_size: PositiveCount = Field(10, description="most connections of this process")
     database_timeout: PositiveSeconds = Field(
         5, description="limit of one statement, and of waiting for a connection"
     )
-    nats_url: str = Field(description="address of NATS; several are separated by commas")
+    nats_url: str = Field(
+        min_length=1, description="address of NATS; several are separated by commas"
+    )
     nats_replicas: PositiveCount = Field(1, description="copies of each stream; 3 in a cluster")
     storage_address: str = Field(
-        description="host:port of the StorageService, as this service sees it"
+        min_length=1, description="host:port of the StorageService, as this service sees it"
     )
     public_storage_address: str = Field(
         "", description="host:port of the StorageService, as clients see it; default: the same"

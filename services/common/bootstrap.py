@@ -17,6 +17,7 @@ from services.common.config import (
     describe,
     load_settings,
     show,
+    visible,
 )
 from services.common.logging import configure_logging
 
@@ -67,5 +68,5 @@ async def _until_signal(settings: S, run: Callable[[S, asyncio.Event], Awaitable
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log.info("starting", settings=settings.model_dump(mode="json"))
+    log.info("starting", settings=visible(settings))
     await run(settings, stop)

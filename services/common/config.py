@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, TypeVar
+import re
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+
+MASK = "********"
+# A user and a password within an address, such as nats://user:password@host.
+_USER_INFO = re.compile(r"(?<=://)[^/@\s,]+(?=@)")
 
 
 class SettingsError(Exception):
@@ -42,7 +47,7 @@ class ServiceSettings(BaseSettings):
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def load_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
+def load_settings(kind: type[S]) -> S:
     """Return the settings of `kind` from the environment.
 
     Raises:
@@ -50,15 +55,9 @@ def load_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
             variable with the service's prefix is unknown (a typing error
             would otherwise be a silent default).
     """
-    environ = os.environ if environ is None else environ
     prefix = kind.model_config.get("env_prefix", "")
-    fields = kind.model_fields
-    values = {
-        name.removeprefix(prefix).lower(): value
-        for name, value in environ.items()
-        if name.startswith(prefix)
-    }
-    unknown = sorted(set(values) - set(fields))
+    named = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}
+    unknown = sorted(named - set(kind.model_fields))
     if unknown:
         names = ", ".join(prefix + name.upper() for name in unknown)
         raise SettingsError(f"unknown settings: {names}; --help lists the known ones")
@@ -70,6 +69,9 @@ def load_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
             for item in error.errors()
         )
         raise SettingsError(problems) from None
+    except UnreadableSetting as error:
+        # A list that is not JSON; the library's text names the field and not the value.
+        raise SettingsError(f"{prefix}…: {error}") from None
 
 
 def describe(kind: type[ServiceSettings]) -> str:
@@ -82,10 +84,18 @@ def describe(kind: type[ServiceSettings]) -> str:
     return "\n".join(lines)
 
 
+def visible(settings: ServiceSettings) -> dict[str, Any]:
+    """Return the settings as they may be shown and logged: secrets masked."""
+    return {name: _masked(value) for name, value in settings}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK
+    return _USER_INFO.sub(MASK, value) if isinstance(value, str) else value
+
+
 def show(settings: ServiceSettings) -> str:
     """Return the settings as lines of NAME=value, secrets masked."""
     prefix = settings.model_config.get("env_prefix", "")
-    return "\n".join(
-        f"{prefix}{name.upper()}={'********' if isinstance(value, SecretStr) else value}"
-        for name, value in settings
-    )
+    return "\n".join(f"{prefix}{name.upper()}={value}" for name, value in visible(settings).items())
