@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -110,6 +111,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 def _accepted_bytes(context: ServicerContext[Any, Any]) -> int:
     for key, value in context.invocation_metadata() or ():
-        if key == status.MAX_DETAILS_KEY and str(value).isdecimal():
+        # Bounded: int() refuses numbers of thousands of digits.
+        if key == status.MAX_DETAILS_KEY and re.fullmatch(r"[0-9]{1,9}", str(value)):
             return min(int(value), status.CEILING_MAX_DETAILS)
     return status.DEFAULT_MAX_DETAILS

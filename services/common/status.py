@@ -15,9 +15,11 @@ from services.common.errors import ERROR_DOMAIN, DomainError, Reason
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_DETAILS_KEY = "videoexport-max-error-bytes"
 # A receiver with gRPC's defaults drops metadata above 8 KiB, and the real
-# error with it. Clients that accept more say so with MAX_DETAILS_KEY.
-DEFAULT_MAX_DETAILS = 6 * 1024
+# error with it. Details may travel as Base64, a third longer; the message
+# travels once more beside them. Clients that accept more say so with MAX_DETAILS_KEY.
+DEFAULT_MAX_DETAILS = 4608
 CEILING_MAX_DETAILS = 512 * 1024
+MAX_MESSAGE = 1536
 
 
 def to_status(error: DomainError, *, max_bytes: int = DEFAULT_MAX_DETAILS) -> status_pb2.Status:
@@ -25,7 +27,7 @@ def to_status(error: DomainError, *, max_bytes: int = DEFAULT_MAX_DETAILS) -> st
 
     Violations that do not fit are replaced by one entry that counts them.
     """
-    status = status_pb2.Status(code=error.status.value[0], message=error.message[:1024])
+    status = status_pb2.Status(code=error.status.value[0], message=_cut(error.message))
     _add(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     if error.quota is not None:
         failure = error_details_pb2.QuotaFailure()
@@ -38,6 +40,16 @@ def to_status(error: DomainError, *, max_bytes: int = DEFAULT_MAX_DETAILS) -> st
     if error.violations:
         _add(status, _bad_request(error, max_bytes - status.ByteSize()))
     return status
+
+
+def _cut(message: str) -> str:
+    """Return as much of `message` as fits: the header `grpc-message` spells most bytes as %XX."""
+    size = 0
+    for index, char in enumerate(message):
+        size += 1 if " " <= char <= "~" and char != "%" else 3 * len(char.encode())
+        if size > MAX_MESSAGE:
+            return message[: index - 9] + "…"
+    return message
 
 
 def _bad_request(error: DomainError, budget: int) -> error_details_pb2.BadRequest:
