@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from services.common.caller import has_control_characters, is_id
 from services.common.errors import Violation
 from services.common.planner import MAX_RATE
 from videoexport.v1 import export_pb2 as pb
 
 MAX_KEY_BYTES = 1024
+# What S3 servers accept, old names with capitals and underscores included.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]")
 
 
 def source_violations(source: pb.Source) -> list[Violation]:
@@ -24,10 +28,10 @@ def source_violations(source: pb.Source) -> list[Violation]:
 
 def _s3_violations(s3_object: pb.S3Object) -> list[Violation]:
     violations = []
-    if not s3_object.bucket or len(s3_object.bucket) > 63:
-        violations.append(Violation("source.s3_object.bucket", "must be 1 to 63 characters"))
-    elif has_control_characters(s3_object.bucket) or "/" in s3_object.bucket:
-        violations.append(Violation("source.s3_object.bucket", "is not the name of a bucket"))
+    if not _BUCKET.fullmatch(s3_object.bucket) or ".." in s3_object.bucket:
+        violations.append(
+            Violation("source.s3_object.bucket", "must be 2 to 63 letters, digits or ._-")
+        )
     key = s3_object.key
     if not key or len(key.encode()) > MAX_KEY_BYTES:
         violations.append(Violation("source.s3_object.key", f"must be 1 to {MAX_KEY_BYTES} bytes"))
