@@ -52,7 +52,7 @@ async def download(
     partial = path.with_name(f".videoexport-{secrets.token_hex(8)}.part")
     try:
         # Not in a thread: opening takes microseconds, and a cancellation would lose the open file.
-        with partial.open("xb") as file:  # noqa: ASYNC230
+        with partial.open("xb") as file:
             receiver = _Receiver(http, url, file, expected_size, Progress(on_progress))
             sha256 = await receiver.receive(patience)
         if expected_sha256 and sha256 != expected_sha256.lower():

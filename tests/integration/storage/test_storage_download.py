@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +20,14 @@ from videoexport.v1 import storage_service_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-HASTY = Patience(tries=3, first_delay=0.01, longest_delay=0.05, stall=0.5)
+HASTY = Patience(tries=3, first_delay=0.01, longest_delay=0.05, stall=20)
+
+
+def patience_for(harm: Harm) -> Patience:
+    """Return HASTY; for a stall, one that notices it soon."""
+    return replace(HASTY, stall=1) if harm is Harm.STALL else HASTY
+
+
 SIZE = 4_000_000
 BODY = hashlib.shake_128(b"videoexport").digest(SIZE)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -75,6 +83,7 @@ async def save(
     size: int = SIZE,
     sha256: str = SHA256,
     on_progress: Callable[[int], None] = lambda _: None,
+    patience: Patience = HASTY,
 ) -> None:
     await download(
         session,
@@ -83,7 +92,7 @@ async def save(
         expected_size=size,
         expected_sha256=sha256,
         on_progress=on_progress,
-        patience=HASTY,
+        patience=patience,
     )
 
 
@@ -110,7 +119,8 @@ async def test_download_goes_on_where_it_broke_off(
 ) -> None:
     proxy.faults = [Fault(harm, after=1_500_000), Fault(harm, after=1_500_000)]
     told: list[int] = []
-    await save(fresh, url, tmp_path / "out.mp4", on_progress=told.append)
+    patience = patience_for(harm)
+    await save(fresh, url, tmp_path / "out.mp4", on_progress=told.append, patience=patience)
     assert (tmp_path / "out.mp4").read_bytes() == BODY
     assert len(proxy.requests) == 3
     assert b"Range: bytes=1" in proxy.requests[1]
@@ -150,7 +160,7 @@ async def test_download_that_fails_for_good_leaves_the_old_file(
     target.write_bytes(b"old")
     proxy.always = Fault(harm, after)
     with pytest.raises(TransferError) as caught:
-        await save(fresh, url, target)
+        await save(fresh, url, target, patience=patience_for(harm))
     assert said in str(caught.value)
     assert "X-Amz" not in str(caught.value)
     assert target.read_bytes() == b"old"

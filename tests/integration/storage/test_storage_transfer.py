@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -32,7 +33,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 MakeFile = Callable[[int], Path]
 Prox = tuple[FaultyProxy, Service]
 
-HASTY = Patience(tries=3, first_delay=0.01, longest_delay=0.05, stall=0.5)
+HASTY = Patience(tries=3, first_delay=0.01, longest_delay=0.05, stall=20)
+
+
+def patience_for(harm: Harm) -> Patience:
+    """Return HASTY; for a stall, one that notices it soon."""
+    return replace(HASTY, stall=1) if harm is Harm.STALL else HASTY
+
+
 SIZE = 2 * PART + 1000
 
 
@@ -97,7 +105,7 @@ async def test_upload_sends_a_part_again_after(
     path = file(SIZE)
     proxy.faults = [Fault(harm, after=3_000_000), Fault(harm, after=PART - 100_000)]
     told: list[int] = []
-    stat = await upload(service, http, path, on_progress=told.append)
+    stat = await upload(service, http, path, on_progress=told.append, patience=patience_for(harm))
     assert proxy.faults == []
     assert stored(s3, stat) == path.read_bytes()
     assert told == sorted(set(told))
@@ -125,7 +133,7 @@ async def test_upload_that_fails_for_good_leaves_nothing(
     before = s3.keys("videos/ann/")
     proxy.always = Fault(harm, after=3_000_000)
     with pytest.raises(TransferError) as caught:
-        await upload(service, http, file(SIZE))
+        await upload(service, http, file(SIZE), patience=patience_for(harm))
     assert "Part 1 could not be sent" in str(caught.value)
     assert said in str(caught.value)
     assert "http" not in str(caught.value)
