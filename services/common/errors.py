@@ -237,6 +237,12 @@ class DomainError(Exception):
         return TABLE[self.reason].retryable
 
 
+def as_sentence(text: str) -> str:
+    """Return a message as people read it: capitalised, with a full stop."""
+    text = text.strip()
+    return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
+
+
 def invalid_request(violations: Sequence[Violation]) -> DomainError:
     """Return the error for fields that are not valid; the message names the first."""
     first = violations[0]

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common import ids
 from services.common.checks import settings_violations, source_violations
-from services.common.errors import DomainError, Reason, invalid_request
+from services.common.errors import DomainError, Reason, as_sentence, invalid_request
 from services.common.planner import plan_export, segment_violations
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, RELEASED, Run, TaskBoard
@@ -37,7 +37,7 @@ async def _as_domain_error(work: Awaitable[T]) -> T:
     try:
         return await work
     except MediaError as error:
-        raise DomainError(Reason(error.reason), str(error)) from error
+        raise DomainError(Reason(error.reason), as_sentence(str(error))) from error
 
 
 class DirectCalls:

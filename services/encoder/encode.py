@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from services.common.errors import DomainError, Reason
+from services.common.errors import DomainError, Reason, as_sentence
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.command import ENCODER_NAMES, whole_commands
@@ -122,7 +122,7 @@ class WholeEncode:
                         raise
                     log.warning("gpu failed; the cpu encodes", problem=str(error))
                     self._metrics.fallbacks.inc()
-                    reason = f"The GPU failed, so the CPU encoded: {error}"
+                    reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
                 made = await self._encode(run, handle, work, pb.ENCODER_FAMILY_CPU, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
                 return replace(made, reason=reason, warnings=(warning,))

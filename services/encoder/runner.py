@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
 from services.common import ids
-from services.common.errors import DomainError, Reason
+from services.common.errors import DomainError, Reason, as_sentence
 from services.common.nats import TRANSIENT
 from services.common.subjects import MAX_DELIVERIES, Lane
 from services.encoder.board import RELEASED, Run, TaskBoard
@@ -105,7 +105,7 @@ class TaskRunner:
         except (MediaError, DomainError) as error:
             log.warning("run failed", reason=error.reason, message=str(error))
             self._metrics.task_failures.labels(kind, error.reason).inc()
-            failed = task_pb2.TaskFailed(code=error.reason, message=str(error))
+            failed = task_pb2.TaskFailed(code=error.reason, message=as_sentence(str(error)))
             await self._events.publish(_event(task, run, failed=failed))
         except Exception as error:
             log.error("run failed", exc_info=error)

@@ -20,7 +20,7 @@ from videoexport.v1 import export_pb2 as pb
 MakeClip = Callable[[Clip], Path]
 
 # Some seconds of work for one thread.
-LONG = Clip(rate=Fraction(25), frames=1500, width=320, height=180, gop=50)
+LONG = Clip(rate=Fraction(25), frames=300, width=320, height=180, gop=50)
 SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_1080P, quality=pb.QUALITY_HIGH)
 
 

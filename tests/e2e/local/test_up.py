@@ -145,6 +145,7 @@ async def test_service_that_does_not_start_is_named_with_its_reason(root):
         fsync=False,
         extra_env={"storage": {"VIDEOEXPORT_STORAGE_NO_SUCH_SETTING": "1"}},
     )
+    cluster.description.write_text("left by a killed predecessor")
     with pytest.raises(PartFailed) as failure:
         async with cluster:
             pytest.fail("a setting that is not known was accepted")
