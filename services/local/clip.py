@@ -9,6 +9,7 @@ import imageio_ffmpeg
 from services.local.files import make_private_folder
 from services.local.part import bare_environment
 from services.local.process import Command, run_to_end
+from services.local.supervisor import Notify
 
 # Changes with what is in the clip: an old one in a data directory is not taken for it.
 CLIP_NAME = "timecode-1.mp4"
@@ -30,20 +31,21 @@ _PICTURE = (
 _TONE = "aevalsrc=exprs=0.25*sin(2*PI*880*t)*lt(mod(t\\,1)\\,0.1):s=48000"
 
 
-async def timecode_clip(folder: Path) -> Path:
-    """Return the clip in `folder`, made there if it is missing.
+async def timecode_clip(folder: Path, notify: Notify, *, seconds: int = SECONDS) -> Path:
+    """Return the clip in `folder`, made there if it is missing, and then said so.
 
     Raises:
         PartFailed: FFmpeg could not make it.
     """
     clip = folder / CLIP_NAME
     if not clip.exists():
+        notify("making a test clip with burnt-in timecode and a tone a second")
         make_private_folder(folder)
         unfinished = folder / f".{CLIP_NAME}.part"
         await run_to_end(
             Command(
                 name="ffmpeg",
-                argv=clip_arguments(unfinished),
+                argv=clip_arguments(unfinished, seconds=seconds),
                 env=bare_environment(),
                 log=folder / "ffmpeg.log",
             ),
@@ -53,14 +55,14 @@ async def timecode_clip(folder: Path) -> Path:
     return clip
 
 
-def clip_arguments(target: Path) -> list[str]:
+def clip_arguments(target: Path, *, seconds: int = SECONDS) -> list[str]:
     """Return the FFmpeg command that makes the clip."""
-    picture = f"testsrc2=size={WIDTH}x{HEIGHT}:rate={FRAMES_PER_SECOND}:duration={SECONDS}"
+    picture = f"testsrc2=size={WIDTH}x{HEIGHT}:rate={FRAMES_PER_SECOND}:duration={seconds}"
     return [
         imageio_ffmpeg.get_ffmpeg_exe(),
         *("-nostdin", "-hide_banner", "-loglevel", "warning", "-y"),
         *("-f", "lavfi", "-i", picture),
-        *("-f", "lavfi", "-i", f"{_TONE}:d={SECONDS}"),
+        *("-f", "lavfi", "-i", f"{_TONE}:d={seconds}"),
         *("-filter_complex", _PICTURE, "-map", "[video]", "-map", "1:a"),
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"),
         *("-g", str(KEYFRAME_INTERVAL), "-c:a", "aac", "-b:a", "128k"),

@@ -92,8 +92,7 @@ async def demonstrate(source: Path | None, output: Path, directory: Path) -> Non
         OSError: a file cannot be read or written.
     """
     if source is None:
-        to_stderr("making a test clip with burnt-in timecode and a tone a second (once)")
-        source = await timecode_clip(directory / "demo")
+        source = await timecode_clip(directory / "demo", to_stderr)
     output.parent.mkdir(parents=True, exist_ok=True)
     to_stderr("starting NATS, an S3 server, Postgres and the three services")
     began = time.monotonic()

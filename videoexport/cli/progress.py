@@ -33,8 +33,10 @@ class ProgressDisplay:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._latest: Step | None = None
-        # When each stage was first shown, and when anything was shown last.
+        # When each stage was first shown, when each transfer was complete, and when
+        # anything was shown last.
         self._began: dict[Stage, float] = {}
+        self._complete: dict[Stage, float] = {}
         self._shown_at = 0.0
         # When the first bytes of a transfer were told of, and how many.
         self._first_moved: dict[Stage, tuple[float, int]] = {}
@@ -70,13 +72,18 @@ class ProgressDisplay:
         # What had moved before the clock started says nothing of the rate.
         rate = (moved - first) / seconds if seconds > 0 else 0.0
         self._show(transfer_step(stage, moved, total, rate))
+        if moved >= total:
+            self._complete.setdefault(stage, time.monotonic())
 
     def times(self) -> dict[Stage, float]:
-        """Return how many seconds each stage has taken, as seen from here."""
-        ends = [*list(self._began.values())[1:], self._shown_at]
+        """Return how many seconds each stage has taken, as seen from here.
+
+        A transfer ends with its last byte, every other stage when the next one begins.
+        """
+        next_began = [*list(self._began.values())[1:], self._shown_at]
         # Without any stage there is one end too many.
-        stages = zip(self._began.items(), ends, strict=False)
-        return {stage: end - began for (stage, began), end in stages}
+        stages = zip(self._began.items(), next_began, strict=False)
+        return {stage: self._complete.get(stage, end) - began for (stage, began), end in stages}
 
     def _show(self, step: Step) -> None:
         latest = self._latest
