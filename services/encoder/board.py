@@ -47,11 +47,17 @@ class Run:
             self.live.frames_per_second = 0
             self.live.speed = 0
 
-    def encoded(self, progress: Progress, *, frames_before: int = 0) -> None:
-        """Take a word from FFmpeg, which began after `frames_before` frames of the output."""
+    def encoded(self, progress: Progress, *, frames_before: int, rate: float) -> None:
+        """Take a word from FFmpeg.
+
+        Args:
+            frames_before: frames of the output that were made by earlier runs of it.
+            rate: frames per second of the output. FFmpeg's own word on speed counts
+                timestamps, which before the first frame are anything.
+        """
         self.live.frames_done = max(self.live.frames_done, frames_before + progress.frame)
         self.live.frames_per_second = progress.frames_per_second
-        self.live.speed = progress.speed
+        self.live.speed = progress.frames_per_second / rate
 
 
 CANCELLED = "cancelled"

@@ -155,7 +155,9 @@ class WholeEncode:
                 command.arguments,
                 stall_timeout=self._settings.stall_timeout,
                 time_limit=deadline - time.monotonic(),
-                on_progress=partial(run.encoded, frames_before=frames_before),
+                on_progress=partial(
+                    run.encoded, frames_before=frames_before, rate=_rate(work.plan)
+                ),
             )
             cpu_seconds += (await self._watch_source(handle, process)).cpu_seconds
             frames_before += command.frame_count
@@ -217,8 +219,7 @@ class WholeEncode:
         family = pb.EncoderFamily.Name(made.family)
         frames_per_second = facts.frame_count / max(made.seconds, 1e-3)
         self._metrics.frame_rate.labels(family).observe(frames_per_second)
-        rate = plan.frame_rate.numerator / plan.frame_rate.denominator
-        self._metrics.speed.labels(family).observe(frames_per_second / rate)
+        self._metrics.speed.labels(family).observe(frames_per_second / _rate(plan))
         output = pb.Output(
             size_bytes=stored.size_bytes,
             frame_count=facts.frame_count,
@@ -231,3 +232,8 @@ class WholeEncode:
             encoder_reason=made.reason,
         )
         return Encoded(output, made.warnings, frames_per_second)
+
+
+def _rate(plan: pb.Plan) -> float:
+    """Return the frames per second of the output."""
+    return plan.frame_rate.numerator / plan.frame_rate.denominator
