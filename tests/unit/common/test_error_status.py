@@ -99,6 +99,16 @@ def test_thousand_violations_stay_within_the_default_and_count_the_rest() -> Non
     assert rest.description.startswith(f"and {1000 - len(listed)} more;")
 
 
+@pytest.mark.parametrize("length", range(1, 1000, 37))
+def test_violations_of_any_length_stay_within_the_budget(length: int) -> None:
+    for budget in (1000, DEFAULT_MAX_DETAILS):
+        error = invalid_request([Violation("a", "x" * length)] * 1000)
+        status = to_status(error, max_bytes=budget + len(error.message))
+        assert status.ByteSize() <= budget + len(error.message)
+        rest = detail(status, error_details_pb2.BadRequest).field_violations[-1]
+        assert "more" in rest.description
+
+
 def test_thousand_violations_all_fit_into_what_our_client_announces() -> None:
     status = to_status(invalid_request(THOUSAND), max_bytes=min(MAX_DETAILS, CEILING_MAX_DETAILS))
     found = detail(status, error_details_pb2.BadRequest).field_violations

@@ -131,7 +131,7 @@ async def test_health_that_is_closed_stays_not_serving() -> None:
         await reporter.close()
         assert await statuses(reporter) == {NOT_SERVING}
         with capture_logs() as logs:
-            doctor.answers(None)
+            doctor.answers("too late")
             await asyncio.sleep(0.01)
         assert await statuses(reporter) == {NOT_SERVING}
         assert logs == []
