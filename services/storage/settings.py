@@ -14,7 +14,10 @@ MIB = 1024 * 1024
 SMALLEST_PART = 5 * MIB
 LARGEST_PART = 5 * 1024 * MIB
 
-Bucket = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+Bucket = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]|\.[a-z0-9]){1,61}[a-z0-9]$", max_length=63),
+]
 Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/?$")]
 
 

@@ -123,6 +123,14 @@ class Service:
             return NOT_THERE
         return int(answer.status)
 
+    async def metrics(self) -> dict[str, float]:
+        """Return the samples of /metrics by name and labels."""
+        url = f"http://{LOOPBACK}:{self.settings.metrics_port}/metrics"
+        async with aiohttp.request("GET", url) as response:
+            lines = (await response.text()).splitlines()
+        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
     async def until(self, status: int) -> None:
         """Wait until health says `status`."""
         async with asyncio.timeout(20):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,6 +229,34 @@ async def test_download_into_a_missing_folder_is_a_sentence(
         await save(fresh, url, tmp_path / "none" / "out.mp4")
 
 
+async def test_download_that_never_has_a_byte_is_given_up(
+    fresh: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async with serving(answer) as empty, asyncio.timeout(5):
+        with pytest.raises(TransferError, match="ended early"):
+            await save(fresh, empty, tmp_path / "out.mp4")
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[str]:
+    """Serve one file over HTTP and yield its URL."""
+    application = web.Application()
+    application.router.add_get("/file", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}/file"
+    finally:
+        await runner.cleanup()
+
+
 @pytest.mark.parametrize("habit", ["ignores ranges", "wrong range", "ends early"])
 async def test_download_from_an_odd_server(
     habit: str, fresh: aiohttp.ClientSession, tmp_path: Path
@@ -261,16 +290,7 @@ async def test_download_from_an_odd_server(
             request.transport.close()
         return response
 
-    application = web.Application()
-    application.router.add_get("/file", answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        host, port = runner.addresses[0][:2]
-        await save(fresh, f"http://{host}:{port}/file", tmp_path / "out.mp4")
-    finally:
-        await runner.cleanup()
+    async with serving(answer) as odd:
+        await save(fresh, odd, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == BODY
     assert answers == (3 if habit == "wrong range" else 2)

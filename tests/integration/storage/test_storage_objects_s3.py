@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -215,20 +214,12 @@ async def test_delete_touches_no_allow_listed_bucket(
 async def test_metrics_count_bytes_and_requests(
     storage: Service, http: aiohttp.ClientSession
 ) -> None:
-    url = f"http://127.0.0.1:{storage.settings.metrics_port}/metrics"
     name = 'videoexport_storage_uploaded_bytes_total{purpose="source"}'
-    before = await asyncio.to_thread(scrape, url)
+    before = await storage.metrics()
     await uploaded(storage, http, b"x" * 1000)
-    after = await asyncio.to_thread(scrape, url)
+    after = await storage.metrics()
     assert after[name] - before.get(name, 0) == 1000
     completed = 'videoexport_storage_s3_requests_total{operation="complete_upload",result="ok"}'
     assert after[completed] - before.get(completed, 0) == 1
     seconds = 'videoexport_storage_s3_duration_seconds_count{operation="complete_upload"}'
     assert after[seconds] - before.get(seconds, 0) == 1
-
-
-def scrape(url: str) -> dict[str, float]:
-    with urllib.request.urlopen(url, timeout=5) as response:
-        lines = response.read().decode().splitlines()
-    samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-    return {name: float(value) for name, _, value in samples}

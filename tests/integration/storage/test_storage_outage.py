@@ -14,6 +14,7 @@ import aiohttp
 import grpc
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from storage_rig import (
     ANN,
     NOT_SERVING,
@@ -164,6 +165,39 @@ async def test_bucket_that_vanishes_is_set_up_again(
                 await asyncio.sleep(0.1)
         await service.until(SERVING)
         await uploaded(service, session, b"abc")
+
+
+async def test_bucket_that_s3_refuses_is_tried_until_it_is_taken(server: Server) -> None:
+    refusing = True
+
+    async def answer(request: web.Request) -> web.Response:
+        """Answer as AWS does for a bucket in a region that it does not know, until repaired."""
+        code = "IllegalLocationConstraintException"
+        if request.method == "GET":
+            code = "NoSuchLifecycleConfiguration"
+        elif not refusing:
+            return web.Response()
+        status = 404 if request.method in ("HEAD", "GET") else 400
+        return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>")
+
+    application = web.Application()
+    application.router.add_route("*", "/{bucket}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, LOOPBACK, 0).start()
+    settings = server.settings("refused", s3_endpoint=f"http://{LOOPBACK}:{runner.addresses[0][1]}")
+    async with service_running(settings) as service:
+        await service.until(NOT_SERVING)
+        refused_creations = (
+            'videoexport_storage_s3_requests_total{operation="create_bucket",result="error"}'
+        )
+        async with asyncio.timeout(10):
+            while (await service.metrics()).get(refused_creations, 0) < 2:
+                await asyncio.sleep(0.1)
+        assert await service.health() == NOT_SERVING
+        refusing = False
+        await service.until(SERVING)
+    await runner.cleanup()
 
 
 async def test_lifecycle_is_set_and_rules_of_operators_stay(server: Server) -> None:

@@ -42,6 +42,8 @@ def test_source_buckets_are_a_json_list(load: Load) -> None:
         {"SOURCE_BUCKETS": '["videoexport"]'},
         {"SOURCE_BUCKETS": '["Not A Bucket"]'},
         {"BUCKET": "../x"},
+        {"BUCKET": "a..b"},
+        {"BUCKET": "x" * 64},
         {"S3_ENDPOINT": "127.0.0.1:8333"},
         {"S3_ENDPOINT": "http://127.0.0.1/path"},
         {"S3_SECRET_KEY": ""},
