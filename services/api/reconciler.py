@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
@@ -26,6 +25,7 @@ from services.api.work import choose_family, moved_to
 from services.common.errors import DomainError
 from services.common.nats import TRANSIENT, ensure_topology, publish_durably
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
+from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -101,9 +101,7 @@ class Reconciler:
             pass
 
     async def _publish_end(self, record: ExportRecord) -> None:
-        ended = Timestamp()
-        if record.ended_at is not None:
-            ended.FromDatetime(record.ended_at)
+        ended = timestamp_of(record.ended_at or record.updated_at)
         message = task_pb2.ExportEnded(
             export_id=record.id,
             user_id=record.user_id,

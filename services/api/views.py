@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.api.states import ExportState
 from services.api.store.records import ExportRecord
 from services.common.planner import duration_of
+from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -89,8 +90,4 @@ def _eta(export: pb.Export, plan: pb.Plan) -> Duration:
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
+    return None if time is None else timestamp_of(time)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from services.common.subjects import Lane
+from services.common.times import timestamp_of
 from services.encoder.board import TaskBoard
 from services.encoder.command import ENCODER_NAMES
 from services.encoder.ffmpeg import FfmpegBuild
@@ -16,26 +16,24 @@ from videoexport.v1 import export_pb2 as pb
 LANE_OF_FAMILY = {pb.ENCODER_FAMILY_CPU: Lane.CPU, pb.ENCODER_FAMILY_NVENC: Lane.GPU}
 
 
-@dataclass(frozen=True)
+@dataclass
 class EncoderDescription:
     """Everything about this encoder but the moment.
 
     Attributes:
         problems: by family, why a trial encode failed; None where it succeeded.
-        address: where others reach its EncoderService.
+        address: where others reach its EncoderService; known once it listens.
     """
 
     settings: EncoderSettings
     board: TaskBoard
     build: FfmpegBuild
     problems: dict[pb.EncoderFamily.ValueType, str | None]
-    address: str
-    started: Timestamp
+    address: str = ""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def now(self) -> pb.Encoder:
         """Return this encoder as it is now."""
-        seen = Timestamp()
-        seen.GetCurrentTime()
         return pb.Encoder(
             id=self.settings.id,
             address=self.address,
@@ -45,8 +43,8 @@ class EncoderDescription:
             encoder_threads=self.settings.threads,
             running_tasks=[run.live for run in self.board.running()],
             draining=self.board.draining,
-            start_time=self.started,
-            last_seen_time=seen,
+            start_time=timestamp_of(self.started),
+            last_seen_time=timestamp_of(datetime.now(UTC)),
             probe_slots=self.board.slots[Lane.PROBE],
         )
 

@@ -49,14 +49,11 @@ class DirectCalls:
         storage_client: StorageClient,
         prober: SourceProber,
         encode: WholeEncode,
-        *,
-        gpu: bool,
     ) -> None:
         self._board = board
         self._storage = storage_client
         self._prober = prober
         self._encode = encode
-        self._gpu = gpu
         self._draining: asyncio.Task[None] | None = None
 
     async def probe(self, user_id: str, source: pb.Source) -> pb.SourceInfo:
@@ -136,7 +133,7 @@ class DirectCalls:
         return result
 
     def _family(self, wanted: pb.EncoderPreference.ValueType) -> pb.EncoderFamily.ValueType:
-        if wanted == pb.ENCODER_PREFERENCE_CPU or not self._gpu:
+        if wanted == pb.ENCODER_PREFERENCE_CPU or not self._board.slots[Lane.GPU]:
             return pb.ENCODER_FAMILY_CPU
         return pb.ENCODER_FAMILY_NVENC
 

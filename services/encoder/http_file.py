@@ -10,9 +10,9 @@ import http.client
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
-BLOCK_BYTES = 256 << 10
-# Index and pictures lie in different places, which are read in turn.
-_BLOCKS_KEPT = 32
+BLOCK_BYTES = 64 << 10
+# Index, pictures and sound lie in different places, which are read in turn.
+_BLOCKS_KEPT = 128
 
 
 class HttpFile:

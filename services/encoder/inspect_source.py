@@ -64,6 +64,7 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
         head = file.read(_HEAD_BYTES)
         file.seek(0)
         with _open(file, head) as container:
+            _refuse_cut_off(head, size_bytes)
             info = _inspect(container, size_bytes)
     except (av.FFmpegError, OSError, EOFError) as error:
         if file.failure is not None:
@@ -71,7 +72,6 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
         raise InvalidSource("the video is damaged and cannot be read") from error
     finally:
         file.close()
-    _refuse_cut_off(head, size_bytes)
     info.size_bytes = size_bytes
     info.etag = etag
     return info
@@ -112,6 +112,7 @@ def _cut_off(missing_bytes: int) -> InvalidSource:
 
 def _matroska_end(head: bytes) -> int:
     """Return the end of the segment in bytes, 0 where it is not said (RFC 8794)."""
+    head = head.ljust(_HEAD_BYTES, b"\0")
     header_length, position = _vint(head, 4)
     position += header_length
     if head[position : position + 4] != b"\x18\x53\x80\x67":

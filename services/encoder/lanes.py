@@ -16,7 +16,8 @@ from services.encoder.board import TaskBoard
 
 log = structlog.get_logger()
 
-FETCH_SECONDS = 5.0
+# Also how long an idle encoder takes to drain.
+FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 
 

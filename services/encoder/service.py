@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import grpc
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
@@ -23,7 +24,7 @@ from services.encoder.direct import DirectCalls
 from services.encoder.encode import WholeEncode
 from services.encoder.events import EventPublisher, Reporter
 from services.encoder.ffmpeg import ffmpeg_build, find_ffmpeg
-from services.encoder.lanes import LaneConsumer
+from services.encoder.lanes import FETCH_SECONDS, LaneConsumer
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.probe import start_fork_server
 from services.encoder.runner import TaskRunner
@@ -47,66 +48,37 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     """Work and serve until `stop` is set, then drain."""
     registry = CollectorRegistry()
     metrics = EncoderMetrics(registry)
-    started = Timestamp()
-    started.GetCurrentTime()
-    # What a killed predecessor with this scratch directory has left.
-    shutil.rmtree(settings.scratch_dir, ignore_errors=True)
-    settings.scratch_dir.mkdir(parents=True, mode=0o700)
+    prepare_scratch(settings.scratch_dir)
     ffmpeg = settings.ffmpeg or find_ffmpeg()
     build = await ffmpeg_build(ffmpeg)
-    problems = {family: await prove_encoder(ffmpeg, family) for family in FAMILIES}
-    for family, problem in problems.items():
-        log.info("trial encode", family=pb.EncoderFamily.Name(family), problem=problem)
+    problems = await _trial_encodes(ffmpeg)
+    board = TaskBoard(_slots(settings, problems), metrics)
+    # Forked from now on, while no thread of gRPC is there yet.
     await start_fork_server()
-    gpu = problems[pb.ENCODER_FAMILY_NVENC] is None
-    board = TaskBoard(
-        {
-            Lane.PROBE: settings.probe_slots,
-            Lane.CPU: settings.cpu_slots if problems[pb.ENCODER_FAMILY_CPU] is None else 0,
-            Lane.GPU: settings.gpu_slots if gpu else 0,
-        },
-        metrics,
-    )
     closing = asyncio.Event()
     async with AsyncExitStack() as stack:
         nats = await stack.enter_async_context(
             connect(settings.nats_url, name=settings.id, on_closed=stop.set)
         )
-        js = nats.jetstream()
         http = await stack.enter_async_context(aiohttp.ClientSession())
         channel = await stack.enter_async_context(open_channel(settings.storage_address))
         gateway = await stack.enter_async_context(SourceGateway())
         storage = StorageClient(channel, http, settings.storage_timeout)
         prober = SourceProber(gateway, storage, metrics, settings.probe_timeout)
         encode = WholeEncode(settings, ffmpeg, gateway, storage, metrics)
-        direct = DirectCalls(board, storage, prober, encode, gpu=gpu)
-        runner = TaskRunner(
-            board,
-            EventPublisher(js, settings.id),
-            prober,
-            encode,
-            metrics,
-            settings.heartbeat_interval,
-        )
+        description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
             if board.draining:
                 return "draining"
             return None if nats.is_connected else "NATS is not connected"
 
-        # The port is known once the server listens, so the description comes in between.
-        description: EncoderDescription | None = None
-        address = settings.advertise_address or f"{settings.listen_host}:{settings.listen_port}"
-        description = EncoderDescription(settings, board, build, problems, address, started)
-
         def register(server: grpc.aio.Server) -> None:
+            direct = DirectCalls(board, storage, prober, encode)
             servicer = EncoderServicer(board, description, direct, closing)
             add_EncoderServiceServicer_to_server(servicer, server)
 
-        async def on_cancel(message: Msg) -> None:
-            board.cancel(task_pb2.CancelTasks.FromString(message.data))
-
-        await stack.enter_async_context(
+        server = await stack.enter_async_context(
             serving(
                 settings,
                 registry,
@@ -116,25 +88,56 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
                 end_streams=closing.set,
             )
         )
-
-        async def listen() -> None:
-            await first_connection(nats)
-            await nats.subscribe(CANCEL, cb=on_cancel)
-
+        description.address = settings.advertise_address or server.address
+        js = nats.jetstream()
+        events = EventPublisher(js, settings.id)
+        runner = TaskRunner(board, events, prober, encode, metrics, settings.heartbeat_interval)
+        lanes = [LaneConsumer(lane, js, board, runner.handle) for lane in Lane]
         reporter = Reporter(nats, board, description, settings.id)
         async with asyncio.TaskGroup() as group:
-            listening = group.create_task(listen())
-            reporting = group.create_task(reporter.run())
-            lanes = [
-                group.create_task(LaneConsumer(lane, js, board, runner.handle).run())
-                for lane in Lane
-                if board.slots[lane]
+            beside = [
+                group.create_task(reporter.run()),
+                group.create_task(_listen_for_cancels(nats, board)),
             ]
+            working = [group.create_task(lane.run()) for lane in lanes]
             await stop.wait()
             log.info("draining", running=len(board.running()))
             board.start_drain()
             await board.drained(settings.task_drain_seconds)
-            # The lanes return by themselves; each may still be waiting for a message.
-            await asyncio.wait(lanes, timeout=1)
-            for task in (*lanes, reporting, listening):
+            # A pull under way may still bring a message, which is then handed back.
+            await asyncio.wait(working, timeout=FETCH_SECONDS + 1)
+            for task in (*working, *beside):
                 task.cancel()
+
+
+def prepare_scratch(folder: Path) -> None:
+    """Make the scratch directory, and remove what runs of a killed predecessor have left."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for leftover in folder.glob("run_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+async def _trial_encodes(ffmpeg: Path) -> dict[pb.EncoderFamily.ValueType, str | None]:
+    """Return, for each family, why it does not work here; None where it does."""
+    problems = {family: await prove_encoder(ffmpeg, family) for family in FAMILIES}
+    for family, problem in problems.items():
+        log.info("trial encode", family=pb.EncoderFamily.Name(family), problem=problem)
+    return problems
+
+
+def _slots(
+    settings: EncoderSettings, problems: dict[pb.EncoderFamily.ValueType, str | None]
+) -> dict[Lane, int]:
+    return {
+        Lane.PROBE: settings.probe_slots,
+        Lane.CPU: settings.cpu_slots if problems[pb.ENCODER_FAMILY_CPU] is None else 0,
+        Lane.GPU: settings.gpu_slots if problems[pb.ENCODER_FAMILY_NVENC] is None else 0,
+    }
+
+
+async def _listen_for_cancels(nats: Client, board: TaskBoard) -> None:
+    async def on_cancel(message: Msg) -> None:
+        board.cancel(task_pb2.CancelTasks.FromString(message.data))
+
+    await first_connection(nats)
+    await nats.subscribe(CANCEL, cb=on_cancel)

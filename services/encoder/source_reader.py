@@ -18,10 +18,10 @@ from services.encoder.errors import (
     SourceUnavailable,
 )
 
-# Small enough that little is read in vain around a cut, large enough that a
-# request's latency does not matter; sequential reading asks for several at once.
-BLOCK_BYTES = 256 << 10
-MAX_REQUEST_BLOCKS = 8
+# Small enough that little is read in vain around a cut; sequential reading soon
+# asks for many at once, so that a request's latency does not matter.
+BLOCK_BYTES = 64 << 10
+MAX_REQUEST_BLOCKS = 32
 # An index that several inputs read in turn, and the pictures that they share.
 CACHE_BYTES = 64 << 20
 # Places at which the inputs of one run may be reading.
