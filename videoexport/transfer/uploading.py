@@ -35,7 +35,7 @@ from videoexport.v1 import storage_service_pb2 as pb
 if TYPE_CHECKING:
     from videoexport.v1.storage_service_pb2_grpc import StorageServiceAsyncStub
 
-HASH_BLOCK = 4 * 1024 * 1024
+HASH_BLOCK = 1024 * 1024
 
 CREATE_SECONDS = 30
 COMPLETE_SECONDS = 90  # S3 joins thousands of parts in up to a minute

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,8 @@ from storage_rig import (
     source_upload,
 )
 
-from videoexport.transfer import Patience, TransferError, upload_file
+from services.storage.settings import MIB
+from videoexport.transfer import Patience, TransferError, download, upload_file
 from videoexport.v1 import storage_service_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -229,6 +231,31 @@ async def test_upload_outlasts_an_outage_while_completing(
             stat = await upload(service, http, path, on_progress=on_progress, patience=patience)
             assert away.refused > 0
             assert stored(s3, stat) == path.read_bytes()
+
+
+async def test_transfers_hold_neither_file_nor_part_in_memory(
+    s3: Server, http: aiohttp.ClientSession, file: MakeFile, tmp_path: Path
+) -> None:
+    size = 24 * MIB
+    async with service_running(s3.settings("large", part_size_bytes=size)) as service:
+        await service.until(SERVING)
+        path = file(size)
+        tracemalloc.start()
+        try:
+            stat = await upload(service, http, path)
+            request = pb.SignDownloadRequest(object=stat.object)
+            signed = await service.stub.SignDownload(request, metadata=ANN)
+            await download(
+                http,
+                signed.url,
+                tmp_path / "out",
+                expected_size=size,
+                expected_sha256=stat.sha256,
+            )
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 6 * MIB
 
 
 async def test_refused_upload_is_the_services_error(
