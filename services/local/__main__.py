@@ -11,7 +11,6 @@ from pathlib import Path
 
 from services.local.cluster import LocalCluster
 from services.local.infra import to_stderr
-from services.local.ports import NoFreePort
 from services.local.process import PartFailed
 from services.local.supervisor import DirectoryInUse
 
@@ -84,7 +83,7 @@ async def up(directory: Path, encoders: int, encoder_threads: int | None) -> int
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         return 0
-    except (DirectoryInUse, NoFreePort, PartFailed, OSError) as error:
+    except (DirectoryInUse, PartFailed, OSError) as error:
         to_stderr(f"the cluster did not start: {error}")
         return EXIT_FAILED
     raise AssertionError("waits for ever")

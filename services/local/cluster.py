@@ -140,7 +140,7 @@ class LocalCluster:
 
     async def _stop(self) -> None:
         self._all_up = False
-        self.description.unlink(missing_ok=True)
+        self._describe()
         supervisor = self.infrastructure.supervisor
         encoders = [encoder.name for encoder in self.encoders]
         try:
@@ -196,8 +196,10 @@ class LocalCluster:
         return settings
 
     def _describe(self) -> None:
-        """Write where everything is; again whenever a process was replaced."""
+        """Write where everything is while all is up; again whenever a process was replaced."""
         if not self._all_up:
+            # Also what a killed predecessor has left.
+            self.description.unlink(missing_ok=True)
             return
         services = [self.storage, self.api, *self.encoders]
         write_json(

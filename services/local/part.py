@@ -11,8 +11,11 @@ from services.local.ports import LOOPBACK
 from services.local.process import Command, NotReady
 
 # What a program needs from the user's environment to run at all. Nothing else is passed on:
-# servers read many variables (AWS_…, PG…, WEED_…) that are meant for something else.
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+# servers read many variables (AWS_…, PG…, http_proxy) that are meant for something else.
+PASSED_ON = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"),
+    *("PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+)
 
 
 class Part(ABC):

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from services.local.files import read_json, write_json
+from services.local.process import PartFailed
 
 LOOPBACK = "127.0.0.1"
 # Below the range that Linux (32768 and up) and macOS (49152 and up) hand out to outgoing
@@ -16,7 +17,7 @@ FIRST_PORT, LAST_PORT = 15000, 31999
 CANDIDATES = 200
 
 
-class NoFreePort(Exception):
+class NoFreePort(PartFailed):
     """Every port that was tried is taken."""
 
 

@@ -18,7 +18,7 @@ from services.local.credentials import Credentials
 from services.local.files import make_private_folder, write_json
 from services.local.part import Part, bare_environment
 from services.local.ports import LOOPBACK, PortBook
-from services.local.process import Command, NotReady
+from services.local.process import Command, NotReady, PartFailed
 from services.local.programs import program
 
 if TYPE_CHECKING:
@@ -191,13 +191,16 @@ class S3Part(Part):
         """Create a bucket unless it exists.
 
         Raises:
-            ClientError: the server refuses.
+            PartFailed: it cannot be created.
         """
         try:
-            await asyncio.to_thread(lambda: self.client().create_bucket(Bucket=bucket))
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
-                raise
+            await asyncio.to_thread(self._create_bucket, bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise PartFailed(f"s3 cannot create the bucket {bucket}: {error}") from error
+
+    def _create_bucket(self, bucket: str) -> None:
+        with contextlib.suppress(self.client().exceptions.BucketAlreadyOwnedByYou):
+            self.client().create_bucket(Bucket=bucket)
 
 
 def _has_volumes(master_port: int) -> bool:

@@ -51,7 +51,13 @@ class Supervisor:
     def __init__(
         self, directory: Path, *, notify: Notify, on_change: Callable[[], None] = lambda: None
     ) -> None:
-        """Args are the data directory, where to say what happened, and what to do on new pids."""
+        """Nothing is touched yet.
+
+        Args:
+            directory: the data directory.
+            notify: told when a part dies or runs again.
+            on_change: called when process ids have changed.
+        """
         self._directory = directory
         self._record = directory / "pids.json"
         self._notify = notify
@@ -144,7 +150,10 @@ class Supervisor:
 
     async def _launch(self, kept: _Kept) -> None:
         """Start the process of a part and wait until it serves; leave nothing when it does not."""
-        await kept.part.prepare()
+        try:
+            await kept.part.prepare()
+        except OSError as error:
+            raise PartFailed(f"{kept.part.name} cannot be prepared: {error}") from error
         kept.child = await ChildProcess.start(kept.part.command())
         self._changed()
         try:
@@ -169,15 +178,19 @@ class Supervisor:
             kept.restarts.append(time.monotonic())
             try:
                 await self._launch(kept)
-            except (PartFailed, OSError) as error:
+            except PartFailed as error:
                 problem = str(error)
             else:
                 self._notify(f"{kept.part.name} runs again")
                 return
 
     def _changed(self) -> None:
-        leftovers.record(self._record, self.pids)
-        self._on_change()
+        try:
+            leftovers.record(self._record, self.pids)
+            self._on_change()
+        except OSError as error:
+            # A full disk is no reason to look after the parts no longer.
+            self._notify(f"cannot write down which processes run: {error}")
 
 
 def _restart_delay(restarts: deque[float], now: float) -> float:

@@ -288,6 +288,15 @@ async def test_failure_names_the_part_shows_its_log_and_leaves_nothing(root):
         assert set(mended.pids) == set(PARTS)
 
 
+async def test_folder_that_cannot_be_made_is_a_failure_of_its_part(root):
+    directory = root / "blocked"
+    directory.mkdir()
+    (directory / "nats").write_text("in the way")
+    with pytest.raises(PartFailed, match=r"^nats cannot be prepared: .*File exists"):
+        async with Infrastructure(directory, fsync=False):
+            pytest.fail("started without a folder")
+
+
 async def test_lost_password_is_told_plainly(root):
     directory = root / "lost"
     async with Infrastructure(directory, fsync=False):
