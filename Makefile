@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo bench
+.PHONY: help setup protos demo bench test check clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,8 +26,22 @@ demo: $(STAMP) ## Watch one export run through a local cluster (SOURCE=path for 
 bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); about 20 minutes
 	@$(BIN)/python -m bench $(B)
 
+test: $(STAMP) ## Run every test against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Check style, types, imports, contract, stubs, images and manifests
+	@$(BIN)/python -m pytest checks $(ARGS)
+
+clean: ## Remove .venv, build and every cache; what people made (.local, demo-output) stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find services videoexport tests checks deploy bench -name __pycache__ -prune -exec rm -rf {} +
+
+# Where generated code goes; the check for drift has it made elsewhere.
+STUBS ?= .
+
 protos: $(STAMP) ## Generate videoexport/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+	  --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
+	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
