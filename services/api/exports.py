@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from services.api.store.records import (
 from services.api.views import to_export
 from services.api.work import choose_family, probe_task, whole_task
 from services.common import ids
+from services.common.checks import source_violations
 from services.common.errors import DomainError
 from services.common.planner import plan_export
 from videoexport.v1 import export_pb2 as pb
@@ -77,7 +79,11 @@ class Exports:
         Raises:
             DomainError: every reason that CreateExport lists.
         """
-        check_create(request)
+        try:
+            check_create(request)
+        except DomainError:
+            await self._check_against_source(request, user_id)
+            raise
         submission = Submission(request.request_id or None, _body_hash(request))
         if not request.validate_only:
             # Asked first: a repeated call gets its export even if the source is gone by now.
@@ -96,6 +102,24 @@ class Exports:
             plan = await self.plan(info, request.segments, request.settings)
         record = await self._store_new(request, user_id, source, info, plan, submission)
         return await self.view(record), record.plan
+
+    async def _check_against_source(
+        self, request: service.CreateExportRequest, user_id: str
+    ) -> None:
+        """Check a faulty request once more, so that misfits with a known source are listed too.
+
+        Raises:
+            DomainError: INVALID_REQUEST with every violation; where the source
+                cannot be looked up, nothing.
+        """
+        if source_violations(request.source):
+            return
+        try:
+            source = await self._storage.find_source(user_id, request.source)
+            info = await self._tasks.find_probe(source_key(user_id, request.source), source.etag)
+        except DomainError:
+            return
+        check_create(request, info)
 
     async def _store_new(
         self,
@@ -184,7 +208,8 @@ class Exports:
             _list_filter(request, user_id), limit=size + 1, before=decode_token(request)
         )
         response = service.ListExportsResponse(
-            exports=[await self.view(record) for record in records[:size]], total_size=total
+            exports=await asyncio.gather(*(self.view(record) for record in records[:size])),
+            total_size=total,
         )
         if len(records) > size:
             last = records[size - 1]
@@ -263,9 +288,10 @@ def _list_filter(request: service.ListExportsRequest, user_id: str) -> ListFilte
     return ListFilter(
         user_id=user_id,
         video_id=request.video_id or None,
+        # Each once: a request can repeat them more often than a statement takes parameters.
         states=tuple(
             ExportState(pb.ExportState.Name(state).removeprefix("EXPORT_STATE_"))
-            for state in request.states
+            for state in sorted(set(request.states))
         ),
         created_after=time("created_after"),
         created_before=time("created_before"),

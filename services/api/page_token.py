@@ -12,6 +12,9 @@ from services.common.caller import is_id
 from services.common.errors import DomainError, Reason
 from videoexport.v1 import export_service_pb2 as service
 
+# Ours have some 140 characters; deeply nested JSON would exhaust the parser's stack.
+MAX_TOKEN = 512
+
 
 def encode_token(request: service.ListExportsRequest, created_at: datetime, export_id: str) -> str:
     """Return the token of the page after the given export."""
@@ -27,6 +30,8 @@ def decode_token(request: service.ListExportsRequest) -> tuple[datetime, str] | 
     """
     if not request.page_token:
         return None
+    if len(request.page_token) > MAX_TOKEN:
+        raise _invalid("The page token is damaged.")
     try:
         content = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
         fingerprint, created_at, export_id = content
