@@ -1,0 +1,171 @@
+"""Exports as callers see them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from api_records import CREATED, EXPORT, PLAN, record
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.api.states import ExportState
+from services.api.views import FINISHING_SECONDS, to_export
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
+
+
+def live(frames_done: int, *, fps: float = 50, phase: str = "ENCODING") -> task_pb2.TaskProgress:
+    return task_pb2.TaskProgress(
+        task=pb.RunningTask(
+            export_id=EXPORT,
+            phase=pb.ExportPhase.Value(f"EXPORT_PHASE_{phase}"),
+            frames_done=frames_done,
+            frame_count=500,
+            frames_per_second=fps,
+            speed=2.0,
+        ),
+        encoder_id="encoder-1",
+    )
+
+
+def processing(**changes: object) -> pb.Export:
+    word = changes.pop("live", None)
+    base = {"state": ExportState.PROCESSING, "phase": "ENCODING", "plan": PLAN}
+    return to_export(record(**{**base, **changes}), word)  # type: ignore[arg-type]
+
+
+def test_export_shows_the_row() -> None:
+    error = pb.ExportError(code="INVALID_SOURCE", message="Not a video.")
+    warning = pb.ExportWarning(code="GPU_FALLBACK", message="The CPU encodes.")
+    export = to_export(
+        record(
+            state=ExportState.FAILED,
+            phase="UNSPECIFIED",
+            progress=12.5,
+            priority=-7,
+            segments=(pb.Segment(end_time=Duration(seconds=3)),),
+            settings=pb.ExportSettings(quality=pb.QUALITY_LOW),
+            plan=PLAN,
+            error=error,
+            warnings=(warning,),
+            started_at=CREATED + timedelta(seconds=1),
+            ended_at=CREATED + timedelta(seconds=2),
+            updated_at=CREATED + timedelta(seconds=3),
+        )
+    )
+    created = int(CREATED.timestamp())
+    assert export == pb.Export(
+        id=EXPORT,
+        user_id="anna",
+        source=pb.Source(video_id="vid_" + "0" * 32),
+        segments=[pb.Segment(end_time=Duration(seconds=3))],
+        settings=pb.ExportSettings(quality=pb.QUALITY_LOW),
+        state=pb.EXPORT_STATE_FAILED,
+        phase=pb.EXPORT_PHASE_UNSPECIFIED,
+        progress=12.5,
+        priority=-7,
+        plan=PLAN,
+        error=error,
+        warnings=[warning],
+        create_time=Timestamp(seconds=created),
+        start_time=Timestamp(seconds=created + 1),
+        end_time=Timestamp(seconds=created + 2),
+        update_time=Timestamp(seconds=created + 3),
+    )
+
+
+@pytest.mark.parametrize("state", ExportState)
+def test_every_state_is_shown_by_its_name(state: ExportState) -> None:
+    assert to_export(record(state=state)).state == pb.ExportState.Value(f"EXPORT_STATE_{state}")
+
+
+def test_queued_export_shows_its_position_and_no_eta() -> None:
+    export = to_export(record(queue_position=4, plan=PLAN))
+    assert export.queue_position == 4
+    assert not export.HasField("eta")
+    assert not export.HasField("encode_status")
+
+
+def test_completed_export_shows_its_output_with_the_fresh_url() -> None:
+    url = storage.SignDownloadResponse(url="https://s3/x?sig", expire_time=Timestamp(seconds=9))
+    export = to_export(
+        record(
+            state=ExportState.COMPLETED,
+            phase="UNSPECIFIED",
+            plan=PLAN,
+            progress=100.0,
+            output=pb.Output(size_bytes=5, frame_count=500),
+            output_run_id="run_1",
+            expires_at=CREATED + timedelta(days=30),
+        ),
+        None,
+        url,
+    )
+    assert export.output.size_bytes == 5
+    assert export.output.download_url == "https://s3/x?sig"
+    assert export.output.download_url_expire_time == Timestamp(seconds=9)
+    assert export.expire_time.ToDatetime(tzinfo=CREATED.tzinfo) == CREATED + timedelta(days=30)
+    assert not export.HasField("eta")
+
+
+def test_record_is_not_changed_by_its_view() -> None:
+    output = pb.Output(size_bytes=5)
+    url = storage.SignDownloadResponse(url="https://s3/x?sig")
+    to_export(record(state=ExportState.COMPLETED, output=output), None, url)
+    assert output == pb.Output(size_bytes=5)
+
+
+def test_running_export_shows_what_its_encoder_says() -> None:
+    export = processing(progress=10.0, live=live(250))
+    assert export.phase == pb.EXPORT_PHASE_ENCODING
+    assert export.progress == pytest.approx(99.0 / 2)
+    assert export.encode_status == pb.EncodeStatus(
+        frames_done=250, frame_count=500, frames_per_second=50, speed=2, encoder_id="encoder-1"
+    )
+    # 250 frames at 50 a second, then verification and upload.
+    assert export.eta == Duration(seconds=5 + int(FINISHING_SECONDS))
+
+
+def test_progress_is_never_less_than_the_row_says() -> None:
+    assert processing(progress=80.0, live=live(10)).progress == 80.0
+
+
+def test_progress_of_the_last_frame_leaves_a_percent_for_the_stored_file() -> None:
+    assert processing(live=live(500)).progress == 99.0
+    assert processing(live=live(900)).progress == 99.0
+
+
+def test_eta_before_any_frame_is_the_estimate() -> None:
+    assert processing().eta == Duration(seconds=40)
+    assert processing(progress=25.0).eta == Duration(seconds=30)
+
+
+def test_eta_while_the_encoder_finishes_is_what_is_left_of_the_estimate() -> None:
+    export = processing(live=live(500, fps=0, phase="UPLOADING"))
+    assert export.phase == pb.EXPORT_PHASE_UPLOADING
+    assert export.eta == Duration(nanos=400_000_000)  # one of a hundred parts of 40 s
+
+
+def test_eta_is_never_negative() -> None:
+    assert processing(live=live(900)).eta == Duration(seconds=int(FINISHING_SECONDS))
+
+
+def test_probing_export_shows_neither_eta_nor_figures() -> None:
+    word = live(0)
+    word.task.frame_count = 0
+    export = to_export(record(state=ExportState.PROCESSING, phase="PROBING"), word)
+    assert export.phase == pb.EXPORT_PHASE_PROBING
+    assert not export.HasField("eta")
+    assert not export.HasField("encode_status")
+
+
+@pytest.mark.parametrize(
+    "state", [ExportState.CANCELLED, ExportState.FAILED, ExportState.QUEUED, ExportState.COMPLETED]
+)
+def test_word_of_a_run_that_is_no_longer_wanted_is_not_shown(state: ExportState) -> None:
+    export = to_export(record(state=state, phase="UNSPECIFIED", plan=PLAN), live(250))
+    assert not export.HasField("encode_status")
+    assert not export.HasField("eta")
+    assert export.progress == 0
