@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,10 @@ async def export(
     stall_timeout: float = 30.0,
 ) -> Export:
     """Export ranges of a file that is served over HTTP; None is the whole source."""
-    async with ObjectServer.serving(source.read_bytes()) as server, SourceGateway() as gateway:
+    async with (
+        ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
+        SourceGateway() as gateway,
+    ):
         async with gateway.expose(server.source()) as handle:
             info = await probe(handle.url, size_bytes=len(server.content), etag=server.etag)
         before = server.bytes_sent
@@ -113,12 +117,13 @@ def expected_clicks(clip: Clip, ranges: Sequence[Range]) -> list[float]:
     assert clip.clicks is not None
     times = []
     frames_before = 0
+    seconds = clip.seconds
     for start, end in ranges:
         first, last = float(start / clip.rate), float(end / clip.rate)
-        count = 1
-        while (source_time := clip.audio_delay + count * clip.clicks) < min(last, clip.seconds):
+        count = max(1, int((first - clip.audio_delay) / clip.clicks))
+        while (source_time := clip.audio_delay + count * clip.clicks) < min(last, seconds):
             # A click is 5 ms long; one on the cut itself is cut.
-            if first + 0.02 < source_time < min(last, clip.seconds) - 0.01:
+            if first + 0.02 < source_time < min(last, seconds) - 0.01:
                 times.append(float(frames_before / clip.rate) + source_time - first)
             count += 1
         frames_before += end - start

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import accumulate, cycle, islice
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -77,17 +78,13 @@ class Clip:
     @property
     def numbers(self) -> list[int]:
         """The numbers that the pictures carry, in order of presentation."""
-        numbers, position = [], 0
-        for index in range(self.frames):
-            numbers.append(position)
-            position += self.durations[index % len(self.durations)]
-        return numbers
+        starts = accumulate(islice(cycle(self.durations), self.frames - 1), initial=0)
+        return list(starts)
 
     @property
     def grid_frames(self) -> int:
         """Length of the clip on the grid of `rate`."""
-        last = self.frames - 1
-        return self.numbers[-1] + self.durations[last % len(self.durations)]
+        return sum(islice(cycle(self.durations), self.frames))
 
     @property
     def seconds(self) -> float:
@@ -248,10 +245,10 @@ def _raw_frames(clip: Clip) -> Iterator[bytes]:
 
 def _timestamps(clip: Clip) -> str:
     """Returns a setpts expression that lays the pictures out by their durations."""
-    cycle = len(clip.durations)
-    starts = [sum(clip.durations[:index]) for index in range(cycle)]
-    within = "+".join(f"{start}*eq(mod(N\\,{cycle})\\,{i})" for i, start in enumerate(starts))
-    steps = f"floor(N/{cycle})*{sum(clip.durations)}+{within}"
+    length = len(clip.durations)
+    starts = [sum(clip.durations[:index]) for index in range(length)]
+    within = "+".join(f"{start}*eq(mod(N\\,{length})\\,{i})" for i, start in enumerate(starts))
+    steps = f"floor(N/{length})*{sum(clip.durations)}+{within}"
     # Rounded, for setpts truncates and the quotient may be a hair under the integer.
     return f"round(({steps})/({clip.rate.numerator}/{clip.rate.denominator})/TB)"
 
