@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.common.caller import is_id
 from services.common.checks import settings_violations, source_violations
 from services.common.errors import Violation, invalid_request
-from services.common.planner import segment_violations
+from services.common.planner import misfits, segment_violations
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 
@@ -16,17 +16,19 @@ MAX_PRIORITY = 100
 MAX_PAGE_SIZE = 1000
 
 
-def check_create(request: service.CreateExportRequest) -> None:
-    """Check CreateExport.
+def check_create(request: service.CreateExportRequest, info: pb.SourceInfo | None = None) -> None:
+    """Check CreateExport, with the segments against the source where that is known.
 
     Raises:
         DomainError: INVALID_REQUEST with every violation.
     """
-    violations = [
-        *source_violations(request.source),
-        *segment_violations(request.segments),
-        *settings_violations(request.settings),
-    ]
+    violations = source_violations(request.source)
+    settings = settings_violations(request.settings)
+    if info is None or settings:
+        violations += segment_violations(request.segments)
+    else:
+        violations += misfits(info, request.segments, request.settings)
+    violations += settings
     if request.request_id and not _is_request_id(request.request_id):
         violations.append(
             Violation("request_id", f"must be 1 to {MAX_REQUEST_ID} printable ASCII characters")

@@ -139,6 +139,13 @@ def grid_of(info: pb.SourceInfo, settings: pb.ExportSettings) -> Grid:
     return Grid(rate, max(1, int(info.video.frame_count * rate / own)))
 
 
+def misfits(
+    info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
+) -> list[Violation]:
+    """Return everything that is wrong with segments of a known source."""
+    return _violations(segments, grid_of(info, settings))
+
+
 def segment_violations(segments: Sequence[pb.Segment]) -> list[Violation]:
     """Return what is wrong with segments whatever the source is."""
     if len(segments) > MAX_SEGMENTS:
@@ -170,16 +177,21 @@ def _snap(
 ) -> tuple[list[tuple[int, int]], list[Violation]]:
     if not segments:
         return [(0, grid.frame_count)], []
-    ranges = []
-    violations = segment_violations(segments)
-    faulty = {violation.field.partition(".")[0] for violation in violations}
+    violations = _violations(segments, grid)
+    if violations:
+        return [], violations
+    return [_snap_one(segment, grid) for segment in segments], []
+
+
+def _violations(segments: Sequence[pb.Segment], grid: Grid) -> list[Violation]:
+    """Return what is wrong with segments by themselves and for the source, in their order."""
+    if len(segments) > MAX_SEGMENTS:
+        return segment_violations(segments)
+    violations = []
     for index, segment in enumerate(segments):
         path = f"segments[{index}]"
-        if path in faulty or "segments" in faulty:
-            continue
-        ranges.append(_snap_one(segment, grid))
-        violations += _misfits(path, segment, grid)
-    return ranges, violations
+        violations += _segment_violations(path, segment) or _misfits(path, segment, grid)
+    return violations
 
 
 def _snap_one(segment: pb.Segment, grid: Grid) -> tuple[int, int]:
