@@ -46,10 +46,11 @@ class HealthReporter:
         await self.servicer.set(LIVENESS, SERVING)
 
     async def run(self) -> None:
-        """Check for ever."""
+        """Check for ever; more often while the service cannot serve, so that it is soon back."""
         while not self._closed:
             await self._step()
-            await asyncio.sleep(self._interval)
+            serving = self._reported is None
+            await asyncio.sleep(self._interval if serving else self._interval / 5)
 
     async def close(self) -> None:
         """Report NOT_SERVING from now on, so that callers go elsewhere."""
