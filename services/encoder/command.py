@@ -16,12 +16,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.filters import (
     SAMPLE_RATE,
-    Placement,
     Timeline,
     audio_graph,
     cpu_picture,
     gpu_picture,
-    place,
     video_graph,
     working_rate,
 )
@@ -148,8 +146,7 @@ def trial_command(ffmpeg: Path, family: pb.EncoderFamily.ValueType) -> tuple[str
     """Return a run that takes generated frames through the filters and codec of `family`."""
     video = pb.VideoStream(width=640, height=480)
     plan = pb.Plan(width=1280, height=720, quality=pb.QUALITY_MEDIUM)
-    placement = place(video, plan.width, plan.height)
-    filters = ",".join(_picture(family, placement, plan))
+    filters = ",".join(_picture(family, video, plan))
     return (
         *_global_options(ffmpeg),
         *_devices(family),
@@ -185,8 +182,7 @@ def _encode(
 def _graphs(
     job: _Job, name: str, readings: Sequence[Reading], first_frame: int, frame_count: int
 ) -> dict[Path, str]:
-    placement = place(job.info.video, job.plan.width, job.plan.height)
-    picture = _picture(job.family, placement, job.plan)
+    picture = _picture(job.family, job.info.video, job.plan)
     video = video_graph(readings, job.timeline, job.info.video.index, picture)
     graphs = {job.folder / f"{name}.video.txt": video}
     if job.plan.has_audio:
@@ -260,11 +256,11 @@ def _devices(family: pb.EncoderFamily.ValueType) -> list[str]:
     return []
 
 
-def _picture(family: pb.EncoderFamily.ValueType, placement: Placement, plan: pb.Plan) -> list[str]:
+def _picture(family: pb.EncoderFamily.ValueType, video: pb.VideoStream, plan: pb.Plan) -> list[str]:
     """Return the filters that make a source's frame a frame of the output."""
     if family == pb.ENCODER_FAMILY_NVENC:
-        return gpu_picture(placement, plan)
-    return cpu_picture(placement, plan)
+        return gpu_picture(video, plan)
+    return cpu_picture(video, plan)
 
 
 def _video_codec(

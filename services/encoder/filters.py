@@ -163,30 +163,45 @@ def audio_graph(
     return _join(branches, "a", "concat=n={}:v=0:a=1", tail)
 
 
-def cpu_picture(place: Placement, plan: pb.Plan) -> list[str]:
+def cpu_picture(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
     """Return the filters that fit, pad and convert a frame on the CPU."""
+    placement = place(video, plan.width, plan.height)
     return [
-        f"scale={place.width}:{place.height}:flags=bicubic:out_range=tv",
-        f"pad={plan.width}:{plan.height}:{place.left}:{place.top}",
+        f"scale={placement.width}:{placement.height}:flags=bicubic:{_colour(video)}",
+        f"pad={plan.width}:{plan.height}:{placement.left}:{placement.top}",
         "setsar=1",
         "format=yuv420p",
     ]
 
 
-def gpu_picture(place: Placement, plan: pb.Plan) -> list[str]:
-    """Return the filters that upload a frame and fit and pad it on the GPU.
+def gpu_picture(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
+    """Return the filters that convert and upload a frame and fit and pad it on the GPU.
 
     Cutting stays on the CPU, where it only counts frames; so does decoding,
     because NVDEC refuses too many sources (10 bit H.264, 4:2:2, rotation) to be
-    proven by a trial, and hundreds of inputs would each take its surfaces.
+    proven by a trial, and dozens of inputs would each take its surfaces.
     """
+    placement = place(video, plan.width, plan.height)
     return [
+        f"scale={_colour(video)}",
         "format=yuv420p",
         "hwupload_cuda",
-        f"scale_cuda={place.width}:{place.height}:format=yuv420p:interp_algo=bicubic",
-        f"pad_cuda={plan.width}:{plan.height}:{place.left}:{place.top}",
+        f"scale_cuda={placement.width}:{placement.height}:interp_algo=bicubic",
+        f"pad_cuda={plan.width}:{plan.height}:{placement.left}:{placement.top}",
         "setsar=1",
     ]
+
+
+def _colour(video: pb.VideoStream) -> str:
+    """Return how `scale` is to convert: to the range that players expect of H.264.
+
+    What the source says of its colours goes through with the frames. RGB says
+    nothing, and becomes what is taken for granted at these sizes.
+    """
+    rgb = video.color_space == "gbr" or video.pixel_format.lstrip("a0x").startswith(
+        ("rgb", "bgr", "gbr", "pal8")
+    )
+    return "out_range=tv:out_color_matrix=bt709" if rgb else "out_range=tv"
 
 
 def _seconds(time: Fraction) -> str:

@@ -136,7 +136,9 @@ def _inspect(container: InputContainer, size_bytes: int) -> pb.SourceInfo:
     if missing > 0:
         raise _cut_off(missing)
     audio = _audio_stream(container)
-    head = _Head.read(container, video)
+    # Times are in a complete index; else they are seen in the packets.
+    complete = bool(video.frames) and len(video.index_entries) >= video.frames
+    head = _Head.read(container, video, 1 if complete else _SAMPLED_PACKETS)
     timing = _timing(container, video, head)
     info = pb.SourceInfo(container=container.format.name)
     info.duration.CopyFrom(_duration(timing.frame_count / timing.rate))
@@ -199,8 +201,8 @@ class _Head:
     times: list[Fraction]
 
     @classmethod
-    def read(cls, container: InputContainer, video: VideoStream) -> _Head:
-        """Read until a picture is decoded and the rate can be seen.
+    def read(cls, container: InputContainer, video: VideoStream, sample: int) -> _Head:
+        """Read until a picture is decoded and the times of `sample` packets are known.
 
         Raises:
             InvalidSource: nothing can be decoded.
@@ -216,7 +218,7 @@ class _Head:
             packets.append(packet)
             if frame is None:
                 frame = _decode_one(packet)
-            elif len(packets) >= _SAMPLED_PACKETS:
+            if frame is not None and len(packets) >= sample:
                 break
         if frame is None or frame.pts is None or frame.time_base is None:
             raise InvalidSource("no picture of the video can be decoded")
