@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, ffmpeg_exe
 from videoexport.client import AsyncClient, ExportFailed

@@ -1,0 +1,87 @@
+"""Postgres, NATS or S3 away: a clear answer, nothing lost, back to normal by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from services.local.cluster import LocalCluster
+from tests.media.frame_codes import Clip
+from videoexport.client import AsyncClient, ServiceUnreachable, Timeouts
+from videoexport.v1 import export_pb2 as pb
+
+MakeClip = Callable[[Clip], Path]
+SHORT = Clip(rate=Fraction(25), frames=50)
+SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
+
+
+@pytest.fixture
+async def impatient(cluster: LocalCluster) -> AsyncIterator[AsyncClient]:
+    """A client that tells of an outage at once."""
+    async with AsyncClient(
+        cluster.api.address, user="impatient", timeouts=Timeouts(connect=0.5)
+    ) as opened:
+        yield opened
+
+
+async def finish(client: AsyncClient, export_id: str) -> pb.Export:
+    """Wait for an export, whatever is away for a while."""
+    async with asyncio.timeout(60):
+        return await client.wait(export_id)
+
+
+async def test_postgres_away_is_unavailable_and_comes_back(
+    cluster: LocalCluster, impatient: AsyncClient, clip: MakeClip
+) -> None:
+    video_id = await impatient.upload(clip(SHORT))
+    await cluster.stop("postgres")
+    try:
+        with pytest.raises(ServiceUnreachable) as unreachable:
+            await impatient.create_export(video_id, settings=SMALL)
+        assert unreachable.value.reason == "STORE_UNAVAILABLE"
+    finally:
+        await cluster.start("postgres")
+    export = await impatient.create_export(video_id, settings=SMALL)
+    assert (await finish(impatient, export.id)).state == pb.EXPORT_STATE_COMPLETED
+
+
+async def test_export_accepted_while_nats_is_away_is_done_later(
+    cluster: LocalCluster, impatient: AsyncClient, clip: MakeClip
+) -> None:
+    video_id = await impatient.upload(clip(SHORT))
+    await cluster.stop("nats")
+    try:
+        export = await impatient.create_export(video_id, settings=SMALL)
+        assert export.state == pb.EXPORT_STATE_QUEUED
+    finally:
+        await cluster.start("nats")
+    assert (await finish(impatient, export.id)).state == pb.EXPORT_STATE_COMPLETED
+
+
+async def test_s3_away_is_unavailable_and_comes_back(
+    cluster: LocalCluster, impatient: AsyncClient, clip: MakeClip
+) -> None:
+    video_id = await impatient.upload(clip(SHORT))
+    await cluster.stop("s3")
+    try:
+        with pytest.raises(ServiceUnreachable) as unreachable:
+            await impatient.create_export(video_id, settings=SMALL)
+        assert unreachable.value.reason == "STORAGE_UNAVAILABLE"
+    finally:
+        await cluster.start("s3")
+    export = await impatient.create_export(video_id, settings=SMALL)
+    assert (await finish(impatient, export.id)).state == pb.EXPORT_STATE_COMPLETED
+
+
+async def test_api_restart_during_an_export_loses_nothing(
+    cluster: LocalCluster, client: AsyncClient, clip: MakeClip
+) -> None:
+    video_id = await client.upload(clip(SHORT))
+    export = await client.create_export(video_id, settings=SMALL)
+    cluster.kill("api")
+    done = await finish(client, export.id)
+    assert done.output.frame_count == 50
