@@ -79,7 +79,6 @@ class Watches:
         self._closed = True
         for topic in list(self._topics.values()):
             topic.error = DomainError(Reason.DRAINING, "The service is restarting; call again.")
-            topic.version += 1
             topic.dirty.set()
 
     async def watch(self, export_id: str, user_id: str) -> AsyncIterator[pb.Export]:
@@ -99,9 +98,11 @@ class Watches:
                     seen = topic.version
                 if topic.error is not None:
                     raise topic.error
-                if topic.export is not None:
-                    yield topic.export
-                    if topic.export.state in TERMINAL:
+                export = topic.export
+                if export is not None:
+                    yield export
+                    # Not of the topic: a newer state may have come, which is still to be seen.
+                    if export.state in TERMINAL:
                         return
         finally:
             self._leave(topic)
@@ -142,26 +143,34 @@ class Watches:
             except TimeoutError:
                 pass
             topic.dirty.clear()
-            await self._read_once(topic)
-            await asyncio.sleep(MIN_INTERVAL)
+            if topic.error is None and await self._read_once(topic):
+                await self._tell(topic)
+            if topic.error is None:
+                await asyncio.sleep(MIN_INTERVAL)
+        # Also where `close` came between two reads.
+        await self._tell(topic)
 
-    async def _read_once(self, topic: _Topic) -> None:
-        if topic.error is None:
-            try:
-                export = await self._read(topic.export_id, topic.user_id)
-            except DomainError as error:
-                if error.retryable and topic.export is not None:
-                    return  # the database is away; the last state stands meanwhile
+    async def _read_once(self, topic: _Topic) -> bool:
+        """Read the export; return whether watchers have something new to see."""
+        try:
+            export = await self._read(topic.export_id, topic.user_id)
+        except DomainError as error:
+            # Without the database the last state stands meanwhile.
+            if not error.retryable or topic.export is None:
                 topic.error = error
-            except Exception as error:
-                log.error("watch failed", export_id=topic.export_id, exc_info=error)
-                topic.error = DomainError(Reason.INTERNAL, "The service met an internal error.")
-            else:
-                if _same(export, topic.export):
-                    return
-                if topic.export is not None:
-                    export.progress = max(export.progress, topic.export.progress)
-                topic.export = export
+            return False
+        except Exception as error:
+            log.error("watch failed", export_id=topic.export_id, exc_info=error)
+            topic.error = DomainError(Reason.INTERNAL, "The service met an internal error.")
+            return False
+        if _same(export, topic.export):
+            return False
+        if topic.export is not None:
+            export.progress = max(export.progress, topic.export.progress)
+        topic.export = export
+        return True
+
+    async def _tell(self, topic: _Topic) -> None:
         async with topic.changed:
             topic.version += 1
             topic.changed.notify_all()
