@@ -177,8 +177,10 @@ async def test_change_during_the_first_read_is_not_missed(watched: Watched) -> N
 
 
 async def test_row_that_does_not_change_is_not_read_again(watched: Watched) -> None:
-    await anext(watched.watch())
+    stream = watched.watch()
+    await anext(stream)
     await asyncio.sleep(0.05)
+    assert watched.open == 1
     assert watched.row.reads == 1
 
 
