@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from nats.aio.client import Client
@@ -25,12 +26,26 @@ FRESH_SECONDS = 10.0
 WRITE_INTERVAL = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is known of a running export beside its row.
+
+    Attributes:
+        newest: the newest word of the encoder that works on it.
+        done: share of its frames, 0 to 1: the most that any run has reached,
+            because a run that takes over begins anew.
+    """
+
+    newest: task_pb2.TaskProgress
+    done: float
+
+
 class LiveProgress:
     """The newest word on every running export, for those who read it on this replica."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._newest: dict[str, tuple[float, task_pb2.TaskProgress]] = {}
+        self._live: dict[str, tuple[float, Live]] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def on_progress(self, listener: Callable[[str], None]) -> None:
@@ -46,14 +61,19 @@ class LiveProgress:
 
     def heard(self, progress: task_pb2.TaskProgress) -> None:
         """Take one message."""
-        export_id = progress.task.export_id
-        self._newest[export_id] = (self._clock(), progress)
+        task = progress.task
+        export_id = task.export_id
+        done = min(1.0, task.frames_done / task.frame_count) if task.frame_count else 0.0
+        before = self.of(export_id)
+        if before is not None:
+            done = max(done, before.done)
+        self._live[export_id] = (self._clock(), Live(progress, done))
         for listener in self._listeners:
             listener(export_id)
 
-    def of(self, export_id: str) -> task_pb2.TaskProgress | None:
-        """Return the newest word on an export, unless it is old."""
-        entry = self._newest.get(export_id)
+    def of(self, export_id: str) -> Live | None:
+        """Return what is known of an export, unless it is old."""
+        entry = self._live.get(export_id)
         if entry is None or entry[0] < self._clock() - FRESH_SECONDS:
             return None
         return entry[1]
@@ -61,9 +81,9 @@ class LiveProgress:
     def forget_old(self) -> None:
         """Drop what is no longer fresh, so that memory follows what runs."""
         deadline = self._clock() - FRESH_SECONDS
-        for export_id, (heard_at, _) in list(self._newest.items()):
+        for export_id, (heard_at, _) in list(self._live.items()):
             if heard_at < deadline:
-                del self._newest[export_id]
+                del self._live[export_id]
 
 
 class ProgressWriter:

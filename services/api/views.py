@@ -8,13 +8,13 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.api.progress import Live
 from services.api.states import ExportState
 from services.api.store.records import ExportRecord
 from services.common.planner import duration_of
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
-from videoexport.v1 import task_pb2
 
 # Verification and upload, after the last frame.
 FINISHING_SECONDS = 1.0
@@ -22,13 +22,13 @@ FINISHING_SECONDS = 1.0
 
 def to_export(
     record: ExportRecord,
-    live: task_pb2.TaskProgress | None = None,
+    live: Live | None = None,
     url: storage.SignDownloadResponse | None = None,
 ) -> pb.Export:
     """Return the export of a record.
 
     Args:
-        live: the newest word of the encoder that works on it.
+        live: what its encoders have said of it.
         url: where the output can be downloaded.
     """
     export = pb.Export(
@@ -60,21 +60,20 @@ def to_export(
     return export
 
 
-def _add_live(export: pb.Export, plan: pb.Plan, progress: task_pb2.TaskProgress | None) -> None:
-    if progress is not None and progress.task.frame_count:
-        live = progress.task
-        export.phase = live.phase
+def _add_live(export: pb.Export, plan: pb.Plan, live: Live | None) -> None:
+    if live is not None and live.newest.task.frame_count:
+        task = live.newest.task
+        export.phase = task.phase
         export.encode_status.CopyFrom(
             pb.EncodeStatus(
-                frames_done=live.frames_done,
+                frames_done=task.frames_done,
                 frame_count=plan.frame_count,
-                frames_per_second=live.frames_per_second,
-                speed=live.speed,
-                encoder_id=progress.encoder_id,
+                frames_per_second=task.frames_per_second,
+                speed=task.speed,
+                encoder_id=live.newest.encoder_id,
             )
         )
-        done = min(1.0, live.frames_done / live.frame_count)
-        export.progress = max(export.progress, 99.0 * done)
+        export.progress = max(export.progress, 99.0 * live.done)
     export.eta.CopyFrom(_eta(export, plan))
 
 

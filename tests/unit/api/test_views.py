@@ -9,6 +9,7 @@ from api_records import CREATED, EXPORT, PLAN, record
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.api.progress import Live
 from services.api.states import ExportState
 from services.api.views import FINISHING_SECONDS, to_export
 from videoexport.v1 import export_pb2 as pb
@@ -16,8 +17,8 @@ from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
 
-def live(frames_done: int, *, fps: float = 50, phase: str = "ENCODING") -> task_pb2.TaskProgress:
-    return task_pb2.TaskProgress(
+def live(frames_done: int, *, fps: float = 50, phase: str = "ENCODING") -> Live:
+    newest = task_pb2.TaskProgress(
         task=pb.RunningTask(
             export_id=EXPORT,
             phase=pb.ExportPhase.Value(f"EXPORT_PHASE_{phase}"),
@@ -28,6 +29,7 @@ def live(frames_done: int, *, fps: float = 50, phase: str = "ENCODING") -> task_
         ),
         encoder_id="encoder-1",
     )
+    return Live(newest, min(1.0, frames_done / 500))
 
 
 def processing(**changes: object) -> pb.Export:
@@ -132,6 +134,12 @@ def test_progress_is_never_less_than_the_row_says() -> None:
     assert processing(progress=80.0, live=live(10)).progress == 80.0
 
 
+def test_progress_is_never_less_than_an_earlier_run_had_reached() -> None:
+    export = processing(progress=10.0, live=Live(live(5).newest, 0.5))
+    assert export.progress == pytest.approx(49.5)
+    assert export.encode_status.frames_done == 5
+
+
 def test_progress_of_the_last_frame_leaves_a_percent_for_the_stored_file() -> None:
     assert processing(live=live(500)).progress == 99.0
     assert processing(live=live(900)).progress == 99.0
@@ -154,7 +162,7 @@ def test_eta_is_never_negative() -> None:
 
 def test_probing_export_shows_neither_eta_nor_figures() -> None:
     word = live(0)
-    word.task.frame_count = 0
+    word.newest.task.frame_count = 0
     export = to_export(record(state=ExportState.PROCESSING, phase="PROBING"), word)
     assert export.phase == pb.EXPORT_PHASE_PROBING
     assert not export.HasField("eta")
