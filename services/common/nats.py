@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig
+from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
@@ -114,26 +114,47 @@ async def first_connection(client: Client) -> None:
 
 
 async def ensure_topology(js: JetStreamContext, *, replicas: int, ack_wait: float) -> None:
-    """Create the streams and consumers that are missing; bring changed ones up to date."""
-    for config in streams(replicas):
-        await _ensure_stream(js, config)
+    """Create the streams and consumers that are missing; bring changed ones up to date.
+
+    What is as it should be is only looked at: each change is a vote of the NATS cluster.
+    """
+    for stream in streams(replicas):
+        await _ensure_stream(js, stream)
     for lane in Lane:
-        await js.add_consumer(TASKS_STREAM, task_consumer(lane, ack_wait))
-    await js.add_consumer(EVENTS_STREAM, events_consumer())
+        await _ensure_consumer(js, TASKS_STREAM, task_consumer(lane, ack_wait))
+    await _ensure_consumer(js, EVENTS_STREAM, events_consumer())
 
 
-async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
-    name = str(config.name)
+async def _ensure_stream(js: JetStreamContext, wanted: StreamConfig) -> None:
+    name = str(wanted.name)
     try:
-        await js.stream_info(name)
+        present = (await js.stream_info(name)).config
     except NotFoundError:
         try:
-            await js.add_stream(config)
+            await js.add_stream(wanted)
         except APIError:
             # Another replica may have been first.
             await js.stream_info(name)
     else:
-        await js.update_stream(config)
+        if _differs(present, wanted):
+            await js.update_stream(wanted)
+
+
+async def _ensure_consumer(js: JetStreamContext, stream: str, wanted: ConsumerConfig) -> None:
+    try:
+        present = (await js.consumer_info(stream, str(wanted.durable_name))).config
+    except NotFoundError:
+        await js.add_consumer(stream, wanted)
+    else:
+        if _differs(present, wanted):
+            await js.add_consumer(stream, wanted)
+
+
+def _differs(
+    present: StreamConfig | ConsumerConfig | None, wanted: StreamConfig | ConsumerConfig
+) -> bool:
+    """Return whether anything that we set is otherwise; the server fills in the rest."""
+    return any(value not in (None, getattr(present, name)) for name, value in vars(wanted).items())
 
 
 async def publish_durably(
