@@ -102,6 +102,15 @@ def test_every_service_has_a_target() -> None:
         assert f'ENTRYPOINT ["python", "-m", "services.{service}"]' in text
 
 
+def test_base_image_is_pinned() -> None:
+    """The linter does not look into the default of an argument."""
+    text = (ROOT / "deploy/docker/Dockerfile").read_text()
+    bases = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE))
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE))
+    assert bases - stages == {"${PYTHON_IMAGE}"}
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+\.\d+-slim-[a-z]+$", text, re.MULTILINE)
+
+
 def test_build_context_keeps_everything_else_out() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
