@@ -46,7 +46,7 @@ class Patience:
     tries: int = 6
     first_delay: float = 0.25
     longest_delay: float = 8.0
-    stall: float = 30.0
+    stall: float = 60.0
 
     async def wait(self, tries: int) -> None:
         """Wait after so many failed tries; never equally long, so that not all return at once."""

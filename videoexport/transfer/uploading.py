@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -103,7 +103,7 @@ class _Part:
     """A stretch of the file; `sent` counts its bytes in the try under way."""
 
     number: int
-    url: str
+    url: str = field(repr=False)
     offset: int
     length: int
     md5: bytes = b""
@@ -201,8 +201,6 @@ class _Sender:
                 part.url,
                 data=body(),
                 headers=headers,
-                # A refusal then comes before the body, not as a connection that breaks.
-                expect100=True,
                 allow_redirects=False,
                 timeout=NO_LIMIT,
             ) as response:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
+BLOCK = 64 * 1024
 
 
 class Harm(Enum):
@@ -38,6 +40,7 @@ class FaultyProxy:
         uploading: whether faults count bytes from the client, rather than from S3.
         faults: of the next connections, in order; connections after them are sound.
         always: the fault of every connection, if set.
+        pace: seconds that every 64 KiB take on their way to S3.
         refuse: whether connections are closed at once.
         refused: how many were.
         requests: what clients sent first on each connection.
@@ -48,6 +51,7 @@ class FaultyProxy:
     uploading: bool = True
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
+    pace: float = 0
     refuse: bool = False
     refused: int = 0
     requests: list[bytes] = field(default_factory=list)
@@ -86,8 +90,11 @@ async def proxy_running(s3_endpoint: str) -> AsyncIterator[FaultyProxy]:
             proxy.connections.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(connected, LOOPBACK, 0)
-    proxy = FaultyProxy(f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}")
+    listener = socket.create_server((LOOPBACK, 0))
+    # Small, so that a slow way is felt by the sender at once.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BLOCK)
+    server = await asyncio.start_server(connected, sock=listener, limit=BLOCK)
+    proxy = FaultyProxy(f"http://{LOOPBACK}:{listener.getsockname()[1]}")
     try:
         yield proxy
     finally:
@@ -112,10 +119,17 @@ async def _carry(proxy: FaultyProxy, client: Side, upstream: Side) -> None:
     def saw_answer(data: bytes) -> None:
         proxy.carried += len(data)
 
+    async def read_up() -> bytes:
+        await asyncio.sleep(proxy.pace)
+        return await client[0].read(BLOCK)
+
+    async def read_down() -> bytes:
+        return await upstream[0].read(BLOCK)
+
     ends = (client[1], upstream[1])
     up_fault, down_fault = (fault, None) if proxy.uploading else (None, fault)
-    up = _pump(proxy, client[0], ends[::-1], up_fault, saw_request)
-    down = _pump(proxy, upstream[0], ends, down_fault, saw_answer)
+    up = _pump(proxy, read_up, ends[::-1], up_fault, saw_request)
+    down = _pump(proxy, read_down, ends, down_fault, saw_answer)
     tasks = [asyncio.create_task(up), asyncio.create_task(down)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -130,18 +144,18 @@ async def _carry(proxy: FaultyProxy, client: Side, upstream: Side) -> None:
 
 async def _pump(
     proxy: FaultyProxy,
-    reader: asyncio.StreamReader,
+    read: Callable[[], Awaitable[bytes]],
     ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
     fault: Fault | None,
     saw: Callable[[bytes], None],
 ) -> None:
-    """Carry from `reader` to the first of `ends`, until the end or a fault.
+    """Carry what `read` returns to the first of `ends`, until the end or a fault.
 
     A fault that answers itself does so to the second of `ends`, the sender.
     """
     writer, sender = ends
     passed = 0
-    while data := await reader.read(64 * 1024):
+    while data := await read():
         saw(data)
         if fault is not None and passed + len(data) > fault.after:
             at = max(0, fault.after - passed)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -60,7 +63,7 @@ async def proxied(s3: Server) -> AsyncIterator[Prox]:
 def proxy(proxied: Prox) -> FaultyProxy:
     """The proxy without faults, for uploads."""
     proxy = proxied[0]
-    proxy.uploading, proxy.always, proxy.faults = True, None, []
+    proxy.uploading, proxy.always, proxy.faults, proxy.pace = True, None, [], 0
     proxy.requests.clear()
     return proxy
 
@@ -141,6 +144,61 @@ async def test_upload_that_fails_for_good_leaves_nothing(
     assert "http" not in str(caught.value)
     assert s3.unfinished() == []
     assert s3.keys("videos/ann/") == before
+
+
+async def test_upload_lasts_while_it_moves_on(
+    s3: Server, proxy: FaultyProxy, service: Service, file: MakeFile
+) -> None:
+    def small_buffered(address: tuple[Any, ...]) -> socket.socket:
+        # On loopback the system would take half the part at once, and then nothing for long.
+        made = socket.socket(address[0], address[1], address[2])
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        return made
+
+    path = file(PART)
+    proxy.pace = 0.04
+    patience = replace(HASTY, tries=1, stall=1.5)
+    started = time.monotonic()
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=small_buffered)
+    ) as http:
+        stat = await upload(service, http, path, patience=patience)
+    assert time.monotonic() - started > 2 * patience.stall
+    assert stored(s3, stat) == path.read_bytes()
+
+
+async def test_refused_part_is_told_apart_from_a_broken_connection(
+    s3: Server, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # As S3 does: it answers without reading the body, and hangs up on who sends it anyway.
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.2)
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    refusing = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    endpoint = f"http://127.0.0.1:{refusing.sockets[0].getsockname()[1]}"
+    settings = s3.settings("refusing", public_s3_endpoint=endpoint)
+    async with refusing, service_running(settings) as service:
+        await service.until(SERVING)
+        with pytest.raises(TransferError, match="refused the upload"):
+            await upload(service, http, file(PART))
+
+
+async def test_upload_that_somebody_aborts_ends_with_a_sentence(
+    s3: Server, proxy: FaultyProxy, service: Service, http: aiohttp.ClientSession, file: MakeFile
+) -> None:
+    def on_progress(count: int) -> None:
+        if count == PART:
+            for entry in s3.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+                s3.client.abort_multipart_upload(
+                    Bucket=BUCKET, Key=entry["Key"], UploadId=entry["UploadId"]
+                )
+
+    with pytest.raises(TransferError, match=r"The upload no longer exists"):
+        await upload(service, http, file(SIZE), on_progress=on_progress)
 
 
 async def test_cancelled_upload_leaves_nothing(
