@@ -39,18 +39,22 @@ def baseline() -> tuple[str, str]:
     """Return the commit whose contract must be kept, and what it is.
 
     The last release is what callers have. Before the first one it is where this branch left
-    main. Without either (main itself, a shallow clone) it is the last commit, which catches
-    what is not committed yet.
+    main. Without either (main itself, a shallow clone, a main from before the contract) it is
+    the last commit, which catches what is not committed yet.
     """
     head = git("rev-parse", "--verify", "HEAD")
     if head is None:
         not_run_here("buf breaking needs a git history to compare with")
-    if tag := git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"):
-        return tag, f"release {tag}"
+    tag = git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*")
     base = git("merge-base", "HEAD", "origin/main")
-    if base and base != head:
-        return base, f"main at {base[:12]}"
-    return "HEAD", "the last commit, as there is no release and no other main"
+    for reference, described in (
+        (tag, f"release {tag}"),
+        (base if base != head else None, f"main at {base}"),
+        (head, "the last commit, as there is no release and no other main"),
+    ):
+        if reference and git("rev-parse", "--verify", f"{reference}:protos"):
+            return reference, described
+    not_run_here("no commit has a contract yet to compare with")
 
 
 def git(*arguments: str) -> str | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -46,6 +47,6 @@ def _rest(arguments: Sequence[str | Path]) -> str:
     return "".join(f" {argument}" for argument in arguments)
 
 
-def not_run_here(why: str) -> None:
+def not_run_here(why: str) -> NoReturn:
     """Skip a check that this machine cannot do; the summary lists it with the reason."""
     pytest.skip(f"not run here: {why}")
