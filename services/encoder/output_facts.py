@@ -10,8 +10,8 @@ from typing import Self
 from services.encoder.errors import OutputMismatch
 from videoexport.v1 import export_pb2 as pb
 
-# The tolerance within which sound and pictures must end together, in seconds.
-MAX_AUDIO_ERROR = Fraction(1, 1000)
+# How far lengths may be off, in seconds: the rounding of timestamps, and no more.
+TOLERANCE = Fraction(1, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
     faults = []
     if facts.frame_count != plan.frame_count:
         faults.append(f"{facts.frame_count} frames instead of {plan.frame_count}")
-    if abs(facts.duration - duration) >= 1 / rate / 2:
+    if abs(facts.duration - duration) > TOLERANCE:
         faults.append(f"{float(facts.duration):.3f} s instead of {float(duration):.3f} s")
     if (facts.width, facts.height) != (plan.width, plan.height):
         faults.append(
@@ -66,7 +66,7 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
         faults.append("no sound" if plan.has_audio else "sound that was not planned")
     elif facts.audio_duration is not None:
         error = facts.audio_duration - duration
-        if abs(error) > MAX_AUDIO_ERROR:
+        if abs(error) > TOLERANCE:
             faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than the video")
     if not facts.index_in_front:
         faults.append("its index at the end")

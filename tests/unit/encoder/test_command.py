@@ -1,0 +1,277 @@
+"""Whole argument lists: whatever changes them changes the bytes of every output."""
+
+from fractions import Fraction
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from services.encoder.command import FfmpegCommand, trial_command, whole_commands
+from videoexport.v1 import export_pb2 as pb
+
+FFMPEG = Path("/opt/ffmpeg")
+FOLDER = Path("/scratch/run_1")
+URL = "http://127.0.0.1:4567/token"
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+
+
+def source(
+    container: str = MOV, *, audio: bool = True, index: bool = True, first: int = 0
+) -> pb.SourceInfo:
+    info = pb.SourceInfo(
+        container=container,
+        first_frame_time=Duration(nanos=first),
+        video=pb.VideoStream(
+            index=0,
+            width=1920,
+            height=800,
+            frame_rate=pb.Rational(numerator=25, denominator=1),
+            frame_count=1000,
+            bit_depth=8,
+            pixel_format="yuv420p",
+        ),
+    )
+    if index:
+        info.video.max_keyframe_interval.CopyFrom(Duration(seconds=2))
+    if audio:
+        info.audio.CopyFrom(pb.AudioStream(index=1, sample_rate=48_000, channels=6))
+    return info
+
+
+def plan(
+    *ranges: tuple[int, int],
+    rate: Fraction = Fraction(25),
+    audio: bool = True,
+    quality: pb.Quality.ValueType = pb.QUALITY_MEDIUM,
+) -> pb.Plan:
+    return pb.Plan(
+        segments=[pb.PlannedSegment(start_frame=start, end_frame=end) for start, end in ranges],
+        frame_rate=pb.Rational(numerator=rate.numerator, denominator=rate.denominator),
+        frame_count=sum(end - start for start, end in ranges),
+        width=1280,
+        height=720,
+        quality=quality,
+        has_audio=audio,
+    )
+
+
+def commands(
+    info: pb.SourceInfo,
+    wanted: pb.Plan,
+    family: pb.EncoderFamily.ValueType = pb.ENCODER_FAMILY_CPU,
+) -> tuple[FfmpegCommand, ...]:
+    return whole_commands(
+        ffmpeg=FFMPEG,
+        url=URL,
+        info=info,
+        plan=wanted,
+        family=family,
+        encoder_threads=3,
+        folder=FOLDER,
+    )
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def one_input(container: str, threads: int, *seek: str) -> list[str]:
+    options = (
+        "-protocol_whitelist http,tcp "
+        f"-format_whitelist {container} "
+        "-rw_timeout 45000000 -max_redirects 0 "
+        "-reconnect 1 -reconnect_on_network_error 1 -reconnect_delay_max 2 "
+        "-multiple_requests 1 -initial_request_size 65536 -request_size 131072 "
+        f"-threads {threads}"
+    )
+    return [*words(options), *seek, "-i", URL]
+
+
+BEGINNING = words(
+    "/opt/ffmpeg -nostdin -y -hide_banner -loglevel error -nostats "
+    "-progress pipe:1 -stats_period 0.5 -xerror -max_alloc 536870912 -copyts"
+)
+X264 = words("-c:v libx264 -preset medium -crf 23")
+COUNTED = words("-fps_mode:v passthrough -flags:v +bitexact")
+AAC = words("-map [a] -c:a aac -b:a 192k -flags:a +bitexact")
+CLEAN = words("-map_metadata -1 -map_chapters -1 -fflags +bitexact")
+MP4 = words("-movflags +faststart -f mp4 /scratch/run_1/output.mp4")
+GRAPHS = words("-filter_complex_threads 3 -/filter_complex /scratch/run_1/output.video.txt")
+AUDIO_GRAPH = words("-/filter_complex /scratch/run_1/output.audio.txt")
+PICTURE = "scale=1280:534:flags=bicubic:out_range=tv,pad=1280:720:0:92,setsar=1,format=yuv420p"
+
+
+def test_whole_source_is_one_run_without_seeking() -> None:
+    (command,) = commands(source(), plan((0, 1000)))
+    assert list(command.arguments) == [
+        *BEGINNING,
+        *one_input(MOV, 3),
+        *GRAPHS,
+        *AUDIO_GRAPH,
+        *("-map", "[v]"),
+        *X264,
+        *("-threads:v", "3"),
+        *COUNTED,
+        *AAC,
+        *CLEAN,
+        *MP4,
+    ]
+    assert command.output == FOLDER / "output.mp4"
+    assert command.frame_count == 1000
+    assert command.scripts == {
+        FOLDER / "output.video.txt": (
+            "[0:0]fps=25:start_time=0.000000,tpad=stop=2:stop_mode=clone,trim=end_frame=1000,"
+            "setpts=PTS-STARTPTS[v0];\n"
+            f"[v0]settb=1/25,setpts=N,{PICTURE}[v]\n"
+        ),
+        FOLDER / "output.audio.txt": (
+            "[0:1]atrim=0.000000:40.000000,asetpts=PTS-(0.000000)/TB,"
+            "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03,"
+            "aformat=sample_fmts=fltp:channel_layouts=stereo,"
+            "apad=whole_len=1920000,atrim=end_sample=1920000,asetpts=N/SR/TB[a0];\n"
+            "[a0]apad=whole_len=1920000,atrim=end_sample=1920000,asetpts=N/SR/TB[a]\n"
+        ),
+    }
+
+
+def test_neighbours_share_an_input_and_a_jump_back_gets_its_own() -> None:
+    info = source("mpegts", audio=False, index=False, first=1_480_000_000)
+    (command,) = commands(info, plan((500, 510), (530, 540), (250, 255), audio=False))
+    # 6 s before the first frame, but a quarter of a frame late; never before the beginning.
+    seek = words("-seek_timestamp 1 -noaccurate_seek -ss")
+    assert list(command.arguments) == [
+        *BEGINNING,
+        *one_input("mpegts", 3, *seek, "15.490000"),
+        *one_input("mpegts", 3, *seek, "5.490000"),
+        *GRAPHS,
+        *("-map", "[v]"),
+        *X264,
+        *("-threads:v", "3"),
+        *COUNTED,
+        *CLEAN,
+        *MP4,
+    ]
+    assert command.scripts == {
+        FOLDER / "output.video.txt": (
+            "[0:0]fps=25:start_time=21.480000,trim=end_frame=40,"
+            "select='if(lt(n,30),lt(n,10),lt(n,40))',setpts=PTS-STARTPTS[v0];\n"
+            "[1:0]fps=25:start_time=11.480000,trim=end_frame=5,setpts=PTS-STARTPTS[v1];\n"
+            f"[v0][v1]concat=n=2:v=1:a=0,settb=1/25,setpts=N,{PICTURE}[v]\n"
+        )
+    }
+
+
+def test_seek_margin_follows_the_container() -> None:
+    def target(container: str, index: bool) -> float | None:
+        (command,) = commands(source(container, index=index), plan((500, 510)))
+        arguments = command.arguments
+        return float(arguments[arguments.index("-ss") + 1]) if "-ss" in arguments else None
+
+    assert target(MOV, True) == 20.01
+    assert target(MOV, False) == 14.01, "a fragmented file has no index"
+    assert target("matroska,webm", True) == 19.76
+    assert target("flv", True) == 14.01
+
+
+def test_no_seek_where_it_would_lead_to_the_beginning() -> None:
+    (command,) = commands(source("mpegts"), plan((100, 110)))
+    assert "-ss" not in command.arguments
+
+
+def test_shared_sound_is_cut_at_a_rate_that_fits_the_frames() -> None:
+    rate = Fraction(30000, 1001)
+    info = source()
+    info.video.frame_rate.CopyFrom(pb.Rational(numerator=30000, denominator=1001))
+    (command,) = commands(info, plan((0, 30), (45, 60), rate=rate))
+    assert command.scripts[FOLDER / "output.audio.txt"] == (
+        "[0:1]atrim=0.000000:2.002000,asetpts=PTS-(0.000000)/TB,"
+        "aresample=60000:async=1:first_pts=0:min_hard_comp=0.03,"
+        "aformat=sample_fmts=fltp:channel_layouts=stereo,"
+        "apad=whole_len=120120,atrim=end_sample=120120,"
+        "asetnsamples=2002,aselect='if(lt(n,45),lt(n,30),lt(n,60))',asetpts=N/SR/TB[a0];\n"
+        "[a0]aresample=48000,apad=whole_len=72072,atrim=end_sample=72072,asetpts=N/SR/TB[a]\n"
+    )
+
+
+def test_quality_sets_the_constant_quality_of_both_families() -> None:
+    levels = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW, pb.QUALITY_UNSPECIFIED)
+    for quality, crf, cq in zip(levels, (18, 23, 28, 23), (19, 24, 29, 24), strict=True):
+        (cpu,) = commands(source(), plan((0, 10), quality=quality))
+        assert cpu.arguments[cpu.arguments.index("-crf") + 1] == str(crf)
+        (gpu,) = commands(source(), plan((0, 10), quality=quality), pb.ENCODER_FAMILY_NVENC)
+        assert gpu.arguments[gpu.arguments.index("-cq") + 1] == str(cq)
+
+
+def test_nvenc_fits_and_pads_on_the_gpu() -> None:
+    (command,) = commands(source(), plan((0, 10)), pb.ENCODER_FAMILY_NVENC)
+    nvenc = words("-c:v h264_nvenc -preset p5 -tune hq -profile:v high -rc vbr -cq 24 -b:v 0")
+    assert list(command.arguments) == [
+        *BEGINNING,
+        *words("-init_hw_device cuda=gpu -filter_hw_device gpu"),
+        *one_input(MOV, 3),
+        *GRAPHS,
+        *AUDIO_GRAPH,
+        *("-map", "[v]"),
+        *nvenc,
+        *COUNTED,
+        *AAC,
+        *CLEAN,
+        *MP4,
+    ]
+    assert command.scripts[FOLDER / "output.video.txt"].endswith(
+        "settb=1/25,setpts=N,scale=out_range=tv,format=yuv420p,hwupload_cuda,"
+        "scale_cuda=1280:534:interp_algo=bicubic,pad_cuda=1280:720:0:92,setsar=1[v]\n"
+    )
+
+
+def test_trial_goes_through_the_same_filters_and_codec_as_a_task() -> None:
+    for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC):
+        (task,) = commands(source(), plan((0, 10)), family)
+        trial = trial_command(FFMPEG, family)
+        picture = task.scripts[FOLDER / "output.video.txt"].rpartition("setpts=N,")[2]
+        graph = trial[trial.index("-filter_complex") + 1]
+        names = [step.partition("=")[0] for step in picture.rpartition("[v]")[0].split(",")]
+        assert [step.partition("=")[0] for step in graph[5:-3].split(",")] == names
+        codec = task.arguments[task.arguments.index("-c:v") :][:8]
+        assert codec[:4] == trial[trial.index("-c:v") :][:4]
+
+
+def test_jumps_beyond_what_memory_allows_are_made_in_parts_and_joined() -> None:
+    # Backwards, so that every range needs an input of its own.
+    ranges = [(10 * n, 10 * n + 3) for n in reversed(range(90))]
+    *parts, join = commands(source(), plan(*ranges))
+    assert [part.frame_count for part in parts] == [90, 90, 90]
+    assert join.frame_count == 0
+    for number, part in enumerate(parts):
+        assert part.arguments.count("-i") == 30
+        assert part.output == FOLDER / f"part{number}.mov"
+        assert " -x264-params stitchable=1 " in " ".join(part.arguments)
+        assert "-c:a pcm_f32le" in " ".join(part.arguments)
+    assert list(join.arguments) == [
+        *BEGINNING[:-1],
+        *("-protocol_whitelist", "file", "-format_whitelist", f"concat,{MOV}"),
+        *("-f", "concat", "-i", "/scratch/run_1/parts.ffconcat"),
+        *("-map", "0:v:0", "-c:v", "copy", "-map", "0:a:0"),
+        *("-filter:a", "asetpts=N/SR/TB,apad=whole_len=518400,atrim=end_sample=518400"),
+        *AAC[2:],
+        *CLEAN,
+        *MP4,
+    ]
+    assert join.scripts == {
+        FOLDER / "parts.ffconcat": "ffconcat version 1.0\n"
+        + "".join(f"file part{n}.mov\nduration 3.600000\n" for n in range(3))
+    }
+
+
+def test_thousand_neighbours_are_one_input() -> None:
+    ranges = [(20 * n, 20 * n + 7) for n in range(1000)]
+    info = source()
+    info.video.frame_count = 20_000
+    (command,) = commands(info, plan(*ranges))
+    assert command.arguments.count("-i") == 1
+    assert max(len(argument) for argument in command.arguments) < 1000
+
+
+def test_nothing_of_the_source_is_in_the_arguments_but_the_gateway_url() -> None:
+    (command,) = commands(source(), plan((0, 10), (500, 510)))
+    urls = [argument for argument in command.arguments if "://" in argument]
+    assert urls == [URL, URL]

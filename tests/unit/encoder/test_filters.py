@@ -1,0 +1,192 @@
+"""Filter graphs: where pictures lie, what is selected, how many samples there are."""
+
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.encoder.filters import (
+    Placement,
+    Timeline,
+    audio_graph,
+    cpu_picture,
+    gpu_picture,
+    place,
+    selection,
+    video_graph,
+    working_rate,
+)
+from services.encoder.readings import FrameRange, Reading, group_ranges
+from videoexport.v1 import export_pb2 as pb
+
+NTSC = Fraction(30000, 1001)
+FULL_HD = pb.Plan(width=1920, height=1080)
+
+
+def video(width: int, height: int, rotation: int = 0, sar: tuple[int, int] = (1, 1)):
+    ratio = pb.Rational(numerator=sar[0], denominator=sar[1])
+    return pb.VideoStream(width=width, height=height, rotation=rotation, sample_aspect_ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (video(1280, 720), Placement(1280, 720, 0, 0)),
+        (video(640, 480), Placement(960, 720, 160, 0)),
+        (video(1920, 800), Placement(1280, 534, 0, 92)),
+        (video(720, 1280), Placement(404, 720, 438, 0)),
+        (video(1280, 720, rotation=90), Placement(404, 720, 438, 0)),
+        (video(1280, 720, rotation=180), Placement(1280, 720, 0, 0)),
+        (video(720, 576, sar=(64, 45)), Placement(1280, 720, 0, 0)),
+        (video(720, 576, sar=(16, 15)), Placement(960, 720, 160, 0)),
+        (video(576, 720, rotation=90, sar=(45, 64)), Placement(1280, 720, 0, 0)),
+        (video(1280, 720, sar=(0, 1)), Placement(1280, 720, 0, 0)),
+        (video(8192, 16), Placement(1280, 2, 0, 358)),
+    ],
+)
+def test_picture_is_fitted_and_centred(source: pb.VideoStream, expected: Placement) -> None:
+    assert place(source, 1280, 720) == expected
+
+
+@given(
+    st.integers(16, 8192),
+    st.integers(16, 8192),
+    st.sampled_from([0, 90, 180, 270]),
+    st.integers(1, 100),
+    st.integers(1, 100),
+)
+def test_placement_is_inside_even_and_keeps_the_aspect(
+    width: int, height: int, rotation: int, numerator: int, denominator: int
+) -> None:
+    placed = place(video(width, height, rotation, (numerator, denominator)), 1280, 720)
+    for length in (placed.width, placed.height, placed.left, placed.top):
+        assert length % 2 == 0
+    assert 0 <= placed.left <= placed.left + placed.width <= 1280
+    assert 0 <= placed.top <= placed.top + placed.height <= 720
+    aspect = Fraction(width * numerator, height * denominator)
+    if rotation in (90, 270):
+        aspect = 1 / aspect
+    # One side fills the output, the other is off by less than its rounding.
+    assert placed.width == 1280 or placed.height == 720
+    assert abs(placed.height * aspect - placed.width) <= max(1, aspect) + 1 or 2 in (
+        placed.width,
+        placed.height,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (Fraction(25), 48_000),
+        (Fraction(24000, 1001), 48_000),
+        (NTSC, 60_000),
+        (Fraction(60000, 1001), 60_000),
+        (Fraction(25, 2), 48_000),
+        (Fraction(1439, 100), 48_926),
+        (Fraction(1_000_000, 33_333), None),
+    ],
+)
+def test_working_rate_gives_every_frame_whole_samples(rate: Fraction, expected: int | None) -> None:
+    found = working_rate(rate)
+    assert found == expected
+    if found is not None:
+        assert (found / rate).denominator == 1
+
+
+def evaluate(expression: str, n: int) -> bool:
+    """FFmpeg's meaning of an expression made of if() and lt()."""
+    if match := re.fullmatch(r"lt\(n,(\d+)\)", expression):
+        return n < int(match[1])
+    match = re.match(r"if\(lt\(n,(\d+)\),", expression)
+    assert match is not None, expression
+    depth, start = 0, match.end()
+    for position in range(start, len(expression)):
+        character = expression[position]
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            below, above = expression[start:position], expression[position + 1 : -1]
+            return evaluate(below if n < int(match[1]) else above, n)
+    raise AssertionError(expression)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=40),
+    st.integers(0, 50),
+)
+def test_selection_is_true_within_the_ranges_alone(
+    gaps_and_lengths: list[tuple[int, int]], origin: int
+) -> None:
+    ranges, position = [], origin
+    for gap, length in gaps_and_lengths:
+        start = position + gap if ranges else position
+        ranges.append(FrameRange(start, start + length))
+        position = start + length
+    expression = selection(ranges, origin)
+    wanted = {frame - origin for each in ranges for frame in range(each.start, each.end)}
+    # FFmpeg ends the stream after the last range, so nothing is asked beyond it.
+    assert {n for n in range(position - origin) if evaluate(expression, n)} == wanted
+
+
+def test_selection_of_a_thousand_ranges_is_shallow() -> None:
+    expression = selection([FrameRange(10 * n, 10 * n + 5) for n in range(1000)], 0)
+    depth = deepest = 0
+    for character in expression:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    assert deepest <= 12
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(1, 50)), min_size=1, max_size=20),
+    st.sampled_from([Fraction(25), NTSC, Fraction(25, 2), Fraction(24000, 1001)]),
+    st.integers(0, 1000),
+    st.integers(0, 60),
+)
+def test_sound_has_exactly_the_samples_of_the_frames(
+    segments: list[tuple[int, int]], rate: Fraction, first_frame: int, gap: int
+) -> None:
+    ranges = [FrameRange(start, start + length) for start, length in segments]
+    readings = group_ranges(ranges, gap)
+    frame_count = sum(each.frame_count for each in ranges)
+    first = round(first_frame * 48_000 / rate)
+    samples = round((first_frame + frame_count) * 48_000 / rate) - first
+    graph = audio_graph(readings, Timeline(rate, Fraction(0), 1000), 1, first, samples)
+    *branches, end = graph.strip().split(";\n")
+    shared = any(len(reading.ranges) > 1 for reading in readings)
+    own_rate = working_rate(rate) if shared else 48_000
+    assert own_rate is not None
+    produced = Fraction(0)
+    for branch, reading in zip(branches, readings, strict=True):
+        length = int(re.findall(r"end_sample=(\d+)", branch)[0])
+        skipped = reading.end - reading.start - reading.frame_count
+        produced += length - skipped * own_rate / rate
+    assert abs(produced * 48_000 / own_rate - samples) <= 1
+    assert f"atrim=end_sample={samples}" in end
+
+
+def test_video_graph_of_one_range_seeks_nothing_and_pads_only_at_the_end() -> None:
+    timeline = Timeline(Fraction(25), Fraction(3, 2), 100)
+    inner = video_graph([Reading((FrameRange(10, 20),))], timeline, 0, ["null"])
+    assert inner == (
+        "[0:0]fps=25:start_time=1.900000,trim=end_frame=10,setpts=PTS-STARTPTS[v0];\n"
+        "[v0]settb=1/25,setpts=N,null[v]\n"
+    )
+    last = video_graph([Reading((FrameRange(90, 100),))], timeline, 0, ["null"])
+    assert "tpad=stop=2:stop_mode=clone,trim=end_frame=10," in last
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb24", "gbrp10le", "bgra", "0rgb", "argb", "pal8"])
+def test_rgb_becomes_bt709(pixel_format: str) -> None:
+    source = video(64, 36)
+    source.pixel_format = pixel_format
+    assert "out_color_matrix=bt709" in cpu_picture(source, FULL_HD)[0]
+    assert "out_color_matrix=bt709" in gpu_picture(source, FULL_HD)[0]
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj422p", "nv12", "gray"])
+def test_colours_of_yuv_go_through_as_they_are(pixel_format: str) -> None:
+    source = video(64, 36)
+    source.pixel_format = pixel_format
+    assert "matrix" not in cpu_picture(source, FULL_HD)[0]

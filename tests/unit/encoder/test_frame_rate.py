@@ -1,0 +1,61 @@
+"""Which rate timestamps have, and whether it varies."""
+
+from fractions import Fraction
+
+import pytest
+
+from services.encoder.frame_rate import choose_rate, fits_grid
+
+NTSC = Fraction(30000, 1001)
+MILLISECOND = Fraction(1, 1000)
+
+
+def stamps(rate: Fraction, count: int, tick: Fraction) -> list[Fraction]:
+    return [round(n / rate / tick) * tick for n in range(count)]
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), NTSC, Fraction(24000, 1001), Fraction(25, 2)])
+@pytest.mark.parametrize("tick", [MILLISECOND, Fraction(1, 90000)])
+def test_constant_rate_is_found_although_timestamps_are_rounded(
+    rate: Fraction, tick: Fraction
+) -> None:
+    assert choose_rate(stamps(rate, 200, tick), [rate], tick) == (rate, False)
+
+
+def test_candidate_of_twice_the_rate_is_passed_over() -> None:
+    times = stamps(Fraction(25), 100, MILLISECOND)
+    assert choose_rate(times, [Fraction(50), Fraction(25)], MILLISECOND) == (Fraction(25), False)
+
+
+def test_usual_rate_is_found_where_nothing_is_announced() -> None:
+    times = stamps(NTSC, 300, MILLISECOND)
+    assert choose_rate(times, [Fraction(90000)], MILLISECOND) == (NTSC, False)
+
+
+def test_varying_rate_is_the_average() -> None:
+    times = [Fraction(n, 25) for n in (0, 1, 3, 4, 7, 8, 10, 11, 14)]
+    rate, varies = choose_rate(times, [Fraction(25)], Fraction(1, 25))
+    assert varies
+    assert rate == Fraction(1429, 100)
+
+
+def test_average_near_a_usual_rate_is_that_rate() -> None:
+    times = [Fraction(n, 1000) for n in (0, 20, 67, 100, 150, 166, 200)]
+    assert choose_rate(times, [], MILLISECOND) == (Fraction(30), True)
+
+
+def test_hole_makes_the_rate_vary() -> None:
+    times = stamps(Fraction(25), 100, MILLISECOND)
+    assert choose_rate(times[:40] + times[50:], [Fraction(25)], MILLISECOND)[1]
+
+
+def test_single_frame_has_the_announced_rate() -> None:
+    assert choose_rate([Fraction(0)], [Fraction(25)], MILLISECOND) == (Fraction(25), False)
+
+
+def test_no_times_and_no_announcement_is_25() -> None:
+    assert choose_rate([], [], MILLISECOND) == (Fraction(25), True)
+
+
+def test_places_halfway_do_not_fit_a_grid() -> None:
+    assert not fits_grid([Fraction(0), Fraction(3, 50)], Fraction(25), Fraction(1, 90000))

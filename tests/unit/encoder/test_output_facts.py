@@ -1,0 +1,62 @@
+"""An output that differs from its plan is never delivered."""
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from services.encoder.errors import OutputMismatch
+from services.encoder.output_facts import OutputFacts, check_output
+from videoexport.v1 import export_pb2 as pb
+
+PLAN = pb.Plan(
+    frame_rate=pb.Rational(numerator=30000, denominator=1001),
+    frame_count=300,
+    width=1280,
+    height=720,
+    has_audio=True,
+)
+FACTS = OutputFacts(
+    size_bytes=1000,
+    frame_count=300,
+    duration=Fraction(1001, 100),
+    audio_duration=Fraction(480_480, 48_000),
+    width=1280,
+    height=720,
+    index_in_front=True,
+)
+
+
+def test_output_as_planned_passes() -> None:
+    check_output(FACTS, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        ({"frame_count": 299}, "299 frames instead of 300"),
+        ({"duration": Fraction(10)}, r"10\.000 s instead of 10\.010 s"),
+        ({"audio_duration": Fraction(10)}, r"sound that is -10\.0 ms longer"),
+        ({"audio_duration": None}, "no sound"),
+        ({"width": 1279}, "1279 × 720 pixels instead of 1280 × 720"),
+        ({"index_in_front": False}, "index at the end"),
+    ],
+)
+def test_difference_is_refused_and_named(difference: dict[str, Any], words: str) -> None:
+    with pytest.raises(OutputMismatch, match=words):
+        check_output(replace(FACTS, **difference), PLAN)
+
+
+def test_sound_that_was_not_planned_is_refused() -> None:
+    silent = pb.Plan()
+    silent.CopyFrom(PLAN)
+    silent.has_audio = False
+    with pytest.raises(OutputMismatch, match="not planned"):
+        check_output(FACTS, silent)
+
+
+@pytest.mark.parametrize("audio", [None, Fraction(480_480, 48_000), Fraction(1, 3)])
+def test_facts_survive_the_way_from_the_child(audio: Fraction | None) -> None:
+    facts = replace(FACTS, audio_duration=audio)
+    assert OutputFacts.from_json(facts.to_json()) == facts
