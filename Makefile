@@ -36,7 +36,7 @@ check: $(STAMP) ## Check style, types, imports, contract, stubs, images and mani
 
 clean: ## Remove .venv, build and every cache; what people made (.local, demo-output) stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find services videoexport tests checks deploy bench -name __pycache__ -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Where generated code goes; the check for drift has it made elsewhere.
 STUBS ?= .
