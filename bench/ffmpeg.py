@@ -1,0 +1,79 @@
+"""FFmpeg without a service around it."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import imageio_ffmpeg
+
+from services.encoder.command import AUDIO_BIT_RATE, CRF
+from videoexport.v1 import export_pb2 as pb
+
+TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run took, in seconds."""
+
+    wall: float
+    cpu: float
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.wall + other.wall, self.cpu + other.cpu)
+
+
+@cache
+def ffmpeg_exe() -> str:
+    """Return the program that the encoder uses as well."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def encoding(threads: int) -> list[str]:
+    """Return the options that make of a 16:9 source what the service makes:
+    720p, medium quality, index in front.
+    """
+    return [
+        *("-vf", "scale=1280:720:flags=bicubic"),
+        *("-c:v", "libx264", "-preset", "medium", "-crf", str(CRF[pb.QUALITY_MEDIUM])),
+        *("-threads:v", str(threads), "-c:a", "aac", "-b:a", AUDIO_BIT_RATE),
+        *("-movflags", "+faststart"),
+    ]
+
+
+async def run(arguments: Sequence[str]) -> Spent:
+    """Run FFmpeg to its end with `-nostdin -y -v error`, or a whole command line, as given.
+
+    Raises:
+        RuntimeError: what FFmpeg said when it failed.
+    """
+    command = list(arguments)
+    if command[0] != ffmpeg_exe():
+        command = [ffmpeg_exe(), "-nostdin", "-y", "-v", "error", *command]
+    return await asyncio.to_thread(_run, command)
+
+
+def _run(command: Sequence[str]) -> Spent:
+    # Exact: it counts children when they are reaped, and the parts of the cluster live on.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    wall = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"FFmpeg failed: {done.stderr.decode(errors='replace')[-2000:]}")
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Spent(wall, cpu)

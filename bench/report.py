@@ -1,0 +1,86 @@
+"""Figures, and how they are told: a table for people, a JSON file for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number.
+
+    Attributes:
+        name: what was measured; `<figure>` for the main number, `<figure>.<detail>` for others.
+        value: in `unit`.
+        target: in words; None where the number is stated only.
+        met: whether `value` meets the target; None without one.
+    """
+
+    name: str
+    value: float
+    unit: str
+    target: str | None = None
+    met: bool | None = None
+
+
+def say(text: str) -> None:
+    """Tell whoever waits what is going on."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Return the figures as a table of fixed-width text."""
+    rows: list[tuple[str, ...]] = [("figure", "value", "unit", "target", "met")]
+    rows += [
+        (figure.name, number(figure.value), figure.unit, figure.target or "", _met(figure))
+        for figure in figures
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "  ".join(
+            # Numbers end in one column, everything else begins in one.
+            cell.rjust(width) if column == 1 else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def number(value: float) -> str:
+    """Return a number with about three digits that say something."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _met(figure: Figure) -> str:
+    return {None: "", True: "yes", False: "MISSED"}[figure.met]
+
+
+def merge_json(path: Path, figures: Sequence[Figure]) -> None:
+    """Put figures into a file of `{name: {value, unit, target, met}}`; others in it stay.
+
+    A figure's old details go with it, so that no number outlives the run that it came from.
+    """
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        kept = {}
+    replaced = {figure.name.partition(".")[0] for figure in figures}
+    kept = {name: value for name, value in kept.items() if name.partition(".")[0] not in replaced}
+    for figure in figures:
+        kept[figure.name] = {
+            "value": round(figure.value, 4),
+            "unit": figure.unit,
+            "target": figure.target,
+            "met": figure.met,
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
