@@ -24,6 +24,9 @@ _OPTIONS = [
     # A service that restarts is back within seconds; the default waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 3_000),
+    # Behind a name with several addresses every replica gets its share of the calls; the
+    # default stays with the first one.
+    ("grpc.lb_policy_name", "round_robin"),
     # Our services are inside; a proxy of the environment is for what is outside.
     ("grpc.enable_http_proxy", 0),
 ]

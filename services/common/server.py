@@ -29,6 +29,9 @@ OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Clients look their name up again when a connection ends, and so find new replicas.
+    # Open streams go on until they end by themselves.
+    ("grpc.max_connection_age_ms", 300_000),
     # 1,000 segments are about 60 KiB; nothing legitimate is near 1 MiB.
     ("grpc.max_receive_message_length", 1024 * 1024),
 ]
