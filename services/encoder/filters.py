@@ -148,7 +148,8 @@ def audio_graph(
             f"atrim={_seconds(start)}:{_seconds(end)}",
             f"asetpts=PTS-({_seconds(start)})/TB",
             # Silence where the sound begins later or has holes; jitter is left alone.
-            f"aresample={rate}:async=1:first_pts=0:min_hard_comp=0.03",
+            # More channels are mixed into two without exceeding full scale.
+            f"aresample={rate}:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1",
             "aformat=sample_fmts=fltp:channel_layouts=stereo",
             f"apad=whole_len={length}",
             f"atrim=end_sample={length}",

@@ -125,7 +125,7 @@ def test_whole_source_is_one_run_without_seeking() -> None:
         ),
         FOLDER / "output.audio.txt": (
             "[0:1]atrim=0.000000:40.000000,asetpts=PTS-(0.000000)/TB,"
-            "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03,"
+            "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
             "aformat=sample_fmts=fltp:channel_layouts=stereo,"
             "apad=whole_len=1920000,atrim=end_sample=1920000,asetpts=N/SR/TB[a0];\n"
             "[a0]apad=whole_len=1920000,atrim=end_sample=1920000,asetpts=N/SR/TB[a]\n"
@@ -184,7 +184,7 @@ def test_shared_sound_is_cut_at_a_rate_that_fits_the_frames() -> None:
     (command,) = commands(info, plan((0, 30), (45, 60), rate=rate))
     assert command.scripts[FOLDER / "output.audio.txt"] == (
         "[0:1]atrim=0.000000:2.002000,asetpts=PTS-(0.000000)/TB,"
-        "aresample=60000:async=1:first_pts=0:min_hard_comp=0.03,"
+        "aresample=60000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
         "aformat=sample_fmts=fltp:channel_layouts=stereo,"
         "apad=whole_len=120120,atrim=end_sample=120120,"
         "asetnsamples=2002,aselect='if(lt(n,45),lt(n,30),lt(n,60))',asetpts=N/SR/TB[a0];\n"

@@ -25,7 +25,9 @@ NTSC = Fraction(30000, 1001)
 FULL_HD = pb.Plan(width=1920, height=1080)
 
 
-def video(width: int, height: int, rotation: int = 0, sar: tuple[int, int] = (1, 1)):
+def video(
+    width: int, height: int, rotation: int = 0, sar: tuple[int, int] = (1, 1)
+) -> pb.VideoStream:
     ratio = pb.Rational(numerator=sar[0], denominator=sar[1])
     return pb.VideoStream(width=width, height=height, rotation=rotation, sample_aspect_ratio=ratio)
 
@@ -70,10 +72,8 @@ def test_placement_is_inside_even_and_keeps_the_aspect(
         aspect = 1 / aspect
     # One side fills the output, the other is off by less than its rounding.
     assert placed.width == 1280 or placed.height == 720
-    assert abs(placed.height * aspect - placed.width) <= max(1, aspect) + 1 or 2 in (
-        placed.width,
-        placed.height,
-    )
+    error = abs(float(placed.height * aspect) - placed.width)
+    assert error <= max(1.0, float(aspect)) + 1 or 2 in (placed.width, placed.height)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,8 @@ def evaluate(expression: str, n: int) -> bool:
 def test_selection_is_true_within_the_ranges_alone(
     gaps_and_lengths: list[tuple[int, int]], origin: int
 ) -> None:
-    ranges, position = [], origin
+    ranges: list[FrameRange] = []
+    position = origin
     for gap, length in gaps_and_lengths:
         start = position + gap if ranges else position
         ranges.append(FrameRange(start, start + length))
