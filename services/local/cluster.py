@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +11,19 @@ from typing import Self
 
 from services.local.files import write_json
 from services.local.infra import SYNC_INTERVAL, Infrastructure, all_started, to_stderr
-from services.local.process import run_to_end
+from services.local.process import PartFailed, run_to_end
 from services.local.services import DRAIN_S, ServicePart
 from services.local.supervisor import Notify
+from videoexport.channel import open_channel
+from videoexport.v1.export_service_pb2 import ListEncodersRequest
+from videoexport.v1.export_service_pb2_grpc import ExportServiceStub
 
 BUCKET = "videoexport"
 # A bucket of somebody else's that sources may be named in.
 SOURCE_BUCKETS = ["videoexport-imports"]
 MIGRATION_TIMEOUT_S = 60
+# Ten seconds; an encoder says that it is there every two.
+HEARTBEAT_TRIES = 100
 
 
 class LocalCluster:
@@ -131,6 +137,20 @@ class LocalCluster:
         others = (self.storage, *self.encoders)
         start = infrastructure.supervisor.start
         await all_started((self._start_api(), *(start(part) for part in others)))
+        await self._all_encoders_known()
+
+    async def _all_encoders_known(self) -> None:
+        """Wait until the API has heard of every encoder, so that the first export finds one."""
+        async with open_channel(self.api.address) as channel:
+            stub = ExportServiceStub(channel)
+            for _ in range(HEARTBEAT_TRIES):
+                answer = await stub.ListEncoders(ListEncodersRequest(), timeout=5)
+                if len(answer.encoders) >= self._encoder_count:
+                    return
+                await asyncio.sleep(0.1)
+        raise PartFailed(
+            f"the api hears of {len(answer.encoders)} of {self._encoder_count} encoders"
+        )
 
     async def _start_api(self) -> None:
         """Bring the database up to date, which the others do not use, then start the service."""
