@@ -131,16 +131,20 @@ class _ForkServer:
     def stop(self) -> None:
         """End the server and with it its children."""
         with self._lock:
-            if self._control is not None and self._process is not None:
-                self._control.close()
-                self._process.communicate()
-            self._control = self._process = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.communicate()  # closes its input, and reaps it
+        self._control = self._process = None
 
     def _running(self) -> socket.socket:
         if self._control is not None and self._process is not None:
             if self._process.poll() is None:
                 return self._control
-            self._control.close()
+            self._close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         # Media is read without what the encoder's environment tells of the cluster.
         environment = {
