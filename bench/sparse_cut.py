@@ -7,6 +7,7 @@ its time and its bytes include the probe.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -31,7 +32,7 @@ CHUNK_BYTES = 1 << 20
 async def measure(stage: Stage) -> list[Figure]:
     """Return the speed-up, and the bytes read beside those that are needed."""
     source = await sources.ten_minutes(stage.folder)
-    needed = needed_bytes(source)
+    needed = needed_bytes(source, SEGMENTS)
     service: list[float] = []
     two_pass: list[float] = []
     read: list[float] = []
@@ -106,7 +107,7 @@ async def _download(http: aiohttp.ClientSession, url: str, path: Path) -> None:
                 file.write(chunk)
 
 
-def needed_bytes(path: Path) -> int:
+def needed_bytes(path: Path, segments: Sequence[tuple[float, float]]) -> int:
     """Return the least that a reader of the segments must read of an mp4, in bytes.
 
     That is the index, and of each GOP that holds a wanted frame everything from its
@@ -122,7 +123,7 @@ def needed_bytes(path: Path) -> int:
     total = 0
     ends = [*keyframes[1:], (float("inf"), path.stat().st_size)]
     for (time, position), (next_time, next_position) in zip(keyframes, ends, strict=True):
-        if any(start < next_time and end > time for start, end in SEGMENTS):
+        if any(start < next_time and end > time for start, end in segments):
             total += next_position - position
     return total + index_bytes(path)
 
