@@ -83,12 +83,7 @@ class ExportStore:
             DomainError: REQUEST_ID_REUSED, HOURLY_QUOTA, RUNNING_QUOTA, QUEUE_FULL.
         """
         async with self._database.transaction() as connection:
-            # One creation at a time per user: quotas and request ids are then
-            # exact, on any number of replicas.
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:user, 0))"),
-                {"user": new.user_id},
-            )
+            await _lock_user(connection, new.user_id)
             earlier = await _earlier_submission(connection, new.user_id, submission)
             if earlier is not None:
                 return await _get(connection, earlier, new.user_id)
@@ -169,6 +164,7 @@ class ExportStore:
             DomainError: EXPORT_NOT_FOUND, EXPORT_ENDED, NOT_RETRYABLE, RUNNING_QUOTA, QUEUE_FULL.
         """
         async with self._database.transaction() as connection:
+            await _lock_user(connection, user_id)
             record = await _get(connection, export_id, user_id, lock=True)
             if record.state in ACTIVE_EXPORTS:
                 return record
@@ -235,6 +231,16 @@ def _conditions(where: ListFilter) -> list[ColumnElement[bool]]:
     if where.created_before is not None:
         conditions.append(exports.c.created_at < where.created_before)
     return conditions
+
+
+async def _lock_user(connection: AsyncConnection, user_id: str) -> None:
+    """Let one transaction at a time add to a user's unfinished exports.
+
+    The user's quotas and request ids are then exact, on any number of replicas.
+    """
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:user, 0))"), {"user": user_id}
+    )
 
 
 async def _get(
