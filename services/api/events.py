@@ -124,10 +124,13 @@ class EventConsumer:
             applied = await self._failed(event)
         elif event.succeeded.HasField("info"):
             applied = await self._probe_succeeded(event)
-        else:
+        elif event.succeeded.HasField("output"):
             applied = await self._tasks.whole_succeeded(
                 event, retention=timedelta(days=self._settings.retention_days)
             )
+        else:
+            log.error("event of an unknown kind; dropped")
+            return
         await self._after(event, applied)
 
     async def _failed(self, event: task_pb2.TaskEvent) -> Applied:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.api.models import exports, object_deletions, runs, tasks
+from services.api.models import object_deletions, runs, tasks
 from services.api.store.records import to_json
 from videoexport.v1 import storage_service_pb2 as storage
 
@@ -27,16 +27,25 @@ def output_of(export_id: str, run_id: str) -> storage.ObjectRef:
 async def discard_run_objects(
     connection: AsyncConnection, export_id: str, *, keep_run_id: str | None
 ) -> None:
-    """Have the objects of all runs of an export deleted, but for the one to keep."""
-    rows = await connection.execute(
-        select(runs.c.id, tasks.c.user_id)
-        .join(tasks, tasks.c.id == runs.c.task_id)
-        .where(tasks.c.export_id == export_id, tasks.c.kind != "PROBE")
+    """Have the objects of all runs of an export deleted, but for the one to keep.
+
+    Runs that still go on count as ended from now on: what they make is
+    deleted, so none of them may win when the export is tried again.
+    """
+    rows = (
+        await connection.execute(
+            select(runs.c.id, runs.c.ended_at, tasks.c.user_id)
+            .join(tasks, tasks.c.id == runs.c.task_id)
+            .where(tasks.c.export_id == export_id, tasks.c.kind != "PROBE")
+        )
+    ).all()
+    condemned = [row for row in rows if row.id != keep_run_id]
+    await connection.execute(
+        update(runs)
+        .where(runs.c.id.in_([row.id for row in condemned if row.ended_at is None]))
+        .values(outcome="DISCARDED", ended_at=func.now())
     )
-    await discard(
-        connection,
-        [(row.user_id, output_of(export_id, row.id)) for row in rows if row.id != keep_run_id],
-    )
+    await discard(connection, [(row.user_id, output_of(export_id, row.id)) for row in condemned])
 
 
 async def discard(
@@ -50,14 +59,3 @@ async def discard(
         values.append({"user_id": user_id, "object": data, "not_before": func.now() + SECOND_LOOK})
     if values:
         await connection.execute(insert(object_deletions).values(values))
-
-
-async def discard_output(connection: AsyncConnection, export_id: str) -> None:
-    """Have the finished file of an export deleted."""
-    row = (
-        await connection.execute(
-            select(exports.c.user_id, exports.c.output_run_id).where(exports.c.id == export_id)
-        )
-    ).one()
-    if row.output_run_id is not None:
-        await discard(connection, [(row.user_id, output_of(export_id, row.output_run_id))])

@@ -140,7 +140,8 @@ class Housekeeping:
                 failure: DomainError | None = error
                 delay = func.least(
                     DELETION_BACKOFF_LIMIT,
-                    DELETION_BACKOFF * func.power(2, object_deletions.c.attempts),
+                    # Bounded, or the power outgrows an interval after two days.
+                    DELETION_BACKOFF * func.power(2, func.least(object_deletions.c.attempts, 16)),
                 )
                 await connection.execute(
                     update(object_deletions)

@@ -20,7 +20,22 @@ M = TypeVar("M", bound=Message)
 
 def to_json(message: Message) -> dict[str, Any]:
     """Return `message` as it is kept in a JSONB column."""
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    data: dict[str, Any] = _without_nul(
+        json_format.MessageToDict(message, preserving_proto_field_name=True)
+    )
+    return data
+
+
+def _without_nul(value: Any) -> Any:
+    # The one character that Postgres cannot keep; what FFmpeg says of a
+    # hostile file may hold it.
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {key: _without_nul(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    return value
 
 
 def from_json(data: dict[str, Any], message: M) -> M:

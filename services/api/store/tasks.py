@@ -126,10 +126,14 @@ class TaskStore:
     async def started(self, event: task_pb2.TaskEvent) -> Applied:
         """Apply that a run has begun."""
         async with self._database.transaction() as connection:
-            task = await _lock_task(connection, event.task_id)
-            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+            task = await _lock_task(connection, event)
+            if task is None:
                 return Applied(stop_runs=(event.run_id,))
-            await _store_run(connection, event)
+            begun = await _begin_run(connection, event)
+            if task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+                return Applied(stop_runs=(event.run_id,))
+            if not begun:
+                return Applied()
             await connection.execute(
                 update(tasks)
                 .where(tasks.c.id == task.id, tasks.c.state.in_(task_sources(TaskState.RUNNING)))
@@ -141,9 +145,8 @@ class TaskStore:
     async def released(self, event: task_pb2.TaskEvent) -> Applied:
         """Apply that a run was handed back undone: the task is due again at once."""
         async with self._database.transaction() as connection:
-            await _end_run(connection, event, "RELEASED")
-            task = await _lock_task(connection, event.task_id)
-            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+            task = await _lock_task(connection, event)
+            if task is None or not await _ends_present_attempt(connection, event, task, "RELEASED"):
                 return Applied()
             await _make_pending(connection, task, timedelta(0), failures=task.failures)
             return Applied(changed=True)
@@ -151,22 +154,20 @@ class TaskStore:
     async def failed(self, event: task_pb2.TaskEvent, *, retry_after: timedelta) -> Applied:
         """Apply that a run failed, and that the task is to be tried again."""
         async with self._database.transaction() as connection:
-            await _end_run(connection, event, "FAILED")
-            task = await _lock_task(connection, event.task_id)
-            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
-                return Applied(stop_runs=(event.run_id,))
+            task = await _lock_task(connection, event)
+            if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
+                return Applied()
             await _make_pending(connection, task, retry_after, failures=task.failures + 1)
             return Applied(changed=True)
 
     async def failed_for_good(self, event: task_pb2.TaskEvent, error: pb.ExportError) -> Applied:
         """Apply that a run failed, and that the export fails with it."""
         async with self._database.transaction() as connection:
-            await _end_run(connection, event, "FAILED")
-            task = await _lock_task(connection, event.task_id)
-            if task is None or task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
-                return Applied(stop_runs=(event.run_id,))
+            task = await _lock_task(connection, event)
+            if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
+                return Applied()
             await _finish_task(connection, task.id, TaskState.FAILED)
-            return await _fail_export(connection, task.export_id, error)
+            return await _fail_export(connection, task, error)
 
     async def failures_of(self, task_id: str) -> int | None:
         """Return how often a task has failed so far; None when there is no such task."""
@@ -188,9 +189,11 @@ class TaskStore:
         """
         info = event.succeeded.info
         async with self._database.transaction() as connection:
-            await _end_run(connection, event, "SUCCEEDED")
-            task = await _lock_task(connection, event.task_id)
-            if task is None or task.state not in ACTIVE_TASKS:
+            task = await _lock_task(connection, event)
+            if task is None:
+                return Applied()
+            first = await _end_run(connection, event, "SUCCEEDED")
+            if not first or task.state not in ACTIVE_TASKS:
                 return Applied()
             await _finish_task(connection, task.id, TaskState.SUCCEEDED)
             record = await _lock_export(connection, task.export_id)
@@ -200,7 +203,7 @@ class TaskStore:
             planned = plan_next(record)
             if isinstance(planned, pb.ExportError):
                 await _set_processing(connection, task)
-                return await _fail_export(connection, task.export_id, planned)
+                return await _fail_export(connection, task, planned)
             await connection.execute(
                 update(exports)
                 .where(exports.c.id == record.id)
@@ -218,9 +221,10 @@ class TaskStore:
         """Apply a finished file: the first result wins, any other is removed."""
         output = event.succeeded.output
         async with self._database.transaction() as connection:
-            await _end_run(connection, event, "SUCCEEDED")
-            task = await _lock_task(connection, event.task_id)
-            if task is None or task.state not in ACTIVE_TASKS:
+            task = await _lock_task(connection, event)
+            # A run whose objects are being deleted has ended too: its word comes too late.
+            first = task is not None and await _end_run(connection, event, "SUCCEEDED")
+            if task is None or not first or task.state not in ACTIVE_TASKS:
                 # The winner's own event, delivered again, changes nothing.
                 if not await _is_winner(connection, event):
                     await discard(
@@ -243,42 +247,29 @@ class TaskStore:
                 expires_at=func.now() + retention,
             )
             keep = event.run_id if completed else None
+            others = await _unfinished_runs(connection, task.id)
             await discard_run_objects(connection, record.id, keep_run_id=keep)
             if completed and record.plan is not None:
                 await _learn_speed(connection, record.plan, event.succeeded)
-            others = await _unfinished_runs(connection, task.id)
             return Applied(changed=True, stop_runs=others)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
         """Keep how far runs are; return exports that moved, and runs that are to stop."""
         if not updates:
             return [], []
-        data = values(
-            column("task_id", Text),
-            column("attempt", tasks.c.attempt.type),
-            column("phase", Text),
-            column("frames_done", tasks.c.frames_done.type),
-            name="news",
-        ).data([(item.task_id, item.attempt, item.phase, item.frames_done) for item in updates])
         async with self._database.transaction() as connection:
-            moved = await connection.execute(
-                update(tasks)
-                .where(
-                    tasks.c.id == data.c.task_id,
-                    tasks.c.attempt == data.c.attempt,
-                    tasks.c.state.in_(ACTIVE_TASKS),
-                )
-                .values(
-                    frames_done=func.greatest(tasks.c.frames_done, data.c.frames_done),
-                    seen_at=func.now(),
-                )
-                .returning(tasks.c.id, tasks.c.export_id, data.c.phase)
-            )
-            alive = {row.id: row for row in moved}
-            for export_id, phase in {(row.export_id, row.phase) for row in alive.values()}:
+            attempts = await _lock_running(connection, updates)
+            wanted = [
+                item
+                for item in updates
+                if item.task_id in attempts and item.attempt >= attempts[item.task_id]
+            ]
+            await _keep_frames(connection, wanted)
+            phases = {item.export_id: item.phase for item in wanted}
+            for export_id, phase in phases.items():
                 await _set_progress(connection, export_id, phase)
-        stale = [item.run_id for item in updates if item.task_id not in alive]
-        return sorted({row.export_id for row in alive.values()}), stale
+        going_on = {item.run_id for item in wanted}
+        return sorted(phases), [item.run_id for item in updates if item.run_id not in going_on]
 
     async def find_probe(self, source_key: str, etag: str) -> pb.SourceInfo | None:
         """Return what is known of a source at this version."""
@@ -330,22 +321,29 @@ async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list
         .subquery()
     )
     first = (
-        select(due.c.id)
-        .order_by(due.c.rank, due.c.priority.desc(), due.c.created_at)
-        .limit(limit)
-        .scalar_subquery()
-    )
+        select(due).order_by(due.c.rank, due.c.priority.desc(), due.c.created_at).limit(limit)
+    ).subquery()
     rows = await connection.execute(
         select(tasks)
-        .where(tasks.c.id.in_(first), tasks.c.state == TaskState.PENDING)
-        .order_by(tasks.c.priority.desc(), tasks.c.created_at)
-        .with_for_update(skip_locked=True)
+        .join(first, first.c.id == tasks.c.id)
+        .where(tasks.c.state == TaskState.PENDING)
+        # The order of publishing is the order in which encoders take them.
+        .order_by(first.c.rank, first.c.priority.desc(), first.c.created_at)
+        .with_for_update(of=tasks, skip_locked=True)
     )
     return [TaskRecord.from_row(row) for row in rows.mappings()]
 
 
-async def _lock_task(connection: AsyncConnection, task_id: str) -> TaskRecord | None:
-    query = select(tasks).where(tasks.c.id == task_id).with_for_update()
+async def _lock_task(connection: AsyncConnection, event: task_pb2.TaskEvent) -> TaskRecord | None:
+    """Lock the export of an event, and its task.
+
+    In this order, as callers' transactions do: otherwise a cancellation and
+    an event could wait for each other.
+    """
+    await connection.execute(
+        select(exports.c.id).where(exports.c.id == event.export_id).with_for_update()
+    )
+    query = select(tasks).where(tasks.c.id == event.task_id).with_for_update()
     row = (await connection.execute(query)).mappings().one_or_none()
     return None if row is None else TaskRecord.from_row(row)
 
@@ -355,7 +353,8 @@ async def _lock_export(connection: AsyncConnection, export_id: str) -> ExportRec
     return ExportRecord.from_row((await connection.execute(query)).mappings().one())
 
 
-async def _store_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> None:
+async def _begin_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
+    """Keep that a run has begun; return False when it is known to have ended since."""
     statement = upsert(runs).values(
         id=event.run_id,
         task_id=event.task_id,
@@ -363,16 +362,45 @@ async def _store_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> 
         delivery=event.started.delivery_count,
         encoder_id=event.encoder_id,
     )
-    await connection.execute(statement.on_conflict_do_nothing())
-
-
-async def _end_run(connection: AsyncConnection, event: task_pb2.TaskEvent, outcome: str) -> None:
-    error = to_json(event.failed) if event.HasField("failed") else None
-    await connection.execute(
-        update(runs)
-        .where(runs.c.id == event.run_id, runs.c.ended_at.is_(None))
-        .values(outcome=outcome, error=error, ended_at=func.now())
+    begun = await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[runs.c.id],
+            set_={"delivery": statement.excluded.delivery},
+            where=runs.c.ended_at.is_(None),
+        ).returning(runs.c.id)
     )
+    return begun.one_or_none() is not None
+
+
+async def _end_run(connection: AsyncConnection, event: task_pb2.TaskEvent, outcome: str) -> bool:
+    """Keep how a run ended; return False when that is known already."""
+    statement = upsert(runs).values(
+        id=event.run_id,
+        task_id=event.task_id,
+        attempt=event.attempt,
+        delivery=0,  # its start was not heard of, or comes later
+        encoder_id=event.encoder_id,
+        outcome=outcome,
+        error=to_json(event.failed) if event.HasField("failed") else None,
+        ended_at=func.now(),
+    )
+    new = statement.excluded
+    ended = await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[runs.c.id],
+            set_={"outcome": new.outcome, "error": new.error, "ended_at": new.ended_at},
+            where=runs.c.ended_at.is_(None),
+        ).returning(runs.c.id)
+    )
+    return ended.one_or_none() is not None
+
+
+async def _ends_present_attempt(
+    connection: AsyncConnection, event: task_pb2.TaskEvent, task: TaskRecord, outcome: str
+) -> bool:
+    """Keep how a run ended; return whether that is news, and of the attempt that counts."""
+    first = await _end_run(connection, event, outcome)
+    return first and task.state in ACTIVE_TASKS and event.attempt >= task.attempt
 
 
 async def _is_winner(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
@@ -430,6 +458,42 @@ async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None
     )
 
 
+async def _lock_running(connection: AsyncConnection, updates: Sequence[Progress]) -> dict[str, int]:
+    """Lock exports, then their tasks; return the attempts of the tasks that are not decided."""
+    await connection.execute(
+        select(exports.c.id)
+        .where(exports.c.id.in_({item.export_id for item in updates}))
+        .order_by(exports.c.id)
+        .with_for_update()
+    )
+    rows = await connection.execute(
+        select(tasks.c.id, tasks.c.attempt)
+        .where(tasks.c.id.in_({item.task_id for item in updates}), tasks.c.state.in_(ACTIVE_TASKS))
+        .order_by(tasks.c.id)
+        .with_for_update()
+    )
+    return {row.id: row.attempt for row in rows}
+
+
+async def _keep_frames(connection: AsyncConnection, updates: Sequence[Progress]) -> None:
+    # Two runs of one attempt may be heard at a time: the one that is further counts.
+    frames: dict[str, int] = {}
+    for item in updates:
+        frames[item.task_id] = max(frames.get(item.task_id, 0), item.frames_done)
+    if not frames:
+        return
+    news = values(
+        column("task_id", Text), column("frames_done", tasks.c.frames_done.type), name="news"
+    ).data(list(frames.items()))
+    await connection.execute(
+        update(tasks)
+        .where(tasks.c.id == news.c.task_id)
+        .values(
+            frames_done=func.greatest(tasks.c.frames_done, news.c.frames_done), seen_at=func.now()
+        )
+    )
+
+
 async def _set_progress(connection: AsyncConnection, export_id: str, phase: str) -> None:
     done = (
         select(
@@ -455,12 +519,13 @@ async def _set_progress(connection: AsyncConnection, export_id: str, phase: str)
 
 
 async def _fail_export(
-    connection: AsyncConnection, export_id: str, error: pb.ExportError
+    connection: AsyncConnection, task: TaskRecord, error: pb.ExportError
 ) -> Applied:
-    await end_export(connection, export_id, ExportState.FAILED, error=to_json(error))
-    running = await end_tasks(connection, export_id)
-    await discard_run_objects(connection, export_id, keep_run_id=None)
-    return Applied(changed=True, stop_tasks=tuple(running))
+    await end_export(connection, task.export_id, ExportState.FAILED, error=to_json(error))
+    others = await _unfinished_runs(connection, task.id)
+    running = await end_tasks(connection, task.export_id)
+    await discard_run_objects(connection, task.export_id, keep_run_id=None)
+    return Applied(changed=True, stop_runs=others, stop_tasks=tuple(running))
 
 
 async def _keep_probe(connection: AsyncConnection, source_key: str, info: pb.SourceInfo) -> None:
