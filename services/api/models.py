@@ -115,22 +115,15 @@ tasks = Table(
     _time("ended_at"),
     # An export's tasks.
     Index("tasks_export_idx", "export_id"),
-    # Dispatch: what is due in a lane.
+    # Dispatch: what is due and what is in flight in a lane, by user. Reconciler:
+    # what may be lost, what may move to another lane. Metrics: depth and age.
     Index(
-        "tasks_pending_idx",
+        "tasks_active_idx",
         "lane",
+        "state",
         "user_id",
-        "priority",
         "created_at",
-        postgresql_where=text("state = 'PENDING'"),
-    ),
-    # Dispatch: what is in flight in a lane, by user. Reconciler: what may be lost.
-    Index(
-        "tasks_in_flight_idx",
-        "lane",
-        "user_id",
-        "seen_at",
-        postgresql_where=text("state IN ('DISPATCHED', 'RUNNING')"),
+        postgresql_where=text("state IN ('PENDING', 'DISPATCHED', 'RUNNING')"),
     ),
 )
 
@@ -142,6 +135,7 @@ runs = Table(
     Column("id", Text, primary_key=True),
     Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
+    # How often JetStream had delivered the attempt; 0 while only its end is known.
     Column("delivery", Integer, nullable=False),
     Column("encoder_id", Text, nullable=False),
     Column("outcome", Text),

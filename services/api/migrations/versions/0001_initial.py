@@ -198,18 +198,11 @@ def upgrade() -> None:
     )
     op.create_index("tasks_export_idx", "tasks", ["export_id"], unique=False)
     op.create_index(
-        "tasks_in_flight_idx",
+        "tasks_active_idx",
         "tasks",
-        ["lane", "user_id", "seen_at"],
+        ["lane", "state", "user_id", "created_at"],
         unique=False,
-        postgresql_where=sa.text("state IN ('DISPATCHED', 'RUNNING')"),
-    )
-    op.create_index(
-        "tasks_pending_idx",
-        "tasks",
-        ["lane", "user_id", "priority", "created_at"],
-        unique=False,
-        postgresql_where=sa.text("state = 'PENDING'"),
+        postgresql_where=sa.text("state IN ('PENDING', 'DISPATCHED', 'RUNNING')"),
     )
     op.create_table(
         "runs",
@@ -239,12 +232,9 @@ def downgrade() -> None:
     op.drop_index("runs_task_idx", table_name="runs")
     op.drop_table("runs")
     op.drop_index(
-        "tasks_pending_idx", table_name="tasks", postgresql_where=sa.text("state = 'PENDING'")
-    )
-    op.drop_index(
-        "tasks_in_flight_idx",
+        "tasks_active_idx",
         table_name="tasks",
-        postgresql_where=sa.text("state IN ('DISPATCHED', 'RUNNING')"),
+        postgresql_where=sa.text("state IN ('PENDING', 'DISPATCHED', 'RUNNING')"),
     )
     op.drop_index("tasks_export_idx", table_name="tasks")
     op.drop_table("tasks")

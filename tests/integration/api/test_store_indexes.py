@@ -1,0 +1,184 @@
+"""Every query that the stores run is served by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from api_rig import INFO, Case, Rig
+from sqlalchemy import text
+from statements import Statements, full_scans, plans, recorded
+
+from services.api.models import metadata
+from services.api.states import ExportState
+from services.api.store import ExportStore, Housekeeping, TaskStore
+from services.api.store.housekeeping import Deletion
+from services.api.store.records import ExportRecord, ListFilter, Quotas, Submission, TaskRecord
+from services.api.store.tasks import Planned, Progress
+from services.api.work import choose_family, probe_task
+from services.common.errors import DomainError, Reason
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+QUOTAS = Quotas(exports_per_hour=100, running_per_user=100, queue_limit=100)
+LONG = timedelta(hours=1)
+
+
+async def published(record: ExportRecord) -> None:
+    pass
+
+
+async def deleted(deletions: Sequence[Deletion]) -> None:
+    pass
+
+
+async def not_deleted(deletions: Sequence[Deletion]) -> None:
+    raise DomainError(Reason.STORAGE_UNAVAILABLE, "Away.")
+
+
+async def callers(rig: Rig) -> Case:
+    """Do everything that callers do; return an export that waits."""
+    store = rig.exports
+    case = await rig.create(quotas=QUOTAS, request_id="r")
+    await store.earlier("anna", Submission("r", b"body"))
+    await rig.sql("UPDATE submissions SET created_at = now() - interval '2 days'")
+    await store.earlier("anna", Submission("r", b"body"))
+    await store.get(case.id, "anna")
+    now = datetime.now(UTC)
+    for video in (None, "vid_" + "0" * 32):
+        for states in ((), (ExportState.QUEUED,), (ExportState.QUEUED, ExportState.FAILED)):
+            where = ListFilter("anna", video, states, now - LONG, now)
+            await store.page(where, limit=2, before=(now, case.id))
+            await store.page(ListFilter("anna", video, states), limit=2, before=None)
+    cancelled = await rig.create()
+    await store.cancel(cancelled.id, "anna")
+    failed = await rig.create()
+    await rig.dispatch()
+    await failed.started("run_f")
+    await failed.failed_for_good("run_f")
+    await store.retry(failed.id, "anna", QUOTAS)
+    await store.delete(failed.id, "anna")
+    return case
+
+
+async def encoders(rig: Rig, case: Case) -> None:
+    """Apply everything that encoders say."""
+    await rig.dispatch()
+    await case.started()
+    await rig.tasks.progressed([Progress(case.task.id, case.id, "run_1", 1, "ENCODING", 5)])
+    await case.failed()
+    await rig.tasks.failures_of(case.task.id)
+    await case.released("run_2")
+    await rig.dispatch()
+    await case.succeeded("run_3", attempt=2, fps=50)
+    await case.succeeded("run_4", attempt=2)
+    await rig.tasks.speed("a", "b", "c")
+    await rig.tasks.keep_probe("key", INFO)
+    await rig.tasks.find_probe("key", "etag")
+    probed = await rig.create(probe=True)
+    await rig.dispatch(Lane.PROBE)
+
+    def plan_next(record: ExportRecord) -> Planned:
+        source = task_pb2.TaskSource(source=record.source, etag="etag")
+        return Planned(pb.Plan(), probe_task(record.id, record.user_id, source))
+
+    done = task_pb2.TaskSucceeded(info=INFO)
+    await rig.tasks.probe_succeeded(probed.event("run_p", succeeded=done), plan_next)
+
+
+async def reconciler(rig: Rig, case: Case) -> None:
+    """Do everything that the reconciler does."""
+    housekeeping = rig.housekeeping
+    await housekeeping.announce(published)
+    await rig.sql("UPDATE exports SET expires_at = now() WHERE id = %s", case.id)
+    assert await housekeeping.expire() == [case.id]
+    with pytest.raises(DomainError):
+        await housekeeping.delete_objects(not_deleted)
+    await rig.sql("UPDATE object_deletions SET not_before = now()")
+    await housekeeping.delete_objects(deleted)
+    lost = await rig.create(lane=Lane.GPU)
+    await rig.dispatch(Lane.GPU)
+    [task] = await housekeeping.tasks_of_lane(Lane.GPU)
+    choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
+    assert await housekeeping.move_lane(task, Lane.CPU, task.message, choice.warnings)
+    await rig.dispatch()
+    await rig.sql("UPDATE tasks SET seen_at = now() - interval '2 hours'")
+    silent: list[TaskRecord] = await housekeeping.silent_tasks(Lane.CPU, LONG)
+    assert [item.id for item in silent] == [lost.task.id]
+    assert await housekeeping.requeue(silent[0], LONG)
+    await housekeeping.forget_old()
+    await housekeeping.queue_depths()
+    await housekeeping.active_exports()
+
+
+async def everything(rig: Rig) -> Statements:
+    """Run every statement that the stores have."""
+    with recorded(rig) as statements:
+        case = await callers(rig)
+        await encoders(rig, case)
+        await reconciler(rig, case)
+    return statements
+
+
+async def test_every_query_uses_an_index(rig: Rig) -> None:
+    statements = await everything(rig)
+    assert len(statements.executed) > 60
+    assert await full_scans(rig, statements) == {}
+
+
+async def test_every_method_of_the_stores_is_among_them(rig: Rig) -> None:
+    called: set[str] = set()
+    for store in (rig.exports, rig.tasks, rig.housekeeping):
+        for name, method in vars(type(store)).items():
+            if not name.startswith("_"):
+                setattr(store, name, _noted(called, name, method.__get__(store)))
+    await everything(rig)
+    public = {
+        name
+        for kind in (ExportStore, TaskStore, Housekeeping)
+        for name in vars(kind)
+        if not name.startswith("_")
+    }
+    assert public - called == set()
+
+
+def _noted(called: set[str], name: str, method: object) -> object:
+    def call(*args: object, **kwargs: object) -> object:
+        called.add(name)
+        return method(*args, **kwargs)  # type: ignore[operator]
+
+    return call
+
+
+async def test_a_query_without_an_index_is_found(rig: Rig) -> None:
+    with recorded(rig) as statements:
+        async with rig.database.transaction() as connection:
+            await connection.execute(text("SELECT 1 FROM exports WHERE phase = 'WAITING'"))
+    [scans] = (await full_scans(rig, statements)).values()
+    assert scans[0].startswith("Seq Scan on exports")
+
+
+# Used by the foreign key's ON DELETE CASCADE, which EXPLAIN does not show.
+CASCADES = {"tasks_export_idx"}
+
+
+async def test_every_index_serves_a_query(rig: Rig) -> None:
+    statements = await everything(rig)
+    # Which index is best shows only where there are rows: one user's, few of which failed.
+    await rig.sql(
+        "INSERT INTO exports (id, user_id, state, phase, source, video_id, source_etag,"
+        " source_size_bytes, segments, settings, created_at)"
+        " SELECT 'exp_' || n, 'anna', CASE mod(n, 200) WHEN 0 THEN 'FAILED' ELSE 'COMPLETED' END,"
+        " 'UNSPECIFIED', '{}', 'vid_' || mod(n, 50), '', 0, '[]', '{}', now() - n * interval '1 min'"
+        " FROM generate_series(1, 2000) AS n"
+    )
+    await rig.sql("ANALYZE exports")
+    with recorded(rig) as more:
+        where = ListFilter("anna", states=(ExportState.FAILED,))
+        await rig.exports.page(where, limit=2, before=None)
+    statements.executed |= more.executed
+    used = " ".join(line for lines in (await plans(rig, statements)).values() for line in lines)
+    declared = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
+    assert {name for name in declared if f" {name} " not in used} - CASCADES == set()
