@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from videoexport.cli.text import plain
-from videoexport.client import DEFAULT_ADDRESS, AsyncClient
+from videoexport.client import DEFAULT_ADDRESS, AsyncClient, user_name
 
 P = ParamSpec("P")
 
@@ -123,11 +123,19 @@ def _address(meta: Mapping[str, Any]) -> str:
 def _user(meta: Mapping[str, Any]) -> str:
     user = meta.get(_USER) or os.environ.get("VIDEOEXPORT_USER")
     if user:
-        return str(user)
+        return _checked(user, "The user")
     try:
-        return getpass.getuser()
+        login = getpass.getuser()
     except (KeyError, OSError):  # no entry in the password database, as in some containers
         raise click.UsageError("Your login name is not known; name a user by --user.") from None
+    return _checked(login, "Name a user by --user, because your login name")
+
+
+def _checked(user: str, subject: str) -> str:
+    try:
+        return user_name(user)
+    except ValueError as error:
+        raise click.UsageError(f"{subject} {error}.") from None
 
 
 def _given(meta: Mapping[str, Any]) -> list[str]:

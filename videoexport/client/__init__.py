@@ -24,7 +24,7 @@ from videoexport.client.errors import (
     TransferFailed,
     VideoExportError,
 )
-from videoexport.client.naming import duration, parse_segment, segment, source_message
+from videoexport.client.naming import duration, parse_segment, segment, source_message, user_name
 from videoexport.client.watching import TERMINAL_STATES
 
 __all__ = [
@@ -43,4 +43,5 @@ __all__ = [
     "parse_segment",
     "segment",
     "source_message",
+    "user_name",
 ]

@@ -15,7 +15,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from videoexport.client.calls import Connection, Timeouts
 from videoexport.client.errors import ExportFailed, Refused
 from videoexport.client.files import FileStore, OnBytes, ignore
-from videoexport.client.naming import SegmentLike, SourceLike, segment_message, source_message
+from videoexport.client.naming import (
+    SegmentLike,
+    SourceLike,
+    segment_message,
+    source_message,
+    user_name,
+)
 from videoexport.client.probing import probe
 from videoexport.client.watching import watch
 from videoexport.v1 import export_pb2, export_service_pb2
@@ -49,6 +55,9 @@ class AsyncClient:
         storage_address: `host:port` of the StorageService; default: asked from the
             ExportService when it is first needed.
         timeouts: how patient to be.
+
+    Raises:
+        ValueError: `user` is not a name that the services take.
     """
 
     def __init__(
@@ -60,7 +69,7 @@ class AsyncClient:
         timeouts: Timeouts | None = None,
     ) -> None:
         self.address = address
-        self.user = user
+        self.user = user_name(user)
         self._storage_address = storage_address
         self._timeouts = timeouts or Timeouts()
         self._opened = AsyncExitStack()

@@ -1,4 +1,4 @@
-"""How callers name sources, segments and times, and the messages these become.
+"""How callers name users, sources, segments and times, and the messages these become.
 
 Times are exact: text and decimals never pass through binary floating point.
 """
@@ -27,8 +27,25 @@ _MAX_SECONDS = 315_576_000_000
 # 12 digits of seconds and 9 of nanoseconds; whatever does not fit is an error, not rounded.
 _EXACT = Context(prec=21, traps=[Inexact])
 
+# The services' own rule; what gRPC cannot send as metadata would fail inside of it.
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}")
+
 _VIDEO_PREFIX = "vid_"
 _S3_PREFIX = "s3://"
+
+
+def user_name(name: str) -> str:
+    """Return the name of a user, as it is.
+
+    Raises:
+        ValueError: the services would not take it.
+    """
+    if not _USER.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"{name!r} is not a user name: 1 to 128 letters a-z, digits or ._@+- characters, "
+            "the first a letter, a digit or _, and no two dots in a row"
+        )
+    return name
 
 
 def duration(time: Time) -> Duration:

@@ -147,6 +147,27 @@ def test_unknown_login_name_asks_for_a_user(
     assert "--user" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["müller", "ann\n", "a\nb", "a b", ".."])
+def test_user_name_that_no_service_takes_is_a_wrong_argument(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["list", "--address", NOBODY, "--user", name]) == 2
+    monkeypatch.setenv("VIDEOEXPORT_USER", name)
+    assert run(["list", "--address", NOBODY]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second
+    assert first.startswith(f"videoexport: The user {name!r} is not a user name: ")
+
+
+def test_login_name_that_no_service_takes_asks_for_a_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "müller")
+    assert run(["list", "--address", NOBODY]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("videoexport: Name a user by --user, because your login name 'müller' ")
+
+
 def test_entry_point_exits_with_the_status() -> None:
     process = start(["export", "nosuch.mp4"])
     out, err = process.communicate(timeout=30)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc.aio import ServicerContext
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoexport.client import duration, parse_segment, segment, source_message
+from services.common.caller import USER_KEY, user_of
+from services.common.errors import DomainError
+from videoexport.client import (
+    AsyncClient,
+    Client,
+    duration,
+    parse_segment,
+    segment,
+    source_message,
+    user_name,
+)
 from videoexport.v1 import export_pb2
 
 NANOS = 1_000_000_000
@@ -139,3 +152,45 @@ def test_source_message_tells_videos_from_objects() -> None:
 def test_source_message_refuses_what_is_neither(text: str) -> None:
     with pytest.raises(ValueError, match=r"not s3://bucket/key|neither"):
         source_message(text)
+
+
+class Call:
+    """The one side of a call that names its user."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((USER_KEY, self._name),)
+
+
+@pytest.mark.parametrize(
+    "name", ["ann", "A", "_", "0", "anna.b@example.com", "a+b-c_d.e", "u" * 128]
+)
+def test_user_name_that_the_services_take_is_kept(name: str) -> None:
+    assert user_name(name) == name
+    assert AsyncClient(user=name).user == name
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+@pytest.mark.parametrize(
+    "name", ["", "müller", "ann\n", "a\nb", "a b", "-x", ".x", "a..b", "a/b", "\udcff", "u" * 129]
+)
+def test_user_name_that_the_services_refuse_is_refused_at_once(
+    name: str, kind: type[AsyncClient] | type[Client]
+) -> None:
+    with pytest.raises(ValueError, match="is not a user name: 1 to 128 letters"):
+        kind(user=name)
+
+
+@given(st.text("aZ9_.@+-/ é\n", max_size=5) | st.text(max_size=130))
+def test_user_names_are_judged_as_the_services_judge_them(name: str) -> None:
+    def taken(check: Callable[[], str], refusal: type[Exception]) -> bool:
+        try:
+            return check() == name
+        except refusal:
+            return False
+
+    call = cast(ServicerContext[Any, Any], Call(name))
+    here = taken(lambda: user_name(name), ValueError)
+    assert here == taken(lambda: user_of(call), DomainError)
