@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.encoder.command import ENCODER_NAMES, trial_command
 from services.encoder.errors import MediaError
-from services.encoder.ffmpeg import FfmpegProcess
+from services.encoder.ffmpeg import FfmpegProcess, child_environment
 from videoexport.v1 import export_pb2 as pb
 
 __all__ = ["ENCODER_NAMES", "prove_encoder"]
@@ -41,6 +41,7 @@ async def _reads_as_needed(ffmpeg: Path, timeout: float) -> bool:
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
+        env=child_environment(),
     )
     async with asyncio.timeout(timeout):
         output, _ = await process.communicate()

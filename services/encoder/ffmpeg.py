@@ -28,6 +28,7 @@ from services.encoder.errors import (
 
 # How long FFmpeg may take to end by itself before it is killed, in seconds.
 TERM_GRACE = 3.0
+_ENVIRONMENT = {"PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "TZ"}
 _KEPT_LINES = 50
 _KEPT_CHARACTERS = 1000
 
@@ -94,6 +95,19 @@ class FfmpegBuild:
     sha256: str
 
 
+def child_environment() -> dict[str, str]:
+    """Return what FFmpeg is told of our environment: where libraries and GPUs are.
+
+    Not the service's settings, which hold secrets, nor a proxy, which would be
+    asked for the loopback address of the gateway.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT or name.startswith(("CUDA_", "NVIDIA_"))
+    }
+
+
 def find_ffmpeg(configured: Path | None = None) -> Path:
     """Return the program: the configured one, or the one that comes as a wheel.
 
@@ -113,7 +127,13 @@ async def ffmpeg_build(ffmpeg: Path, *, timeout: float = 10.0) -> FfmpegBuild:
         EncoderFailed: it does not answer `-version` as FFmpeg does.
     """
     process = await asyncio.create_subprocess_exec(
-        str(ffmpeg), "-version", stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        str(ffmpeg),
+        "-version",
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env=child_environment(),
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(timeout):
@@ -218,7 +238,12 @@ class FfmpegProcess:
         loop = asyncio.get_running_loop()
         started = self._last_sign = loop.time()
         process = await asyncio.create_subprocess_exec(
-            *self.arguments, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
+            *self.arguments,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=child_environment(),
+            start_new_session=True,
         )
         # The readers outlive the waiting: a full pipe would keep FFmpeg from ending.
         readers = asyncio.gather(self._read_progress(process), self._read_errors(process))

@@ -135,6 +135,19 @@ async def test_whole_source_keeps_every_frame(clip: MakeClip, tmp_path: Path) ->
         assert made.commands[0].arguments.count("-i") == 1
 
 
+@pytest.mark.parametrize("name", ["mp4 of varying rate", "mkv of varying rate"])
+async def test_whole_source_of_varying_rate_is_as_long_at_its_average(
+    clip: MakeClip, tmp_path: Path, name: str
+) -> None:
+    made = await export(clip(SOURCES[name]), None, tmp_path)
+    assert made.info.video.variable_frame_rate
+    frame = 1 / (made.facts.frame_count / made.facts.duration)
+    assert abs(made.facts.duration - Fraction(SOURCES[name].seconds)) <= frame
+    numbers = read_frame_numbers(made.path)
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == SOURCES[name].numbers[-1]
+
+
 async def test_thousand_near_segments_are_one_input_and_exact(
     clip: MakeClip, tmp_path: Path
 ) -> None:
@@ -179,15 +192,15 @@ async def test_sound_that_ends_early_is_followed_by_silence(clip: MakeClip, tmp_
     assert min(abs(time - (40 / 25 + 0.2)) for time in heard) < 0.002
 
 
-@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(("container", "b_frames"), [("mp4", 2), ("mkv", 0), ("ts", 0)])
 async def test_sound_is_whole_from_the_first_sample_of_a_segment(
-    tmp_path: Path, container: str
+    tmp_path: Path, container: str, b_frames: int
 ) -> None:
     tone = tmp_path / f"tone.{container}"
     await run_ffmpeg(
         *("-f", "lavfi", "-i", "testsrc2=size=64x36:rate=25:duration=8"),
         *("-f", "lavfi", "-i", "sine=frequency=440:duration=8:sample_rate=48000"),
-        *("-c:v", "libx264", "-bf", "2", "-g", "25", "-c:a", "aac", tone),
+        *("-c:v", "libx264", "-bf", str(b_frames), "-g", "25", "-c:a", "aac", tone),
     )
     # On a keyframe, where the least of the sound before it is read.
     made = await export(tone, [(100, 150)], tmp_path)

@@ -86,6 +86,6 @@ async def test_full_range_becomes_the_range_that_players_expect(
     assert made.info.video.color_range == colour_range
     with av.open(str(made.path)) as file:
         frame = next(file.decode(video=0))
-        luma = np.frombuffer(frame.planes[0], dtype=np.uint8)
+        luma = np.frombuffer(bytes(frame.planes[0]), dtype=np.uint8)
         assert abs(float(luma.mean()) - 235) < 2
         assert frame.color_range != 2  # not full
