@@ -10,11 +10,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.common.errors import DomainError, Reason
+from services.common.families import FAMILY_OF_LANE
 from services.common.subjects import ENCODERS, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
-
-FAMILY_OF_LANE = {Lane.CPU: pb.ENCODER_FAMILY_CPU, Lane.GPU: pb.ENCODER_FAMILY_NVENC}
 
 
 class LiveEncoders:

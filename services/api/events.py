@@ -21,8 +21,9 @@ from services.api.signals import Signals
 from services.api.store import TaskStore
 from services.api.store.records import ExportRecord, NewTask
 from services.api.store.tasks import Applied, Planned
-from services.api.work import choose_family, whole_task
+from services.api.work import whole_task
 from services.common.errors import TABLE, DomainError, Reason
+from services.common.families import choose_family
 from services.common.nats import TRANSIENT
 from services.common.planner import plan_export
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM

@@ -29,10 +29,11 @@ from services.api.store.records import (
     source_key,
 )
 from services.api.views import to_export
-from services.api.work import choose_family, probe_task, whole_task
+from services.api.work import probe_task, whole_task
 from services.common import ids
 from services.common.checks import source_violations
 from services.common.errors import DomainError
+from services.common.families import choose_family
 from services.common.planner import plan_export
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
@@ -258,11 +259,11 @@ class Exports:
         url = None
         if record.state is ExportState.COMPLETED and record.output_run_id is not None:
             try:
-                url = await self._storage.sign_output(
+                url = await self._storage.sign(
                     record.user_id,
                     output_of(record.id, record.output_run_id),
-                    f"{record.id}.mp4",
                     timedelta(seconds=self._settings.download_url_seconds),
+                    file_name=f"{record.id}.mp4",
                 )
             except DomainError as error:
                 # The export itself can be told although storage is away, or

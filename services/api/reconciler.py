@@ -21,8 +21,9 @@ from services.api.signals import Signals
 from services.api.store import Housekeeping
 from services.api.store.housekeeping import Deletion
 from services.api.store.records import ExportRecord
-from services.api.work import choose_family, moved_to
+from services.api.work import moved_to
 from services.common.errors import DomainError
+from services.common.families import choose_family
 from services.common.nats import TRANSIENT, ensure_topology, publish_durably
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
 from services.common.times import timestamp_of
@@ -128,7 +129,7 @@ class Reconciler:
             self._metrics.deletions.inc(count)
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
-        await self._storage.delete(deletions)
+        await self._storage.delete_all(deletions)
 
     async def _find_lost(self) -> None:
         """Send tasks again that neither an encoder nor JetStream has.

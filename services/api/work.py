@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
 from services.api.store.records import NewTask
 from services.common import ids
-from services.common.errors import Reason
+from services.common.families import FamilyChoice
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -18,33 +17,6 @@ from videoexport.v1 import task_pb2
 # material differ from the average by less than this.
 TIME_LIMIT_FACTOR = 20
 TIME_LIMIT_FLOOR = timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyChoice:
-    """The encoder family for an export, and why."""
-
-    family: pb.EncoderFamily.ValueType
-    reason: str
-    warnings: tuple[pb.ExportWarning, ...] = ()
-
-    @property
-    def lane(self) -> Lane:
-        """The queue that encoders of this family serve."""
-        return Lane.GPU if self.family == pb.ENCODER_FAMILY_NVENC else Lane.CPU
-
-
-def choose_family(preference: pb.EncoderPreference.ValueType, *, gpu_live: bool) -> FamilyChoice:
-    """Return the family for a preference, given whether any live encoder has a working GPU."""
-    if preference == pb.ENCODER_PREFERENCE_CPU:
-        return FamilyChoice(pb.ENCODER_FAMILY_CPU, "The CPU was requested.")
-    if gpu_live:
-        return FamilyChoice(pb.ENCODER_FAMILY_NVENC, "A GPU encoder is live.")
-    if preference == pb.ENCODER_PREFERENCE_GPU:
-        message = "A GPU was requested, but no GPU encoder is live, so the CPU encodes."
-        warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=message)
-        return FamilyChoice(pb.ENCODER_FAMILY_CPU, message, (warning,))
-    return FamilyChoice(pb.ENCODER_FAMILY_CPU, "No GPU encoder is live.")
 
 
 def probe_task(export_id: str, user_id: str, source: task_pb2.TaskSource) -> NewTask:

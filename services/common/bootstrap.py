@@ -14,6 +14,7 @@ import structlog
 from services.common.config import (
     ServiceSettings,
     SettingsError,
+    StartupError,
     describe,
     load_settings,
     show,
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 S = TypeVar("S", bound=ServiceSettings)
 
 EXIT_BAD_SETTINGS = 2
+EXIT_FAILED = 1
 
 
 def start(kind: type[S], run: Callable[[S, asyncio.Event], Awaitable[None]]) -> int:
@@ -50,7 +52,15 @@ def start(kind: type[S], run: Callable[[S, asyncio.Event], Awaitable[None]]) -> 
         sys.stdout.write(show(settings) + "\n")
         return 0
     configure_logging(settings.log_level, kind.service)
-    asyncio.run(_until_signal(settings, run))
+    try:
+        asyncio.run(_until_signal(settings, run))
+    except StartupError as error:
+        log.error("cannot start", problem=str(error))
+        return EXIT_FAILED
+    except Exception as error:
+        # One line of JSON, not a trace across the log of the next tool.
+        log.critical("service failed", exc_info=error)
+        return EXIT_FAILED
     return 0
 
 

@@ -49,6 +49,13 @@ def is_id(text: str, prefix: str) -> bool:
     return text.startswith(prefix + "_") and _ID.fullmatch(text) is not None
 
 
+# Persian words and emoji families are written with these; they change no direction.
+_JOINERS = "\u200c\u200d"
+
+
 def has_control_characters(text: str) -> bool:
     """Return whether `text` holds a control, format or line-breaking character."""
-    return any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") for char in text)
+    return any(
+        unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") and char not in _JOINERS
+        for char in text
+    )

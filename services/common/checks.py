@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from google.protobuf.duration_pb2 import Duration
+
 from services.common.caller import has_control_characters, is_id
-from services.common.errors import Violation
-from services.common.planner import MAX_RATE
+from services.common.errors import Violation, invalid_request
+from services.common.planner import MAX_RATE, duration_problem, fraction_of
 from videoexport.v1 import export_pb2 as pb
 
 MAX_KEY_BYTES = 1024
@@ -42,6 +44,18 @@ def _s3_violations(s3_object: pb.S3Object) -> list[Violation]:
             Violation("source.s3_object.key", "must not contain empty, `.` or `..` steps")
         )
     return violations
+
+
+def positive_seconds(field: str, duration: Duration) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        DomainError: INVALID_REQUEST where it is negative or out of the type's range.
+    """
+    problem = duration_problem(duration)
+    if problem is not None:
+        raise invalid_request([Violation(field, problem)])
+    return float(fraction_of(duration))
 
 
 def settings_violations(settings: pb.ExportSettings) -> list[Violation]:

@@ -16,7 +16,11 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 
 MASK = "********"
 # A user and a password within an address, such as nats://user:password@host.
-_USER_INFO = re.compile(r"(?<=://)[^/@\s,]+(?=@)")
+_USER_INFO = re.compile(r"(?<=://)[^\s,]+(?=@)")
+
+
+class StartupError(Exception):
+    """The service cannot start on this machine; the text says what to change."""
 
 
 class SettingsError(Exception):

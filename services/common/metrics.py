@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
+from services.common.config import StartupError
+
 # From a cached read (1 ms) to the longest unary call, a probe of a remote source (30 s).
 RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -47,7 +49,10 @@ class RpcMetrics:
 @contextmanager
 def metrics_endpoint(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
     """Serve `/metrics` on host:port from a thread of its own."""
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise StartupError(f"{host}:{port} cannot serve metrics: {error.strerror}") from None
     try:
         yield
     finally:

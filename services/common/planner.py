@@ -20,6 +20,8 @@ from videoexport.v1 import export_pb2 as pb
 MAX_SEGMENTS = 1000
 MAX_DEFAULT_RATE = Fraction(60)
 MAX_RATE = Fraction(120)
+# A day: segments may repeat, and a thousand of them make months of a short source.
+MAX_OUTPUT_SECONDS = 24 * 3600
 NANOS = 1_000_000_000
 # Durations of sources are often rounded up, and so are segments that reach to the end.
 END_GRACE_FRAMES = 1
@@ -72,6 +74,16 @@ def duration_of(seconds: Fraction) -> Duration:
     return Duration(seconds=nanos // NANOS, nanos=nanos % NANOS)
 
 
+def duration_problem(duration: Duration) -> str | None:
+    """Return why a duration of a caller cannot be used, or None."""
+    # The range of google.protobuf.Duration, 10,000 years.
+    if abs(duration.seconds) > 315_576_000_000 or abs(duration.nanos) >= NANOS:
+        return "is not a valid duration"
+    if duration.seconds < 0 or duration.nanos < 0:
+        return "must not be negative"
+    return None
+
+
 def plan_export(
     info: pb.SourceInfo,
     segments: Sequence[pb.Segment],
@@ -92,13 +104,17 @@ def plan_export(
     """
     grid = grid_of(info, settings)
     ranges, violations = _snap(segments, grid)
+    frame_count = sum(end - start for start, end in ranges)
+    duration = grid.time(frame_count)
+    if not violations and duration > MAX_OUTPUT_SECONDS:
+        hours, limit = float(duration) / 3600, MAX_OUTPUT_SECONDS // 3600
+        problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
+        violations.append(Violation("segments", problem))
     if violations:
         raise _invalid(violations)
     resolution = _resolution(info, settings)
     quality = settings.quality or pb.QUALITY_MEDIUM
     width, height = SIZES[resolution]
-    frame_count = sum(end - start for start, end in ranges)
-    duration = grid.time(frame_count)
     return pb.Plan(
         segments=[
             pb.PlannedSegment(
@@ -162,11 +178,9 @@ def segment_violations(segments: Sequence[pb.Segment]) -> list[Violation]:
 def _segment_violations(path: str, segment: pb.Segment) -> list[Violation]:
     violations = []
     for name in ("start_time", "end_time"):
-        time = getattr(segment, name)
-        if not -315_576_000_000 <= time.seconds <= 315_576_000_000 or abs(time.nanos) >= NANOS:
-            violations.append(Violation(f"{path}.{name}", "is not a valid duration"))
-        elif time.seconds < 0 or time.nanos < 0:
-            violations.append(Violation(f"{path}.{name}", "must not be negative"))
+        problem = duration_problem(getattr(segment, name))
+        if problem is not None:
+            violations.append(Violation(f"{path}.{name}", problem))
     if not violations and fraction_of(segment.end_time) <= fraction_of(segment.start_time):
         violations.append(Violation(f"{path}.end_time", "must be after start_time"))
     return violations

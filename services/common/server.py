@@ -14,7 +14,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from services.common.config import ServiceSettings
+from services.common.config import ServiceSettings, StartupError
 from services.common.health import Check, HealthReporter
 from services.common.interceptors import ErrorInterceptor
 from services.common.metrics import RpcMetrics, metrics_endpoint
@@ -76,7 +76,12 @@ async def serving(
     reflection.enable_server_reflection((*services, HEALTH, reflection.SERVICE_NAME), server)
     await health.start()
     with metrics_endpoint(registry, settings.listen_host, settings.metrics_port):
-        port = server.add_insecure_port(f"{settings.listen_host}:{settings.listen_port}")
+        try:
+            port = server.add_insecure_port(f"{settings.listen_host}:{settings.listen_port}")
+        except RuntimeError:
+            raise StartupError(
+                f"{settings.listen_host}:{settings.listen_port} cannot be listened on"
+            ) from None
         await server.start()
         address = f"{settings.listen_host}:{port}"
         _say(settings, address)

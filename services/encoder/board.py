@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from services.common.errors import DomainError, Reason
@@ -59,6 +59,8 @@ class Run:
         self.live.frames_per_second = progress.frames_per_second
         self.live.speed = progress.frames_per_second / rate
 
+
+HAND_BACK_SECONDS = 10.0
 
 CANCELLED = "cancelled"
 RELEASED = "released"
@@ -131,4 +133,8 @@ class TaskBoard:
         except TimeoutError:
             for run in self.running():
                 run.stop(RELEASED)
-            await self._idle.wait()
+            # What NATS cannot be told now, it notices by itself: the message of a
+            # run that falls silent is delivered again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HAND_BACK_SECONDS):
+                    await self._idle.wait()

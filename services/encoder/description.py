@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from services.common.families import LANE_OF_FAMILY
 from services.common.subjects import Lane
 from services.common.times import timestamp_of
 from services.encoder.board import TaskBoard
@@ -12,8 +13,6 @@ from services.encoder.command import ENCODER_NAMES
 from services.encoder.ffmpeg import FfmpegBuild
 from services.encoder.settings import EncoderSettings
 from videoexport.v1 import export_pb2 as pb
-
-LANE_OF_FAMILY = {pb.ENCODER_FAMILY_CPU: Lane.CPU, pb.ENCODER_FAMILY_NVENC: Lane.GPU}
 
 
 @dataclass

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from services.common import ids
 from services.common.checks import settings_violations, source_violations
 from services.common.errors import DomainError, Reason, as_sentence, invalid_request
+from services.common.families import FamilyChoice, choose_family
 from services.common.planner import plan_export, segment_violations
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, RELEASED, Run, TaskBoard
@@ -87,13 +88,17 @@ class DirectCalls:
         ]
         if violations:
             raise invalid_request(violations)
-        family = self._family(request.settings.encoder)
-        lane = Lane.GPU if family == pb.ENCODER_FAMILY_NVENC else Lane.CPU
-        run = _new_run(lane, pb.TASK_KIND_WHOLE)
-        run.live.family = family
+        gpu_works = self._board.slots[Lane.GPU] > 0
+        choice = choose_family(request.settings.encoder, gpu_live=gpu_works)
+        if not self._board.slots[choice.lane]:
+            raise DomainError(
+                Reason.NO_ENCODER, f"This encoder does not encode on the {choice.lane.upper()}."
+            )
+        run = _new_run(choice.lane, pb.TASK_KIND_WHOLE)
+        run.live.family = choice.family
         preview_id = ids.preview_id()
         with self._board.slot(run):
-            work = asyncio.create_task(self._preview(run, user_id, request, preview_id))
+            work = asyncio.create_task(self._preview(run, user_id, request, choice, preview_id))
             # Drain stops it like any other run.
             run.work = work  # type: ignore[assignment]
             try:
@@ -109,7 +114,12 @@ class DirectCalls:
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _preview(
-        self, run: Run, user_id: str, request: service.EncodeRequest, preview_id: str
+        self,
+        run: Run,
+        user_id: str,
+        request: service.EncodeRequest,
+        choice: FamilyChoice,
+        preview_id: str,
     ) -> service.EncodeResult:
         source = await self._storage.find_source(user_id, request.source)
         run.enter(pb.EXPORT_PHASE_PROBING)
@@ -120,7 +130,7 @@ class DirectCalls:
             info=info,
             plan=plan,
             family=run.live.family,
-            family_reason="It was encoded directly on this encoder.",
+            family_reason=choice.reason,
             time_limit=PREVIEW_TIME_LIMIT,
         )
         upload = storage.CreateUploadRequest(preview_id=preview_id)
@@ -128,19 +138,19 @@ class DirectCalls:
         signed = await self._storage.sign_preview(user_id, preview_id)
         encoded.output.download_url = signed.url
         encoded.output.download_url_expire_time.CopyFrom(signed.expire_time)
-        result = service.EncodeResult(output=encoded.output)
+        result = service.EncodeResult(
+            output=encoded.output, warnings=(*choice.warnings, *encoded.warnings)
+        )
         result.expire_time.FromDatetime(datetime.now(UTC) + PREVIEW_LIFETIME)
         return result
-
-    def _family(self, wanted: pb.EncoderPreference.ValueType) -> pb.EncoderFamily.ValueType:
-        if wanted == pb.ENCODER_PREFERENCE_CPU or not self._board.slots[Lane.GPU]:
-            return pb.ENCODER_FAMILY_CPU
-        return pb.ENCODER_FAMILY_NVENC
 
     def drain(self, grace: float | None) -> None:
         """Take no new work; hand running tasks back after `grace` seconds, if that is given."""
         self._board.start_drain()
-        if grace is not None and self._draining is None:
+        if grace is not None:
+            # The newest word counts.
+            if self._draining is not None:
+                self._draining.cancel()
             self._draining = asyncio.create_task(self._board.drained(grace))
 
 

@@ -21,7 +21,7 @@ from services.common.errors import DomainError, Reason, as_sentence
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.command import ENCODER_NAMES, whole_commands
-from services.encoder.errors import EncoderFailed
+from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts, check_output
@@ -53,9 +53,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class _Made:
-    """A finished file on scratch, and how it came about."""
+    """A finished and checked file on scratch, and how it came about."""
 
     path: Path
+    facts: OutputFacts
     seconds: float
     family: pb.EncoderFamily.ValueType
     reason: str
@@ -94,15 +95,11 @@ class WholeEncode:
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         with self._scratch(run.run_id) as folder:
-            run.enter(pb.EXPORT_PHASE_ENCODING)
             made = await self._make(run, user_id, source, work, folder)
-            run.enter(pb.EXPORT_PHASE_VERIFYING)
-            facts = await verify_output(made.path, timeout=self._settings.verify_timeout)
-            check_output(facts, work.plan)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             stored = await self._store(user_id, upload, made.path)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        return self._encoded(made, facts, stored, work.plan)
+        return self._encoded(made, stored, work.plan)
 
     async def _make(
         self,
@@ -117,12 +114,13 @@ class WholeEncode:
             try:
                 try:
                     return await self._encode(run, handle, work, work.family, folder)
-                except EncoderFailed as error:
+                except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
                     if work.family != pb.ENCODER_FAMILY_NVENC:
                         raise
                     log.warning("gpu failed; the cpu encodes", problem=str(error))
                     self._metrics.fallbacks.inc()
                     reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
+                run.live.family = pb.ENCODER_FAMILY_CPU
                 made = await self._encode(run, handle, work, pb.ENCODER_FAMILY_CPU, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
                 return replace(made, reason=reason, warnings=(warning,))
@@ -137,6 +135,8 @@ class WholeEncode:
         family: pb.EncoderFamily.ValueType,
         folder: Path,
     ) -> _Made:
+        """Run FFmpeg and check what it made."""
+        run.enter(pb.EXPORT_PHASE_ENCODING)
         commands = whole_commands(
             ffmpeg=self._ffmpeg,
             url=handle.url,
@@ -162,12 +162,11 @@ class WholeEncode:
             cpu_seconds += (await self._watch_source(handle, process)).cpu_seconds
             frames_before += command.frame_count
         self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family)).inc(cpu_seconds)
-        return _Made(
-            path=commands[-1].output,
-            seconds=time.monotonic() - started,
-            family=family,
-            reason=work.family_reason,
-        )
+        seconds = time.monotonic() - started
+        run.enter(pb.EXPORT_PHASE_VERIFYING)
+        facts = await verify_output(commands[-1].output, timeout=self._settings.verify_timeout)
+        check_output(facts, work.plan)
+        return _Made(commands[-1].output, facts, seconds, family, work.family_reason)
 
     async def _watch_source(self, handle: SourceHandle, process: FfmpegProcess) -> FfmpegResult:
         """Run FFmpeg, but stop as soon as the source is lost, with the true reason."""
@@ -200,7 +199,7 @@ class WholeEncode:
     @contextmanager
     def _scratch(self, run_id: str) -> Iterator[Path]:
         """Hold a private directory; a full disk is told as such."""
-        folder = self._settings.scratch_dir / run_id
+        folder = self._settings.own_scratch / run_id
         try:
             folder.mkdir(parents=True, mode=0o700)
             yield folder
@@ -213,9 +212,8 @@ class WholeEncode:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _encoded(
-        self, made: _Made, facts: OutputFacts, stored: storage.ObjectStat, plan: pb.Plan
-    ) -> Encoded:
+    def _encoded(self, made: _Made, stored: storage.ObjectStat, plan: pb.Plan) -> Encoded:
+        facts = made.facts
         family = pb.EncoderFamily.Name(made.family)
         frames_per_second = facts.frame_count / max(made.seconds, 1e-3)
         self._metrics.frame_rate.labels(family).observe(frames_per_second)

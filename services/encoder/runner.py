@@ -68,9 +68,12 @@ class TaskRunner:
             try:
                 with self._board.slot(run):
                     await self._run(message, task, run)
-            except DomainError:
-                # Draining, or a direct Encode took the slot since the pull.
-                await message.nak(delay=1)
+            except DomainError as error:
+                # Draining, or a direct Encode took the slot since the pull. A NAK
+                # would count as a delivery, and so as a vanished encoder.
+                log.info("task handed back", reason=error.reason)
+                await self._events.publish(_event(task, run, released=task_pb2.TaskReleased()))
+                await self._ack(message)
 
     async def _run(self, message: Msg, task: task_pb2.Task, run: Run) -> None:
         alive = asyncio.create_task(self._stay_alive(message))
@@ -91,7 +94,6 @@ class TaskRunner:
     async def _work(self, message: Msg, task: task_pb2.Task, run: Run) -> None:
         deliveries = message.metadata.num_delivered
         kind = pb.TaskKind.Name(run.live.kind)
-        family = pb.EncoderFamily.Name(run.live.family)
         started = time.monotonic()
         try:
             if deliveries > MAX_DELIVERIES:
@@ -116,6 +118,7 @@ class TaskRunner:
             await self._events.publish(_event(task, run, failed=failed))
         else:
             seconds = time.monotonic() - started
+            family = pb.EncoderFamily.Name(run.live.family)
             self._metrics.task_seconds.labels(kind, family).observe(seconds)
             result.run_time.FromNanoseconds(int(seconds * 1e9))
             run.settled = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import stat
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
+from services.common.config import StartupError
 from services.common.nats import connect, first_connection
 from services.common.server import serving
 from services.common.subjects import CANCEL, Lane
@@ -48,8 +51,8 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     """Work and serve until `stop` is set, then drain."""
     registry = CollectorRegistry()
     metrics = EncoderMetrics(registry)
-    prepare_scratch(settings.scratch_dir)
-    ffmpeg = settings.ffmpeg or find_ffmpeg()
+    prepare_scratch(settings.own_scratch)
+    ffmpeg = _program(settings.ffmpeg)
     build = await ffmpeg_build(ffmpeg)
     problems = await _trial_encodes(ffmpeg)
     board = TaskBoard(_slots(settings, problems), metrics)
@@ -111,10 +114,24 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
 
 
 def prepare_scratch(folder: Path) -> None:
-    """Make the scratch directory, and remove what runs of a killed predecessor have left."""
+    """Make this encoder's private folder, and remove what a killed predecessor has left in it.
+
+    Raises:
+        StartupError: somebody else has made the folder, or can look into it.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        raise StartupError(f"{folder} is not a private folder of this user")
     for leftover in folder.glob("run_*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _program(configured: Path | None) -> Path:
+    try:
+        return find_ffmpeg(configured)
+    except FileNotFoundError as error:
+        raise StartupError(str(error)) from None
 
 
 async def _trial_encodes(ffmpeg: Path) -> dict[pb.EncoderFamily.ValueType, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 from grpc.aio import ServicerContext
 
 from services.common.caller import user_of
+from services.common.checks import positive_seconds
 from services.encoder.board import TaskBoard
 from services.encoder.description import EncoderDescription
 from services.encoder.direct import DirectCalls
@@ -60,8 +61,7 @@ class EncoderServicer(EncoderServiceServicer):
         return pb.GetEncoderResponse(encoder=self._description.now())
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
-        grace = None
-        if request.HasField("grace"):
-            grace = request.grace.ToTimedelta().total_seconds()
-        self._direct.drain(grace)
+        self._direct.drain(
+            positive_seconds("grace", request.grace) if request.HasField("grace") else None
+        )
         return pb.DrainResponse(encoder=self._description.now())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.config import Port, PositiveSeconds, ServiceSettings
@@ -27,12 +28,15 @@ class EncoderSettings(ServiceSettings):
     listen_port: Port = Field(50052, description="gRPC port; 0 takes a free one")
     metrics_port: Port = Field(9092, description="port of /metrics; 0 takes a free one")
 
-    id: str = Field(
-        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")] = Field(
+        # It is a token of NATS subjects, where a dot would begin another one.
+        default_factory=lambda: re.sub(
+            r"[^A-Za-z0-9_-]", "-", f"{socket.gethostname()}-{os.getpid()}"
+        ),
         description="name of this encoder, unique in the cluster",
     )
     advertise_address: str = Field(
-        "", description="host:port that others reach this encoder at; default: where it listens"
+        "", description="host:port that others reach this encoder at; required beyond loopback"
     )
     nats_url: str = Field(description="address of NATS; several are separated by commas")
     storage_address: str = Field(description="host:port of the StorageService")
@@ -41,10 +45,9 @@ class EncoderSettings(ServiceSettings):
     )
     scratch_dir: Path = Field(
         Path("/tmp/videoexport"),  # noqa: S108 — every task has a private directory in it
-        description="where outputs lie until they are uploaded",
+        description="where outputs lie until they are uploaded, each encoder in its own folder",
     )
     ffmpeg: Path | None = Field(None, description="FFmpeg to run; default: the installed wheel's")
-    ca_file: Path | None = Field(None, description="CA bundle to check S3's certificate with")
 
     cpu_slots: Slots = Field(1, description="encodes on the CPU at the same time")
     gpu_slots: Slots = Field(2, description="encodes on the GPU at the same time, where it works")
@@ -66,8 +69,23 @@ class EncoderSettings(ServiceSettings):
         30, description="how long running tasks may go on after SIGTERM before they are handed back"
     )
 
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        if not self.on_loopback and not self.advertise_address:
+            raise ValueError("advertise_address is required when listening beyond loopback")
+        return self
+
+    @property
+    def own_scratch(self) -> Path:
+        """The folder that is this encoder's alone."""
+        return self.scratch_dir / self.id
+
     @property
     def threads(self) -> int:
         """Threads of one CPU encode; part of what makes its bits."""
         cores = os.cpu_count() or 1
         return self.encoder_threads or max(1, cores // max(1, self.cpu_slots))
+
+
+def _default_id() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{socket.gethostname()}-{os.getpid()}")

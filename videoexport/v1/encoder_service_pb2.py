@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from videoexport.v1 import export_pb2 as videoexport_dot_v1_dot_export__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$videoexport/v1/encoder_service.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"6\n\x0cProbeRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\"9\n\rProbeResponse\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\"\x94\x01\n\rEncodeRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12)\n\x08segments\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.Segment\x12\x30\n\x08settings\x18\x03 \x01(\x0b\x32\x1e.videoexport.v1.ExportSettings\"y\n\x0e\x45ncodeResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.videoexport.v1.RunningTaskH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.videoexport.v1.EncodeResultH\x00\x42\x06\n\x04kind\"g\n\x0c\x45ncodeResult\x12&\n\x06output\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Output\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x13\n\x11WatchTasksRequest\"R\n\x12WatchTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.videoexport.v1.RunningTask\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"\x13\n\x11GetEncoderRequest\">\n\x12GetEncoderResponse\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder\"8\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"9\n\rDrainResponse\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder2\x93\x03\n\x0e\x45ncoderService\x12\x44\n\x05Probe\x12\x1c.videoexport.v1.ProbeRequest\x1a\x1d.videoexport.v1.ProbeResponse\x12I\n\x06\x45ncode\x12\x1d.videoexport.v1.EncodeRequest\x1a\x1e.videoexport.v1.EncodeResponse0\x01\x12U\n\nWatchTasks\x12!.videoexport.v1.WatchTasksRequest\x1a\".videoexport.v1.WatchTasksResponse0\x01\x12S\n\nGetEncoder\x12!.videoexport.v1.GetEncoderRequest\x1a\".videoexport.v1.GetEncoderResponse\x12\x44\n\x05\x44rain\x12\x1c.videoexport.v1.DrainRequest\x1a\x1d.videoexport.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$videoexport/v1/encoder_service.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"6\n\x0cProbeRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\"9\n\rProbeResponse\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\"\x94\x01\n\rEncodeRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12)\n\x08segments\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.Segment\x12\x30\n\x08settings\x18\x03 \x01(\x0b\x32\x1e.videoexport.v1.ExportSettings\"y\n\x0e\x45ncodeResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.videoexport.v1.RunningTaskH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.videoexport.v1.EncodeResultH\x00\x42\x06\n\x04kind\"\x98\x01\n\x0c\x45ncodeResult\x12&\n\x06output\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Output\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08warnings\x18\x03 \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning\"\x13\n\x11WatchTasksRequest\"R\n\x12WatchTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.videoexport.v1.RunningTask\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"\x13\n\x11GetEncoderRequest\">\n\x12GetEncoderResponse\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder\"8\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"9\n\rDrainResponse\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder2\x93\x03\n\x0e\x45ncoderService\x12\x44\n\x05Probe\x12\x1c.videoexport.v1.ProbeRequest\x1a\x1d.videoexport.v1.ProbeResponse\x12I\n\x06\x45ncode\x12\x1d.videoexport.v1.EncodeRequest\x1a\x1e.videoexport.v1.EncodeResponse0\x01\x12U\n\nWatchTasks\x12!.videoexport.v1.WatchTasksRequest\x1a\".videoexport.v1.WatchTasksResponse0\x01\x12S\n\nGetEncoder\x12!.videoexport.v1.GetEncoderRequest\x1a\".videoexport.v1.GetEncoderResponse\x12\x44\n\x05\x44rain\x12\x1c.videoexport.v1.DrainRequest\x1a\x1d.videoexport.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,20 +42,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODEREQUEST']._serialized_end=414
   _globals['_ENCODERESPONSE']._serialized_start=416
   _globals['_ENCODERESPONSE']._serialized_end=537
-  _globals['_ENCODERESULT']._serialized_start=539
-  _globals['_ENCODERESULT']._serialized_end=642
-  _globals['_WATCHTASKSREQUEST']._serialized_start=644
-  _globals['_WATCHTASKSREQUEST']._serialized_end=663
-  _globals['_WATCHTASKSRESPONSE']._serialized_start=665
-  _globals['_WATCHTASKSRESPONSE']._serialized_end=747
-  _globals['_GETENCODERREQUEST']._serialized_start=749
-  _globals['_GETENCODERREQUEST']._serialized_end=768
-  _globals['_GETENCODERRESPONSE']._serialized_start=770
-  _globals['_GETENCODERRESPONSE']._serialized_end=832
-  _globals['_DRAINREQUEST']._serialized_start=834
-  _globals['_DRAINREQUEST']._serialized_end=890
-  _globals['_DRAINRESPONSE']._serialized_start=892
-  _globals['_DRAINRESPONSE']._serialized_end=949
-  _globals['_ENCODERSERVICE']._serialized_start=952
-  _globals['_ENCODERSERVICE']._serialized_end=1355
+  _globals['_ENCODERESULT']._serialized_start=540
+  _globals['_ENCODERESULT']._serialized_end=692
+  _globals['_WATCHTASKSREQUEST']._serialized_start=694
+  _globals['_WATCHTASKSREQUEST']._serialized_end=713
+  _globals['_WATCHTASKSRESPONSE']._serialized_start=715
+  _globals['_WATCHTASKSRESPONSE']._serialized_end=797
+  _globals['_GETENCODERREQUEST']._serialized_start=799
+  _globals['_GETENCODERREQUEST']._serialized_end=818
+  _globals['_GETENCODERRESPONSE']._serialized_start=820
+  _globals['_GETENCODERRESPONSE']._serialized_end=882
+  _globals['_DRAINREQUEST']._serialized_start=884
+  _globals['_DRAINREQUEST']._serialized_end=940
+  _globals['_DRAINRESPONSE']._serialized_start=942
+  _globals['_DRAINRESPONSE']._serialized_end=999
+  _globals['_ENCODERSERVICE']._serialized_start=1002
+  _globals['_ENCODERSERVICE']._serialized_end=1405
 # @@protoc_insertion_point(module_scope)

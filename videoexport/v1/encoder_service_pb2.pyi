@@ -145,6 +145,7 @@ class EncodeResult(_message.Message):
 
     OUTPUT_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def output(self) -> _export_pb2.Output:
         """The finished file, with its download URL."""
@@ -153,15 +154,20 @@ class EncodeResult(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the object is removed."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_export_pb2.ExportWarning]:
+        """What the caller should know although it was made."""
+
     def __init__(
         self,
         *,
         output: _export_pb2.Output | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        warnings: _abc.Iterable[_export_pb2.ExportWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "output", b"output", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,6 +74,7 @@ class EncoderServiceServicer:
         NOT_FOUND: no such video or object.
         INVALID_ARGUMENT: the source is not a video that can be exported (`INVALID_SOURCE`).
         RESOURCE_EXHAUSTED: all probe slots are busy.
+        UNAVAILABLE: the encoder is draining, or storage cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +108,9 @@ class EncoderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Stops taking work; running tasks go on to their end. Idempotent.
+        """Stops taking work; running tasks go on to their end. Idempotent; the newest grace counts.
+
+        INVALID_ARGUMENT: the grace is negative or out of range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,6 +41,7 @@ class EncoderServiceStub:
     NOT_FOUND: no such video or object.
     INVALID_ARGUMENT: the source is not a video that can be exported (`INVALID_SOURCE`).
     RESOURCE_EXHAUSTED: all probe slots are busy.
+    UNAVAILABLE: the encoder is draining, or storage cannot be reached.
     """
     Encode: _grpc.UnaryStreamMultiCallable[_encoder_service_pb2.EncodeRequest, _encoder_service_pb2.EncodeResponse]
     """Encodes at once on this encoder, past the queue, and streams progress; the
@@ -56,7 +57,10 @@ class EncoderServiceStub:
     GetEncoder: _grpc.UnaryUnaryMultiCallable[_encoder_service_pb2.GetEncoderRequest, _encoder_service_pb2.GetEncoderResponse]
     """Returns this encoder with its capabilities and running tasks. Idempotent."""
     Drain: _grpc.UnaryUnaryMultiCallable[_encoder_service_pb2.DrainRequest, _encoder_service_pb2.DrainResponse]
-    """Stops taking work; running tasks go on to their end. Idempotent."""
+    """Stops taking work; running tasks go on to their end. Idempotent; the newest grace counts.
+
+    INVALID_ARGUMENT: the grace is negative or out of range.
+    """
 
 @_typing.type_check_only
 class EncoderServiceAsyncStub(EncoderServiceStub):
@@ -71,6 +75,7 @@ class EncoderServiceAsyncStub(EncoderServiceStub):
     NOT_FOUND: no such video or object.
     INVALID_ARGUMENT: the source is not a video that can be exported (`INVALID_SOURCE`).
     RESOURCE_EXHAUSTED: all probe slots are busy.
+    UNAVAILABLE: the encoder is draining, or storage cannot be reached.
     """
     Encode: _aio.UnaryStreamMultiCallable[_encoder_service_pb2.EncodeRequest, _encoder_service_pb2.EncodeResponse]  # type: ignore[assignment]
     """Encodes at once on this encoder, past the queue, and streams progress; the
@@ -86,7 +91,10 @@ class EncoderServiceAsyncStub(EncoderServiceStub):
     GetEncoder: _aio.UnaryUnaryMultiCallable[_encoder_service_pb2.GetEncoderRequest, _encoder_service_pb2.GetEncoderResponse]  # type: ignore[assignment]
     """Returns this encoder with its capabilities and running tasks. Idempotent."""
     Drain: _aio.UnaryUnaryMultiCallable[_encoder_service_pb2.DrainRequest, _encoder_service_pb2.DrainResponse]  # type: ignore[assignment]
-    """Stops taking work; running tasks go on to their end. Idempotent."""
+    """Stops taking work; running tasks go on to their end. Idempotent; the newest grace counts.
+
+    INVALID_ARGUMENT: the grace is negative or out of range.
+    """
 
 class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs on every encoder. Queued exports reach encoders through JetStream, not
@@ -104,6 +112,7 @@ class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND: no such video or object.
         INVALID_ARGUMENT: the source is not a video that can be exported (`INVALID_SOURCE`).
         RESOURCE_EXHAUSTED: all probe slots are busy.
+        UNAVAILABLE: the encoder is draining, or storage cannot be reached.
         """
 
     @_abc_1.abstractmethod
@@ -143,6 +152,9 @@ class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _encoder_service_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_encoder_service_pb2.DrainResponse, _abc.Awaitable[_encoder_service_pb2.DrainResponse]]:
-        """Stops taking work; running tasks go on to their end. Idempotent."""
+        """Stops taking work; running tasks go on to their end. Idempotent; the newest grace counts.
+
+        INVALID_ARGUMENT: the grace is negative or out of range.
+        """
 
 def add_EncoderServiceServicer_to_server(servicer: EncoderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

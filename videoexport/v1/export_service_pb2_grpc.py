@@ -102,9 +102,11 @@ class ExportServiceServicer:
         Idempotent for 24 hours when `request_id` is set.
         INVALID_ARGUMENT: BadRequest lists every violation.
         NOT_FOUND: no such video or object.
+        PERMISSION_DENIED: the bucket is not on the operators' allow-list.
         ALREADY_EXISTS: `request_id` was used with another body.
         RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-        UNAVAILABLE: the store cannot be reached; nothing was stored.
+        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
+        `validate_only`, no encoder is free to examine the source.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +134,8 @@ class ExportServiceServicer:
         """Streams the export: its present state first, then every change until it
         is terminal. Call again after a disconnect; any replica answers the same.
 
-        NOT_FOUND: the caller has no such export.
+        NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+        UNAVAILABLE: the service is restarting; call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

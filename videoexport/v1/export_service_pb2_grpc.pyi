@@ -45,9 +45,11 @@ class ExportServiceStub:
     Idempotent for 24 hours when `request_id` is set.
     INVALID_ARGUMENT: BadRequest lists every violation.
     NOT_FOUND: no such video or object.
+    PERMISSION_DENIED: the bucket is not on the operators' allow-list.
     ALREADY_EXISTS: `request_id` was used with another body.
     RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-    UNAVAILABLE: the store cannot be reached; nothing was stored.
+    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
+    `validate_only`, no encoder is free to examine the source.
     """
     GetExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]
     """Returns one export. Idempotent.
@@ -63,7 +65,8 @@ class ExportServiceStub:
     """Streams the export: its present state first, then every change until it
     is terminal. Call again after a disconnect; any replica answers the same.
 
-    NOT_FOUND: the caller has no such export.
+    NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+    UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]
     """Cancels an export for good; a running encode is killed within seconds.
@@ -109,9 +112,11 @@ class ExportServiceAsyncStub(ExportServiceStub):
     Idempotent for 24 hours when `request_id` is set.
     INVALID_ARGUMENT: BadRequest lists every violation.
     NOT_FOUND: no such video or object.
+    PERMISSION_DENIED: the bucket is not on the operators' allow-list.
     ALREADY_EXISTS: `request_id` was used with another body.
     RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-    UNAVAILABLE: the store cannot be reached; nothing was stored.
+    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
+    `validate_only`, no encoder is free to examine the source.
     """
     GetExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]  # type: ignore[assignment]
     """Returns one export. Idempotent.
@@ -127,7 +132,8 @@ class ExportServiceAsyncStub(ExportServiceStub):
     """Streams the export: its present state first, then every change until it
     is terminal. Call again after a disconnect; any replica answers the same.
 
-    NOT_FOUND: the caller has no such export.
+    NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+    UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]  # type: ignore[assignment]
     """Cancels an export for good; a running encode is killed within seconds.
@@ -176,9 +182,11 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         Idempotent for 24 hours when `request_id` is set.
         INVALID_ARGUMENT: BadRequest lists every violation.
         NOT_FOUND: no such video or object.
+        PERMISSION_DENIED: the bucket is not on the operators' allow-list.
         ALREADY_EXISTS: `request_id` was used with another body.
         RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-        UNAVAILABLE: the store cannot be reached; nothing was stored.
+        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
+        `validate_only`, no encoder is free to examine the source.
         """
 
     @_abc_1.abstractmethod
@@ -212,7 +220,8 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the export: its present state first, then every change until it
         is terminal. Call again after a disconnect; any replica answers the same.
 
-        NOT_FOUND: the caller has no such export.
+        NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+        UNAVAILABLE: the service is restarting; call again.
         """
 
     @_abc_1.abstractmethod

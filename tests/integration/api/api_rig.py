@@ -21,8 +21,9 @@ from services.api.store.records import (
     TaskRecord,
 )
 from services.api.store.tasks import Applied
-from services.api.work import choose_family, probe_task, whole_task
+from services.api.work import probe_task, whole_task
 from services.common import ids
+from services.common.families import choose_family
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

@@ -12,8 +12,9 @@ from api_rig import INFO, NO_QUOTAS, OUTPUT, PLAN, SOURCE, Case, Rig
 from services.api.states import ExportState
 from services.api.store.records import ExportRecord, source_key
 from services.api.store.tasks import Applied, Planned
-from services.api.work import choose_family, whole_task
+from services.api.work import whole_task
 from services.common.errors import DomainError
+from services.common.families import choose_family
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

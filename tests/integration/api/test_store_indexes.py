@@ -16,8 +16,9 @@ from services.api.store import ExportStore, Housekeeping, TaskStore
 from services.api.store.housekeeping import Deletion
 from services.api.store.records import ExportRecord, ListFilter, Quotas, Submission, TaskRecord
 from services.api.store.tasks import Planned, Progress
-from services.api.work import choose_family, probe_task
+from services.api.work import probe_task
 from services.common.errors import DomainError, Reason
+from services.common.families import choose_family
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -171,7 +172,8 @@ async def test_every_index_serves_a_query(rig: Rig) -> None:
         "INSERT INTO exports (id, user_id, state, phase, source, video_id, source_etag,"
         " source_size_bytes, segments, settings, created_at)"
         " SELECT 'exp_' || n, 'anna', CASE mod(n, 200) WHEN 0 THEN 'FAILED' ELSE 'COMPLETED' END,"
-        " 'UNSPECIFIED', '{}', 'vid_' || mod(n, 50), '', 0, '[]', '{}', now() - n * interval '1 min'"
+        " 'UNSPECIFIED', '{}', 'vid_' || mod(n, 50), '', 0, '[]', '{}',"
+        " now() - n * interval '1 minute'"
         " FROM generate_series(1, 2000) AS n"
     )
     await rig.sql("ANALYZE exports")

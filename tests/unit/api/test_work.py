@@ -7,8 +7,9 @@ from api_records import EXPORT, PLAN
 from google.protobuf.duration_pb2 import Duration
 
 from services.api.store.records import source_key
-from services.api.work import FamilyChoice, choose_family, moved_to, probe_task, whole_task
+from services.api.work import moved_to, probe_task, whole_task
 from services.common.caller import is_id
+from services.common.families import FamilyChoice, choose_family
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

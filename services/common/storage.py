@@ -1,0 +1,104 @@
+"""Calls to the StorageService for a user, each with a deadline, errors as domain errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from services.common.caller import as_user
+from services.common.errors import DomainError, Reason
+from services.common.status import from_rpc_error
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
+from videoexport.v1.storage_service_pb2_grpc import StorageServiceStub
+
+if TYPE_CHECKING:
+    # The stub of an asyncio channel; a name of the type stubs alone.
+    from videoexport.v1.storage_service_pb2_grpc import StorageServiceAsyncStub
+
+T = TypeVar("T")
+
+
+async def answer(call: Awaitable[T], unavailable: Reason = Reason.STORAGE_UNAVAILABLE) -> T:
+    """Return what a call answers.
+
+    Raises:
+        DomainError: what the service meant; `unavailable` when it did not answer.
+    """
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, unavailable=unavailable) from error
+
+
+class StorageCalls:
+    """What every service asks of the StorageService.
+
+    Args:
+        timeout: seconds for one call.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, timeout: float) -> None:
+        self._stub: StorageServiceAsyncStub = StorageServiceStub(channel)
+        self._timeout = timeout
+
+    async def find_source(self, user_id: str, source: pb.Source) -> task_pb2.TaskSource:
+        """Return a source at its present version.
+
+        Raises:
+            DomainError: SOURCE_NOT_FOUND naming it; BUCKET_NOT_ALLOWED;
+                STORAGE_UNAVAILABLE.
+        """
+        request = storage.StatObjectsRequest(objects=[storage.ObjectRef(source=source)])
+        response = await answer(
+            self._stub.StatObjects(request, timeout=self._timeout, metadata=as_user(user_id))
+        )
+        found = response.objects[0]
+        if not found.exists:
+            raise DomainError(Reason.SOURCE_NOT_FOUND, f"There is no {name_of(source)}.")
+        return task_pb2.TaskSource(source=source, etag=found.etag, size_bytes=found.size_bytes)
+
+    async def sign(
+        self,
+        user_id: str,
+        reference: storage.ObjectRef,
+        lifetime: timedelta,
+        *,
+        file_name: str = "",
+    ) -> storage.SignDownloadResponse:
+        """Return a presigned URL of an object.
+
+        Raises:
+            DomainError: OBJECT_NOT_FOUND, STORAGE_UNAVAILABLE.
+        """
+        duration = Duration()
+        duration.FromTimedelta(lifetime)
+        request = storage.SignDownloadRequest(
+            object=reference, file_name=file_name, lifetime=duration
+        )
+        return await answer(
+            self._stub.SignDownload(request, timeout=self._timeout, metadata=as_user(user_id))
+        )
+
+    async def delete(self, user_id: str, references: Sequence[storage.ObjectRef]) -> None:
+        """Delete objects of one user; missing ones count as deleted.
+
+        Raises:
+            DomainError: STORAGE_UNAVAILABLE; some may be gone already.
+        """
+        request = storage.DeleteObjectsRequest(objects=references)
+        await answer(
+            self._stub.DeleteObjects(request, timeout=self._timeout, metadata=as_user(user_id))
+        )
+
+
+def name_of(source: pb.Source) -> str:
+    """Return a source as a person would name it."""
+    if source.WhichOneof("kind") == "video_id":
+        return f"video {source.video_id}"
+    return f"object s3://{source.s3_object.bucket}/{source.s3_object.key}"

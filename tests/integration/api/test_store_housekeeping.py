@@ -1,0 +1,354 @@
+"""What the reconciler does with the rows: announce, expire, delete, find what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from api_rig import INFO, NO_QUOTAS, Case, Rig
+
+from services.api.states import ExportState, TaskState
+from services.api.store.housekeeping import Deletion, QueueDepth
+from services.api.store.records import ExportRecord
+from services.api.work import moved_to
+from services.common.errors import DomainError, Reason
+from services.common.families import choose_family
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
+
+MINUTE = timedelta(minutes=1)
+
+
+class Ends:
+    """Terminal states as they are published."""
+
+    def __init__(self, *, fail_at: int | None = None) -> None:
+        self.published: list[tuple[str, ExportState]] = []
+        self._fail_at = fail_at
+
+    async def publish(self, record: ExportRecord) -> None:
+        if len(self.published) == self._fail_at:
+            raise TimeoutError
+        self.published.append((record.id, record.state))
+
+
+# Announce
+
+
+async def test_each_terminal_state_is_announced_once(rig: Rig) -> None:
+    completed, failed, cancelled = [await rig.create() for _ in range(3)]
+    await rig.create()  # goes on
+    await completed.complete("run_1")
+    await failed.fail("run_2")
+    await rig.exports.cancel(cancelled.id, "anna")
+    ends = Ends()
+    assert await rig.housekeeping.announce(ends.publish) == 3
+    assert ends.published == [
+        (completed.id, ExportState.COMPLETED),
+        (failed.id, ExportState.FAILED),
+        (cancelled.id, ExportState.CANCELLED),
+    ]
+    assert await rig.housekeeping.announce(ends.publish) == 0
+    assert len(ends.published) == 3
+
+
+async def test_end_is_announced_again_when_the_word_of_it_was_lost(rig: Rig) -> None:
+    cases = [await rig.create() for _ in range(3)]
+    for number, case in enumerate(cases):
+        await case.complete(f"run_{number}")
+    with pytest.raises(TimeoutError):
+        await rig.housekeeping.announce(Ends(fail_at=2).publish)
+    ends = Ends()
+    assert await rig.housekeeping.announce(ends.publish) == 3
+    assert [export_id for export_id, _ in ends.published] == [case.id for case in cases]
+
+
+async def test_every_end_of_a_retried_export_is_announced(rig: Rig) -> None:
+    case = await rig.create()
+    await case.fail()
+    ends = Ends()
+    await rig.housekeeping.announce(ends.publish)
+    await rig.exports.retry(case.id, "anna", NO_QUOTAS)
+    assert await rig.housekeeping.announce(ends.publish) == 0
+    await rig.dispatch()
+    await case.started("run_2", attempt=2)
+    await case.succeeded("run_2", attempt=2)
+    await rig.housekeeping.announce(ends.publish)
+    assert [state for _, state in ends.published] == [ExportState.FAILED, ExportState.COMPLETED]
+
+
+async def test_expiry_is_announced_too(rig: Rig) -> None:
+    case = await rig.create()
+    await case.complete()
+    ends = Ends()
+    await rig.housekeeping.announce(ends.publish)
+    await rig.sql("UPDATE exports SET expires_at = now()")
+    await rig.housekeeping.expire()
+    await rig.housekeeping.announce(ends.publish)
+    assert ends.published[-1] == (case.id, ExportState.EXPIRED)
+
+
+async def test_two_replicas_announce_each_end_once(rig: Rig, replica: Rig) -> None:
+    cases = [await rig.create() for _ in range(6)]
+    for number, case in enumerate(cases):
+        await case.complete(f"run_{number}")
+    ends = Ends()
+
+    async def slowly(record: ExportRecord) -> None:
+        await asyncio.sleep(0.02)
+        await ends.publish(record)
+
+    await asyncio.gather(*(each.housekeeping.announce(slowly) for each in (rig, replica)))
+    assert len(ends.published) == len(set(ends.published)) == 6
+
+
+# Retention
+
+
+async def test_output_expires_when_its_time_has_come_and_not_before(rig: Rig) -> None:
+    due, later = await rig.create(), await rig.create()
+    await due.complete("run_1")
+    await later.complete("run_2")
+    await rig.sql("UPDATE exports SET expires_at = now() WHERE id = %s", due.id)
+    assert await rig.housekeeping.expire() == [due.id]
+    assert await rig.deletions() == [("anna", "run_1")]
+    record = await due.now()
+    assert (record.state, record.output is not None) == (ExportState.EXPIRED, True)
+    assert await later.state() is ExportState.COMPLETED
+    assert await rig.housekeeping.expire() == []
+
+
+async def test_two_replicas_expire_each_output_once(rig: Rig, replica: Rig) -> None:
+    for number in range(6):
+        await (await rig.create()).complete(f"run_{number}")
+    await rig.sql("UPDATE exports SET expires_at = now()")
+    found = await asyncio.gather(*(each.housekeeping.expire() for each in (rig, replica)))
+    assert len(set(found[0] + found[1])) == len(found[0] + found[1]) == 6
+    assert await rig.value("SELECT count(*) FROM object_deletions") == 12
+
+
+# Deleting objects
+
+
+class Storage:
+    """What was asked to be deleted."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        self.asked: list[Deletion] = []
+        self.away = away
+
+    async def remove(self, deletions: Sequence[Deletion]) -> None:
+        self.asked += deletions
+        if self.away:
+            raise DomainError(Reason.STORAGE_UNAVAILABLE, "Away.")
+
+
+async def doomed(rig: Rig, *runs: str) -> Case:
+    case = await rig.create()
+    for run in runs:
+        await case.started(run)
+    await rig.exports.delete(case.id, "anna")
+    return case
+
+
+async def test_objects_that_are_due_are_deleted_with_their_owner_named(rig: Rig) -> None:
+    case = await doomed(rig, "run_1")
+    store = Storage()
+    assert await rig.housekeeping.delete_objects(store.remove) == 1
+    [asked] = store.asked
+    assert asked.user_id == "anna"
+    assert asked.object == storage.ObjectRef(
+        export_output=storage.ExportOutput(export_id=case.id, run_id="run_1")
+    )
+    assert await rig.housekeeping.delete_objects(store.remove) == 0
+    # The second look is still to come.
+    assert await rig.value("SELECT count(*) FROM object_deletions") == 1
+    await rig.sql("UPDATE object_deletions SET not_before = now()")
+    assert await rig.housekeeping.delete_objects(store.remove) == 1
+    assert await rig.value("SELECT count(*) FROM object_deletions") == 0
+
+
+async def test_deletion_that_fails_is_tried_again_after_a_growing_pause(rig: Rig) -> None:
+    await doomed(rig, "run_1")
+    await rig.sql("DELETE FROM object_deletions WHERE not_before > now()")
+    store = Storage(away=True)
+    pauses = []
+    for _ in range(12):
+        with pytest.raises(DomainError) as raised:
+            await rig.housekeeping.delete_objects(store.remove)
+        assert raised.value.reason is Reason.STORAGE_UNAVAILABLE
+        seconds = "SELECT extract(epoch FROM not_before - now()) FROM object_deletions"
+        pauses.append(float(await rig.value(seconds)))
+        assert await rig.housekeeping.delete_objects(store.remove) == 0
+        await rig.sql("UPDATE object_deletions SET not_before = now()")
+    assert pauses == pytest.approx(
+        [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600], abs=2
+    )
+    store.away = False
+    assert await rig.housekeeping.delete_objects(store.remove) == 1
+
+
+async def test_deletion_goes_on_after_any_number_of_failures(rig: Rig) -> None:
+    await doomed(rig, "run_1")
+    await rig.sql("UPDATE object_deletions SET not_before = now(), attempts = 2000000")
+    with pytest.raises(DomainError):
+        await rig.housekeeping.delete_objects(Storage(away=True).remove)
+    await rig.sql("UPDATE object_deletions SET not_before = now()")
+    assert await rig.housekeeping.delete_objects(Storage().remove) == 2
+
+
+async def test_two_replicas_delete_each_object_once(rig: Rig, replica: Rig) -> None:
+    await doomed(rig, *(f"run_{number}" for number in range(5)))
+    store = Storage()
+
+    async def slowly(deletions: Sequence[Deletion]) -> None:
+        await asyncio.sleep(0.05)
+        await store.remove(deletions)
+
+    await asyncio.gather(*(each.housekeeping.delete_objects(slowly) for each in (rig, replica)))
+    assert len(store.asked) == 5
+
+
+# What was lost
+
+
+async def silent(case: Case, ago: timedelta) -> None:
+    await case.rig.sql(
+        "UPDATE tasks SET seen_at = now() - %s::interval WHERE id = %s", ago, case.task.id
+    )
+
+
+async def test_tasks_in_flight_that_are_silent_are_found(rig: Rig) -> None:
+    sent, begun, heard, waiting, gpu = [
+        await rig.create(lane=lane) for lane in [Lane.CPU] * 4 + [Lane.GPU]
+    ]
+    await rig.dispatch(window=3)
+    await rig.dispatch(Lane.GPU)
+    await begun.started("run_1")
+    for case in (sent, begun, waiting, gpu):
+        await silent(case, 2 * MINUTE)
+    await silent(heard, MINUTE / 2)
+    found = await rig.housekeeping.silent_tasks(Lane.CPU, MINUTE)
+    assert {task.id for task in found} == {sent.task.id, begun.task.id}
+
+
+async def test_lost_task_is_due_again_with_a_new_attempt(rig: Rig) -> None:
+    case = await rig.create()
+    await case.begin()
+    await silent(case, 2 * MINUTE)
+    [task] = await rig.housekeeping.silent_tasks(Lane.CPU, MINUTE)
+    assert await rig.housekeeping.requeue(task, MINUTE)
+    row = await case.task_row()
+    assert (row["state"], row["attempt"], row["failures"]) == ("PENDING", 1, 0)
+    assert await rig.dispatch() == [case.task.id]
+    assert (await case.task_row())["attempt"] == 2
+
+
+async def test_task_that_was_heard_of_meanwhile_is_not_lost(rig: Rig) -> None:
+    case = await rig.create()
+    await case.begin()
+    await silent(case, 2 * MINUTE)
+    [task] = await rig.housekeeping.silent_tasks(Lane.CPU, MINUTE)
+    await silent(case, MINUTE / 2)
+    assert not await rig.housekeeping.requeue(task, MINUTE)
+    assert (await case.task_row())["state"] == "RUNNING"
+
+
+async def test_task_that_another_replica_has_sent_again_is_not_lost_twice(rig: Rig) -> None:
+    case = await rig.create()
+    await case.begin()
+    await silent(case, 2 * MINUTE)
+    [task] = await rig.housekeeping.silent_tasks(Lane.CPU, MINUTE)
+    assert await rig.housekeeping.requeue(task, MINUTE)
+    await rig.dispatch()
+    await silent(case, 2 * MINUTE)
+    assert not await rig.housekeeping.requeue(task, MINUTE)
+    assert (await case.task_row())["state"] == "DISPATCHED"
+
+
+# Moving off the GPU
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_task_that_nobody_has_begun_moves_to_another_lane(rig: Rig, sent: bool) -> None:
+    case = await rig.create(lane=Lane.GPU)
+    if sent:
+        await rig.dispatch(Lane.GPU)
+    [task] = await rig.housekeeping.tasks_of_lane(Lane.GPU)
+    choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
+    message = moved_to(task.message, choice)
+    assert await rig.housekeeping.move_lane(task, Lane.CPU, message, choice.warnings)
+    row = await case.task_row()
+    assert (row["state"], row["lane"], row["message"]) == ("PENDING", "cpu", message)
+    assert [item.code for item in (await case.now()).warnings] == ["GPU_FALLBACK"]
+    assert await rig.housekeeping.tasks_of_lane(Lane.GPU) == []
+    assert await rig.dispatch(Lane.CPU) == [case.task.id]
+    # Who had received it in the lane it left is behind.
+    assert (await case.task_row())["attempt"] == (2 if sent else 1)
+
+
+async def test_task_that_has_begun_meanwhile_does_not_move(rig: Rig) -> None:
+    case = await rig.create(lane=Lane.GPU)
+    await rig.dispatch(Lane.GPU)
+    [task] = await rig.housekeeping.tasks_of_lane(Lane.GPU)
+    await case.started()
+    assert not await rig.housekeeping.move_lane(task, Lane.CPU, b"", [])
+    assert (await case.task_row())["lane"] == "gpu"
+    assert (await case.now()).warnings == ()
+
+
+# Forgetting and measuring
+
+
+async def test_old_submissions_and_probes_are_forgotten_and_newer_ones_kept(rig: Rig) -> None:
+    await rig.create("anna", request_id="old")
+    await rig.sql("UPDATE submissions SET created_at = now() - interval '24 hours 1 minute'")
+    await rig.create("ben", request_id="new")
+    await rig.tasks.keep_probe("old", INFO)
+    await rig.sql("UPDATE probes SET created_at = now() - interval '91 days'")
+    await rig.tasks.keep_probe("new", INFO)
+    await rig.housekeeping.forget_old()
+    assert await rig.value("SELECT user_id FROM submissions") == "ben"
+    assert await rig.value("SELECT source_key FROM probes") == "new"
+    assert await rig.value("SELECT count(*) FROM exports") == 2
+
+
+async def test_queues_are_measured_by_lane_and_state(rig: Rig) -> None:
+    for _ in range(3):
+        await rig.create()
+    running = await rig.create("ben")
+    await rig.dispatch(window=2)
+    await running.started()
+    await rig.create(probe=True)
+    done = await rig.create("cleo", lane=Lane.GPU)
+    await done.complete("run_done")
+    oldest = {
+        (row["lane"], row["state"]): row["min"]
+        for row in await rig.sql("SELECT lane, state, min(created_at) FROM tasks GROUP BY 1, 2")
+    }
+    assert sorted(await rig.housekeeping.queue_depths(), key=str) == sorted(
+        (
+            QueueDepth(lane, state, count, oldest[lane, state])
+            for lane, state, count in [
+                (Lane.CPU, TaskState.PENDING, 2),
+                (Lane.CPU, TaskState.DISPATCHED, 1),
+                (Lane.CPU, TaskState.RUNNING, 1),
+                (Lane.PROBE, TaskState.PENDING, 1),
+            ]
+        ),
+        key=str,
+    )
+    assert sorted(await rig.housekeeping.active_exports()) == [("PROCESSING", 1), ("QUEUED", 4)]
+
+
+async def test_message_of_a_moved_task_names_the_new_family(rig: Rig) -> None:
+    await rig.create(lane=Lane.GPU)
+    [task] = await rig.housekeeping.tasks_of_lane(Lane.GPU)
+    choice = choose_family(pb.ENCODER_PREFERENCE_CPU, gpu_live=False)
+    await rig.housekeeping.move_lane(task, Lane.CPU, moved_to(task.message, choice), [])
+    [moved] = await rig.housekeeping.tasks_of_lane(Lane.CPU)
+    assert task_pb2.Task.FromString(moved.message).whole.family == pb.ENCODER_FAMILY_CPU
