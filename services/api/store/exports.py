@@ -24,6 +24,7 @@ from services.api.models import exports, submissions, tasks
 from services.api.states import (
     ACTIVE_EXPORTS,
     ACTIVE_TASKS,
+    IN_FLIGHT_TASKS,
     ExportState,
     TaskState,
     export_sources,
@@ -403,14 +404,13 @@ async def end_export(
 async def end_tasks(connection: AsyncConnection, export_id: str) -> list[str]:
     """Cancel the tasks of an ended export that are not decided; return those that were sent out."""
     # Read first: an UPDATE returns the new state only, and only sent ones run anywhere.
-    sent = (
-        await connection.execute(
-            select(tasks.c.id)
-            .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS[1:]))
-            .with_for_update()
-        )
-    ).scalars()
-    task_ids = [str(task_id) for task_id in sent]
+    # All are locked before their states are looked at: one may just be sent out.
+    rows = await connection.execute(
+        select(tasks.c.id, tasks.c.state)
+        .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS))
+        .with_for_update()
+    )
+    task_ids = [str(row.id) for row in rows if row.state in IN_FLIGHT_TASKS]
     await connection.execute(
         update(tasks)
         .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS))
