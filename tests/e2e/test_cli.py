@@ -54,9 +54,10 @@ class Program:
             "COLUMNS": "100",
         }
 
-    async def start(self, *arguments: str | Path) -> asyncio.subprocess.Process:
-        """Start it."""
+    async def start(self, *arguments: str | Path, limit: str = "") -> asyncio.subprocess.Process:
+        """Start it, under a limit of the shell's `ulimit`."""
         return await asyncio.create_subprocess_exec(
+            *("sh", "-c", f'ulimit {limit}; exec "$@"', "sh"),
             Path(sysconfig.get_path("scripts")) / "videoexport",
             *map(str, arguments),
             cwd=self._folder,
@@ -74,9 +75,9 @@ class Program:
         assert "Traceback" not in ended.err
         return ended
 
-    async def __call__(self, *arguments: str | Path) -> Ended:
-        """Run it to its end."""
-        return await self.end(await self.start(*arguments))
+    async def __call__(self, *arguments: str | Path, limit: str = "") -> Ended:
+        """Run it to its end, under a limit of the shell's `ulimit`."""
+        return await self.end(await self.start(*arguments, limit=limit))
 
 
 @pytest.fixture
@@ -235,6 +236,43 @@ async def test_empty_file_is_refused(videoexport: Program, tmp_path: Path) -> No
     ended = await videoexport("export", "empty.mp4")
     assert ended.status == 3
     assert "empty" in ended.err
+
+
+async def test_file_trouble_here_is_status_2(
+    videoexport: Program, clip: MakeClip, client: AsyncClient, tmp_path: Path
+) -> None:
+    video_id = await client.upload(clip(SHORT))
+    export_id = (await client.create_export(video_id, [(0, "0.2")])).id
+    await client.wait(export_id)
+    # No file of more than a block, as on a disk that is full.
+    full = await videoexport("watch", export_id, "--output", "cut.mp4", limit="-f 1")
+    assert full.status == 2
+    assert "cut.mp4 cannot be written: File too large." in full.err
+    assert list(tmp_path.iterdir()) == []
+
+    unreadable = tmp_path / "talk\udcff.mp4"
+    unreadable.write_bytes(clip(SHORT).read_bytes())
+    named = await videoexport("upload", unreadable)
+    assert named.status == 2
+    assert "is not a name in UTF-8" in named.err
+    # The same name does for what is written here.
+    saved = await videoexport("watch", export_id, "--output", unreadable, "--force")
+    assert saved.status == 0
+    assert "talk\ufffd.mp4" in saved.out
+
+
+async def test_output_that_appears_meanwhile_is_kept(
+    videoexport: Program, clip: MakeClip, tmp_path: Path
+) -> None:
+    running = await videoexport.start("export", clip(SHORT), "--output", "cut.mp4")
+    assert running.stderr is not None
+    await running.stderr.readline()  # the upload, after the check of the output
+    (tmp_path / "cut.mp4").write_bytes(b"theirs")
+    ended = await videoexport.end(running)
+    assert ended.status == 2
+    assert "the download is cut-2.mp4" in ended.err
+    assert (tmp_path / "cut.mp4").read_bytes() == b"theirs"
+    assert len(read_frame_numbers(tmp_path / "cut-2.mp4")) == 100
 
 
 async def test_failed_export_is_status_4_with_its_reason(

@@ -103,5 +103,5 @@ async def test_nvenc_failing_on_a_job_runs_that_job_on_the_cpu(
     assert encoded.output.encoder_reason.startswith("The GPU failed, so the CPU encoded:")
     assert [warning.code for warning in encoded.warnings] == ["GPU_FALLBACK"]
     assert metrics.fallbacks._value.get() == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(settings.own_scratch.iterdir()) == []
     assert len(leftovers.objects("previews")) == 1
