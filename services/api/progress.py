@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from services.api.signals import Signals
 from services.api.store import TaskStore
-from services.api.store.tasks import Progress
+from services.api.store.progress import Progress
 from services.common.errors import DomainError
 from services.common.subjects import API_GROUP, PROGRESS
 from videoexport.v1 import export_pb2 as pb

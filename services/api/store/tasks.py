@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Float, Text, column, func, select, update, values
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.api.models import encode_speeds, exports, probes, runs, tasks
+from services.api.models import encode_speeds, exports, probes, tasks
 from services.api.states import (
     ACTIVE_EXPORTS,
     ACTIVE_TASKS,
@@ -24,6 +23,8 @@ from services.api.states import (
 from services.api.store.database import Database
 from services.api.store.exports import end_export, end_tasks, insert_task, select_exports
 from services.api.store.garbage import discard, discard_run_objects, output_of
+from services.api.store.knowledge import keep_probe, learn_speed
+from services.api.store.progress import Progress, keep_frames, lock_running, set_progress
 from services.api.store.records import (
     ExportRecord,
     NewTask,
@@ -32,12 +33,10 @@ from services.api.store.records import (
     source_key,
     to_json,
 )
+from services.api.store.runs import begin_run, end_run, is_winner, unfinished_runs
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
-
-# Weight of the newest measurement in the moving average of encode speeds.
-SPEED_WEIGHT = 0.3
 
 Publish = Callable[[Sequence[TaskRecord]], Awaitable[Sequence[str]]]
 
@@ -65,18 +64,6 @@ class Planned:
     plan: pb.Plan
     task: NewTask
     warnings: tuple[pb.ExportWarning, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The newest word on a run."""
-
-    task_id: str
-    export_id: str
-    run_id: str
-    attempt: int
-    phase: str
-    frames_done: int
 
 
 class TaskStore:
@@ -129,7 +116,7 @@ class TaskStore:
             task = await _lock_task(connection, event)
             if task is None:
                 return Applied(stop_runs=(event.run_id,))
-            begun = await _begin_run(connection, event)
+            begun = await begin_run(connection, event)
             if task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
                 return Applied(stop_runs=(event.run_id,))
             if not begun:
@@ -192,12 +179,12 @@ class TaskStore:
             task = await _lock_task(connection, event)
             if task is None:
                 return Applied()
-            first = await _end_run(connection, event, "SUCCEEDED")
+            first = await end_run(connection, event, "SUCCEEDED")
             if not first or task.state not in ACTIVE_TASKS:
                 return Applied()
             await _finish_task(connection, task.id, TaskState.SUCCEEDED)
             record = await _lock_export(connection, task.export_id)
-            await _keep_probe(connection, source_key(record.user_id, record.source), info)
+            await keep_probe(connection, source_key(record.user_id, record.source), info)
             if record.state not in ACTIVE_EXPORTS:
                 return Applied()
             planned = plan_next(record)
@@ -223,10 +210,10 @@ class TaskStore:
         async with self._database.transaction() as connection:
             task = await _lock_task(connection, event)
             # A run whose objects are being deleted has ended too: its word comes too late.
-            first = task is not None and await _end_run(connection, event, "SUCCEEDED")
+            first = task is not None and await end_run(connection, event, "SUCCEEDED")
             if task is None or not first or task.state not in ACTIVE_TASKS:
                 # The winner's own event, delivered again, changes nothing.
-                if not await _is_winner(connection, event):
+                if not await is_winner(connection, event):
                     await discard(
                         connection, [(event.user_id, output_of(event.export_id, event.run_id))]
                     )
@@ -247,10 +234,10 @@ class TaskStore:
                 expires_at=func.now() + retention,
             )
             keep = event.run_id if completed else None
-            others = await _unfinished_runs(connection, task.id)
+            others = await unfinished_runs(connection, task.id)
             await discard_run_objects(connection, record.id, keep_run_id=keep)
             if completed and record.plan is not None:
-                await _learn_speed(connection, record.plan, event.succeeded)
+                await learn_speed(connection, record.plan, event.succeeded)
             return Applied(changed=True, stop_runs=others)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
@@ -258,16 +245,16 @@ class TaskStore:
         if not updates:
             return [], []
         async with self._database.transaction() as connection:
-            attempts = await _lock_running(connection, updates)
+            attempts = await lock_running(connection, updates)
             wanted = [
                 item
                 for item in updates
                 if item.task_id in attempts and item.attempt >= attempts[item.task_id]
             ]
-            await _keep_frames(connection, wanted)
+            await keep_frames(connection, wanted)
             phases = {item.export_id: item.phase for item in wanted}
             for export_id, phase in phases.items():
-                await _set_progress(connection, export_id, phase)
+                await set_progress(connection, export_id, phase)
         going_on = {item.run_id for item in wanted}
         return sorted(phases), [item.run_id for item in updates if item.run_id not in going_on]
 
@@ -283,7 +270,7 @@ class TaskStore:
     async def keep_probe(self, source_key: str, info: pb.SourceInfo) -> None:
         """Keep a probe that was made outside any export."""
         async with self._database.transaction() as connection:
-            await _keep_probe(connection, source_key, info)
+            await keep_probe(connection, source_key, info)
 
     async def speed(self, family: str, resolution: str, quality: str) -> float | None:
         """Return the measured frames per second of finished encodes of this kind."""
@@ -353,64 +340,12 @@ async def _lock_export(connection: AsyncConnection, export_id: str) -> ExportRec
     return ExportRecord.from_row((await connection.execute(query)).mappings().one())
 
 
-async def _begin_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
-    """Keep that a run has begun; return False when it is known to have ended since."""
-    statement = upsert(runs).values(
-        id=event.run_id,
-        task_id=event.task_id,
-        attempt=event.attempt,
-        delivery=event.started.delivery_count,
-        encoder_id=event.encoder_id,
-    )
-    begun = await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[runs.c.id],
-            set_={"delivery": statement.excluded.delivery},
-            where=runs.c.ended_at.is_(None),
-        ).returning(runs.c.id)
-    )
-    return begun.one_or_none() is not None
-
-
-async def _end_run(connection: AsyncConnection, event: task_pb2.TaskEvent, outcome: str) -> bool:
-    """Keep how a run ended; return False when that is known already."""
-    statement = upsert(runs).values(
-        id=event.run_id,
-        task_id=event.task_id,
-        attempt=event.attempt,
-        delivery=0,  # its start was not heard of, or comes later
-        encoder_id=event.encoder_id,
-        outcome=outcome,
-        error=to_json(event.failed) if event.HasField("failed") else None,
-        ended_at=func.now(),
-    )
-    new = statement.excluded
-    ended = await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[runs.c.id],
-            set_={"outcome": new.outcome, "error": new.error, "ended_at": new.ended_at},
-            where=runs.c.ended_at.is_(None),
-        ).returning(runs.c.id)
-    )
-    return ended.one_or_none() is not None
-
-
 async def _ends_present_attempt(
     connection: AsyncConnection, event: task_pb2.TaskEvent, task: TaskRecord, outcome: str
 ) -> bool:
     """Keep how a run ended; return whether that is news, and of the attempt that counts."""
-    first = await _end_run(connection, event, outcome)
+    first = await end_run(connection, event, outcome)
     return first and task.state in ACTIVE_TASKS and event.attempt >= task.attempt
-
-
-async def _is_winner(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
-    query = select(exports.c.output_run_id).where(exports.c.id == event.export_id)
-    return (await connection.execute(query)).scalar_one_or_none() == event.run_id
-
-
-async def _unfinished_runs(connection: AsyncConnection, task_id: str) -> tuple[str, ...]:
-    query = select(runs.c.id).where(runs.c.task_id == task_id, runs.c.ended_at.is_(None))
-    return tuple((await connection.execute(query)).scalars())
 
 
 async def _make_pending(
@@ -458,107 +393,11 @@ async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None
     )
 
 
-async def _lock_running(connection: AsyncConnection, updates: Sequence[Progress]) -> dict[str, int]:
-    """Lock exports, then their tasks; return the attempts of the tasks that are not decided."""
-    await connection.execute(
-        select(exports.c.id)
-        .where(exports.c.id.in_({item.export_id for item in updates}))
-        .order_by(exports.c.id)
-        .with_for_update()
-    )
-    rows = await connection.execute(
-        select(tasks.c.id, tasks.c.attempt)
-        .where(tasks.c.id.in_({item.task_id for item in updates}), tasks.c.state.in_(ACTIVE_TASKS))
-        .order_by(tasks.c.id)
-        .with_for_update()
-    )
-    return {row.id: row.attempt for row in rows}
-
-
-async def _keep_frames(connection: AsyncConnection, updates: Sequence[Progress]) -> None:
-    # Two runs of one attempt may be heard at a time: the one that is further counts.
-    frames: dict[str, int] = {}
-    for item in updates:
-        frames[item.task_id] = max(frames.get(item.task_id, 0), item.frames_done)
-    if not frames:
-        return
-    news = values(
-        column("task_id", Text), column("frames_done", tasks.c.frames_done.type), name="news"
-    ).data(list(frames.items()))
-    await connection.execute(
-        update(tasks)
-        .where(tasks.c.id == news.c.task_id)
-        .values(
-            frames_done=func.greatest(tasks.c.frames_done, news.c.frames_done), seen_at=func.now()
-        )
-    )
-
-
-async def _set_progress(connection: AsyncConnection, export_id: str, phase: str) -> None:
-    done = (
-        select(
-            func.coalesce(
-                func.sum(func.least(tasks.c.frames_done, tasks.c.frames)).cast(Float)
-                / func.nullif(func.sum(tasks.c.frames), 0),
-                0.0,
-            )
-        )
-        .where(tasks.c.export_id == export_id)
-        .scalar_subquery()
-    )
-    await connection.execute(
-        update(exports)
-        .where(exports.c.id == export_id, exports.c.state == ExportState.PROCESSING)
-        .values(
-            # The last percent is the verified and stored file.
-            progress=func.greatest(exports.c.progress, 99.0 * done),
-            phase=phase,
-            updated_at=func.now(),
-        )
-    )
-
-
 async def _fail_export(
     connection: AsyncConnection, task: TaskRecord, error: pb.ExportError
 ) -> Applied:
     await end_export(connection, task.export_id, ExportState.FAILED, error=to_json(error))
-    others = await _unfinished_runs(connection, task.id)
+    others = await unfinished_runs(connection, task.id)
     running = await end_tasks(connection, task.export_id)
     await discard_run_objects(connection, task.export_id, keep_run_id=None)
     return Applied(changed=True, stop_runs=others, stop_tasks=tuple(running))
-
-
-async def _keep_probe(connection: AsyncConnection, source_key: str, info: pb.SourceInfo) -> None:
-    statement = upsert(probes).values(source_key=source_key, etag=info.etag, info=to_json(info))
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[probes.c.source_key, probes.c.etag],
-            set_={"info": statement.excluded.info, "created_at": func.now()},
-        )
-    )
-
-
-async def _learn_speed(
-    connection: AsyncConnection, plan: pb.Plan, succeeded: task_pb2.TaskSucceeded
-) -> None:
-    if succeeded.frames_per_second <= 0:
-        return
-    statement = upsert(encode_speeds).values(
-        family=pb.EncoderFamily.Name(succeeded.output.encoder_family),
-        resolution=pb.Resolution.Name(plan.resolution),
-        quality=pb.Quality.Name(plan.quality),
-        frames_per_second=succeeded.frames_per_second,
-        samples=1,
-    )
-    known = encode_speeds.c.frames_per_second
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["family", "resolution", "quality"],
-            set_={
-                "frames_per_second": known
-                + SPEED_WEIGHT * (statement.excluded.frames_per_second - known),
-                "samples": encode_speeds.c.samples + 1,
-                "updated_at": func.now(),
-            },
-        )
-    )

@@ -14,8 +14,9 @@ from services.api.models import metadata
 from services.api.states import ExportState
 from services.api.store import ExportStore, Housekeeping, TaskStore
 from services.api.store.housekeeping import Deletion
+from services.api.store.progress import Progress
 from services.api.store.records import ExportRecord, ListFilter, Quotas, Submission, TaskRecord
-from services.api.store.tasks import Planned, Progress
+from services.api.store.tasks import Planned
 from services.api.work import probe_task
 from services.common.errors import DomainError, Reason
 from services.common.families import choose_family

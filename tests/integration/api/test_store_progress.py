@@ -8,7 +8,7 @@ import psycopg
 from api_rig import Case, Rig
 
 from services.api.states import ExportState
-from services.api.store.tasks import Progress
+from services.api.store.progress import Progress
 
 
 def word(
