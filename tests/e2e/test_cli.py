@@ -54,7 +54,10 @@ class Program:
             "COLUMNS": "100",
         }
 
-    async def start(self, *arguments: str | Path, limit: str = "") -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str | Path, limit: str = "-f unlimited"
+    ) -> asyncio.subprocess.Process:
+        """Start it, under a limit of the shell's `ulimit`."""
         """Start it, under a limit of the shell's `ulimit`."""
         return await asyncio.create_subprocess_exec(
             *("sh", "-c", f'ulimit {limit}; exec "$@"', "sh"),
@@ -75,7 +78,7 @@ class Program:
         assert "Traceback" not in ended.err
         return ended
 
-    async def __call__(self, *arguments: str | Path, limit: str = "") -> Ended:
+    async def __call__(self, *arguments: str | Path, limit: str = "-f unlimited") -> Ended:
         """Run it to its end, under a limit of the shell's `ulimit`."""
         return await self.end(await self.start(*arguments, limit=limit))
 

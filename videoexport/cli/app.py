@@ -10,12 +10,13 @@ from videoexport.cli import managing, ordering
 from videoexport.cli.group import cli
 from videoexport.cli.session import Interrupted
 from videoexport.cli.text import plain, waiting_time
-from videoexport.client import ExportFailed, Refused, VideoExportError
+from videoexport.client import ExportFailed, LocalFileFailed, Refused, VideoExportError
 
 # Importing these two has added their commands to `cli`.
 __all__ = ["managing", "ordering", "run"]
 
 DONE = 0
+BROKEN = 1
 WRONG_ARGUMENTS = 2
 REFUSED = 3
 FAILED = 4
@@ -30,9 +31,11 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (KeyboardInterrupt, INTERRUPTED),
     (click.ClickException, WRONG_ARGUMENTS),
     (OSError, WRONG_ARGUMENTS),
+    (LocalFileFailed, WRONG_ARGUMENTS),
     (Refused, REFUSED),
     (ExportFailed, FAILED),
-    (Exception, UNREACHABLE),
+    (VideoExportError, UNREACHABLE),
+    (Exception, BROKEN),
 )
 
 

@@ -32,10 +32,12 @@ Examples:
 \b
 Exit status:
   0  done
-  2  wrong arguments
+  1  the command line met an error of its own
+  2  wrong arguments, or a file here cannot be read or written
   3  refused: not valid, over a quota, or not found
   4  the export failed or was cancelled
-  5  the service cannot be reached, or cannot work now
+  5  the service cannot be reached or cannot work now, or a transfer failed
+  130  interrupted
 """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -112,7 +112,7 @@ async def export(
             priority=priority,
         )
         if not no_wait:
-            ended = await _follow(session, created.id, file, display)
+            ended = await _follow(session, created.id, file, display, force=force)
     if no_wait:
         watch_it = session.command("watch", created.id)
         session.answer(created, lambda: f"Export {created.id} is accepted; follow it: {watch_it}")
@@ -131,7 +131,7 @@ async def watch(session: Session, export_id: str, output: Path | None, force: bo
     """Follow an export until it has ended."""
     file = None if output is None else output_path(output, export_id, force=force)
     with open_display() as display:
-        ended = await _follow(session, export_id, file, display)
+        ended = await _follow(session, export_id, file, display, force=force)
     _report(session, ended, file, display)
 
 
@@ -156,7 +156,12 @@ async def _resolve(
 
 
 async def _follow(
-    session: Session, export_id: str, file: Path | None, display: ProgressDisplay
+    session: Session,
+    export_id: str,
+    file: Path | None,
+    display: ProgressDisplay,
+    *,
+    force: bool,
 ) -> export_pb2.Export:
     session.after_interrupt = (
         f"Interrupted; export {export_id} goes on. "
@@ -169,7 +174,8 @@ async def _follow(
     )
     if file is not None and ended.state not in _WITHOUT_FILE:
         try:
-            await session.client.download(ended, file, on_progress=display.download)
+            # Another program may have written the file while the export was made.
+            await session.client.download(ended, file, replace=force, on_progress=display.download)
         except VideoExportError:
             session.note(f"Export {export_id} itself is done: {session.command('get', export_id)}")
             raise

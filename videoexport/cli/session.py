@@ -104,6 +104,11 @@ def with_session(
             asyncio.run(work())
         except KeyboardInterrupt:
             raise Interrupted(session.after_interrupt) from None
+        except UnicodeEncodeError as error:
+            # What the service sends is always text; arguments need not be.
+            raise click.UsageError(
+                f"{error.object!r} cannot be written in {error.encoding}."
+            ) from None
 
     return command
 

@@ -17,13 +17,19 @@ from rich.table import Table
 # Wide enough for every column: whoever pipes a table wants lines, not wrapping.
 _UNWRAPPED = 500
 
+# Categories of characters: control, format and half of a surrogate pair.
+_STEERING = ("Cc", "Cf", "Cs")
+
 Pair = tuple[str, str]
 
 
 def plain(text: str) -> str:
-    """Return `text` without what could steer a terminal; it may come from other people."""
+    """Return `text` without what could steer a terminal or not be written to one.
+
+    It may come from other people, or be a file name that is no text.
+    """
     return "".join(
-        "\ufffd" if unicodedata.category(char) in ("Cc", "Cf") and char not in "\n\t" else char
+        "\ufffd" if unicodedata.category(char) in _STEERING and char not in "\n\t" else char
         for char in text
     )
 

@@ -19,6 +19,7 @@ from videoexport.client.calls import Timeouts
 from videoexport.client.errors import (
     ExportFailed,
     FieldProblem,
+    LocalFileFailed,
     Refused,
     ServiceUnreachable,
     TransferFailed,
@@ -34,6 +35,7 @@ __all__ = [
     "Client",
     "ExportFailed",
     "FieldProblem",
+    "LocalFileFailed",
     "Refused",
     "ServiceUnreachable",
     "Timeouts",

@@ -113,7 +113,8 @@ class AsyncClient:
         Raises:
             OSError: there is no such file.
             Refused: it is empty, or the service does not take its name or size.
-            TransferFailed: it cannot be read, or did not arrive; nothing is left behind.
+            LocalFileFailed: it cannot be read, or its name is not text.
+            TransferFailed: it did not arrive; nothing is left behind.
         """
         store = await self._file_store()
         path = Path(path)
@@ -287,6 +288,7 @@ class AsyncClient:
         export: export_pb2.Export | str,
         path: str | Path,
         *,
+        replace: bool = True,
         on_progress: OnBytes = ignore,
     ) -> Path:
         """Download the file of a completed export, check it, and return where it lies.
@@ -299,13 +301,15 @@ class AsyncClient:
 
         Args:
             export: a completed export, or its id.
-            path: where to put the file; an existing one is replaced.
+            path: where to put the file.
+            replace: whether a file that has that name when the download is complete gives
+                way; if not, the download is kept beside it under a name that the error tells.
             on_progress: called with (bytes received, bytes in all).
 
         Raises:
             Refused: `NOT_COMPLETED`, the export has no file (yet, or any more).
-            TransferFailed: the bytes did not arrive, are not those of the export, or cannot
-                be written.
+            LocalFileFailed: the file cannot be written, or exists and is not to be replaced.
+            TransferFailed: the bytes did not arrive, or are not those of the export.
         """
         # Read again even if given: the URL in an older answer may have expired.
         export = await self.get(export if isinstance(export, str) else export.id)
@@ -319,6 +323,7 @@ class AsyncClient:
             Path(path),
             size=output.size_bytes,
             sha256=output.sha256,
+            replace=replace,
             on_progress=on_progress,
         )
         return Path(path)

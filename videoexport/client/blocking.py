@@ -151,10 +151,13 @@ class Client:
         export: export_pb2.Export | str,
         path: str | Path,
         *,
+        replace: bool = True,
         on_progress: OnBytes = ignore,
     ) -> Path:
         """Download the file of a completed export, checked, and return where it lies."""
-        return self._run(self._client.download(export, path, on_progress=on_progress))
+        return self._run(
+            self._client.download(export, path, replace=replace, on_progress=on_progress)
+        )
 
     def list_page(
         self, request: export_service_pb2.ListExportsRequest

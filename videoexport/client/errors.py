@@ -106,7 +106,11 @@ class ServiceUnreachable(VideoExportError):
 
 
 class TransferFailed(VideoExportError):
-    """The bytes of a file did not arrive whole, or could not be read or written here."""
+    """The bytes of a file did not arrive whole."""
+
+
+class LocalFileFailed(TransferFailed):
+    """A file on this machine cannot be read or written, or changed while it was read."""
 
 
 def error_of(error: grpc.aio.AioRpcError, address: str) -> Refused | ServiceUnreachable:

@@ -14,7 +14,7 @@ import grpc
 
 from videoexport import transfer
 from videoexport.client.calls import Connection, Timeouts
-from videoexport.client.errors import Refused, TransferFailed, error_of
+from videoexport.client.errors import LocalFileFailed, Refused, TransferFailed, error_of
 from videoexport.v1 import storage_service_pb2
 from videoexport.v1.storage_service_pb2_grpc import StorageServiceStub
 
@@ -61,8 +61,11 @@ class FileStore:
             OSError: there is no such file.
             Refused: the file is empty, or the service does not take its name or size.
             ServiceUnreachable: StorageService did not answer.
-            TransferFailed: the file cannot be read, or S3 did not take it.
+            LocalFileFailed: the file cannot be read, or its name is not text.
+            TransferFailed: S3 did not take it.
         """
+        if not _is_text(file_name):
+            raise LocalFileFailed(f"{file_name!r} is not a name in UTF-8; the file needs another.")
         size = (await asyncio.to_thread(path.stat)).st_size
         if size == 0:
             raise Refused("INVALID_SOURCE", f"{path.name} is empty, so it is not a video.")
@@ -82,13 +85,20 @@ class FileStore:
         return stat.object.source.video_id
 
     async def download(
-        self, url: str, path: Path, *, size: int, sha256: str, on_progress: OnBytes
+        self,
+        url: str,
+        path: Path,
+        *,
+        size: int,
+        sha256: str,
+        replace: bool,
+        on_progress: OnBytes,
     ) -> None:
         """Download what `url` names to `path`, which appears only once it is whole.
 
         Raises:
-            TransferFailed: the bytes did not arrive, have another size or SHA-256, or cannot
-                be written.
+            LocalFileFailed: the file cannot be written, or exists and is not to be replaced.
+            TransferFailed: the bytes did not arrive, or have another size or SHA-256.
         """
         with self._meaning():
             await transfer.download(
@@ -98,16 +108,24 @@ class FileStore:
                 on_progress=_of_total(on_progress, size),
                 expected_size=size,
                 expected_sha256=sha256,
+                replace=replace,
             )
 
     @contextmanager
     def _meaning(self) -> Iterator[None]:
         try:
             yield
+        except transfer.LocalFileError as error:
+            raise LocalFileFailed(str(error)) from error
         except transfer.TransferError as error:
             raise TransferFailed(str(error)) from error
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self._address) from error
+
+
+def _is_text(name: str) -> bool:
+    # Bytes of a file name that are no UTF-8 are surrogates in Python's text.
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _of_total(on_progress: OnBytes, total: int) -> transfer.OnProgress:

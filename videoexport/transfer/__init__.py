@@ -4,11 +4,18 @@ No error raised here shows a URL: whoever has a presigned URL can use it.
 """
 
 from videoexport.transfer.downloading import download
-from videoexport.transfer.pacing import DEFAULT_PATIENCE, OnProgress, Patience, TransferError
+from videoexport.transfer.pacing import (
+    DEFAULT_PATIENCE,
+    LocalFileError,
+    OnProgress,
+    Patience,
+    TransferError,
+)
 from videoexport.transfer.uploading import upload_file
 
 __all__ = [
     "DEFAULT_PATIENCE",
+    "LocalFileError",
     "OnProgress",
     "Patience",
     "TransferError",

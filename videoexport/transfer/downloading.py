@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ from videoexport.transfer.pacing import (
     NO_LIMIT,
     PASSING,
     Broken,
+    LocalFileError,
     OnProgress,
     Patience,
     Progress,
@@ -32,6 +35,7 @@ async def download(
     *,
     expected_size: int,
     expected_sha256: str,
+    replace: bool = True,
     on_progress: OnProgress = lambda _: None,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> None:
@@ -40,14 +44,17 @@ async def download(
     Args:
         http: reads the URL.
         url: presigned, for a GET.
-        path: the file; replaced if it exists.
+        path: the file.
         expected_size: bytes.
         expected_sha256: hexadecimal; empty where it is not known.
+        replace: whether a file that has that name by then gives way; if not, the
+            download is kept beside it under a name that the error tells.
         on_progress: see OnProgress.
         patience: when to give up.
 
     Raises:
-        TransferError: the file cannot be written, or S3 does not give what is expected.
+        LocalFileError: the file cannot be written, or exists.
+        TransferError: S3 does not give what is expected.
     """
     partial = path.with_name(f".videoexport-{secrets.token_hex(8)}.part")
     try:
@@ -57,11 +64,53 @@ async def download(
             sha256 = await receiver.receive(patience)
         if expected_sha256 and sha256 != expected_sha256.lower():
             raise TransferError("The downloaded bytes do not match the checksum of the file.")
-        partial.replace(path)
+        if replace:
+            partial.replace(path)
+        else:
+            _name(partial, path)
     except OSError as error:
-        raise TransferError(f"{path.name} cannot be written: {error.strerror}.") from None
+        raise LocalFileError(f"{path.name} cannot be written: {error.strerror}.") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _name(partial: Path, path: Path) -> None:
+    """Give a finished file its name, without replacing another that has it by now."""
+    try:
+        _claim(partial, path)
+    except FileExistsError:
+        other = _name_beside(partial, path)
+        raise LocalFileError(
+            f"{path.name} exists by now and was not replaced; the download is {other.name}."
+        ) from None
+
+
+def _name_beside(partial: Path, path: Path) -> Path:
+    for number in count(2):
+        other = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            _claim(partial, other)
+        except FileExistsError:
+            continue
+        return other
+    raise AssertionError("counts for ever")
+
+
+def _claim(partial: Path, path: Path) -> None:
+    """Give `partial` the name `path`.
+
+    Raises:
+        FileExistsError: something has that name.
+    """
+    try:
+        # Unlike a rename, it fails where there is a file.
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links, such as exFAT: take the name with an empty file first.
+        path.open("xb").close()
+        partial.replace(path)
 
 
 class _Receiver:

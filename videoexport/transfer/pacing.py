@@ -24,6 +24,10 @@ class TransferError(Exception):
     """A transfer that failed for good; the text is a sentence for a person."""
 
 
+class LocalFileError(TransferError):
+    """The file on this machine cannot be read or written; the text names it."""
+
+
 class Broken(Exception):
     """A try that failed in a way that need not come again; the text says how."""
 

@@ -23,6 +23,7 @@ from videoexport.transfer.pacing import (
     NO_LIMIT,
     PASSING,
     Broken,
+    LocalFileError,
     OnProgress,
     Patience,
     Progress,
@@ -70,7 +71,8 @@ async def upload_file(
         patience: when to give up.
 
     Raises:
-        TransferError: the file cannot be read, or S3 does not take it.
+        LocalFileError: the file cannot be read, or changes meanwhile.
+        TransferError: S3 does not take it.
         AioRpcError: StorageService declined or did not answer.
     """
     # Not in a thread: opening takes microseconds, and a cancellation would lose the open file.
@@ -87,7 +89,7 @@ async def upload_file(
             complete = await sender.send(begun, before.st_size, concurrency)
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-                raise TransferError(f"{path.name} was changed while it was uploaded.")
+                raise LocalFileError(f"{path.name} was changed while it was uploaded.")
             completing = asyncio.create_task(_complete(storage, complete, metadata, patience))
             return await asyncio.shield(completing)
         except BaseException:
@@ -282,10 +284,10 @@ def _open(path: Path) -> BinaryIO:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise TransferError(f"{path.name} cannot be read: {error.strerror}.") from None
+        raise LocalFileError(f"{path.name} cannot be read: {error.strerror}.") from None
     if os.fstat(file.fileno()).st_size == 0:
         file.close()
-        raise TransferError(f"{path.name} is empty.")
+        raise LocalFileError(f"{path.name} is empty.")
     return file
 
 
@@ -294,9 +296,9 @@ def _read(file: BinaryIO, offset: int, count: int) -> bytes:
         # Leaves the file's position alone, so several parts can read at a time.
         block = os.pread(file.fileno(), count, offset)
     except (OSError, ValueError):
-        raise TransferError("The file cannot be read any more.") from None
+        raise LocalFileError("The file cannot be read any more.") from None
     if len(block) != count:
-        raise TransferError("The file became shorter while it was uploaded.")
+        raise LocalFileError("The file became shorter while it was uploaded.")
     return block
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ from aiohttp import web
 from faulty_proxy import Fault, FaultyProxy, Harm, proxy_running
 from storage_rig import ANN, BUCKET, SERVING, Server, Service, service_running, uploaded
 
-from videoexport.transfer import Patience, TransferError, download
+from videoexport.transfer import LocalFileError, Patience, TransferError, download
 from videoexport.v1 import storage_service_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -83,6 +85,7 @@ async def save(
     *,
     size: int = SIZE,
     sha256: str = SHA256,
+    replace: bool = True,
     on_progress: Callable[[int], None] = lambda _: None,
     patience: Patience = HASTY,
 ) -> None:
@@ -92,6 +95,7 @@ async def save(
         path,
         expected_size=size,
         expected_sha256=sha256,
+        replace=replace,
         on_progress=on_progress,
         patience=patience,
     )
@@ -225,8 +229,40 @@ async def test_cancelled_download_leaves_nothing(
 async def test_download_into_a_missing_folder_is_a_sentence(
     url: str, fresh: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    with pytest.raises(TransferError, match=r"out.mp4 cannot be written: No such file"):
+    with pytest.raises(LocalFileError, match=r"out.mp4 cannot be written: No such file"):
         await save(fresh, url, tmp_path / "none" / "out.mp4")
+
+
+def without_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+async def test_download_replaces_no_file_that_appeared_meanwhile(
+    url: str,
+    fresh: aiohttp.ClientSession,
+    tmp_path: Path,
+    links: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not links:  # as on exFAT
+        monkeypatch.setattr(os, "link", without_links)
+    target = tmp_path / "out.mp4"
+    await save(fresh, url, target, replace=False)
+    assert target.read_bytes() == BODY
+    target.unlink()
+    (tmp_path / "out-2.mp4").write_bytes(b"another")
+
+    def appear(_: int) -> None:
+        target.write_bytes(b"theirs")
+
+    said = r"^out\.mp4 exists by now and was not replaced; the download is out-3\.mp4\.$"
+    with pytest.raises(LocalFileError, match=said):
+        await save(fresh, url, target, replace=False, on_progress=appear)
+    assert files_in(tmp_path) == ["out-2.mp4", "out-3.mp4", "out.mp4"]
+    assert target.read_bytes() == b"theirs"
+    assert (tmp_path / "out-2.mp4").read_bytes() == b"another"
+    assert (tmp_path / "out-3.mp4").read_bytes() == BODY
 
 
 async def test_download_that_never_has_a_byte_is_given_up(

@@ -30,7 +30,7 @@ from storage_rig import (
 )
 
 from services.storage.settings import MIB
-from videoexport.transfer import Patience, TransferError, download, upload_file
+from videoexport.transfer import LocalFileError, Patience, TransferError, download, upload_file
 from videoexport.v1 import storage_service_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -262,7 +262,7 @@ async def test_file_that_changes_meanwhile_is_not_uploaded(
             # The time of the change must differ, whatever the file system's resolution.
             os.utime(path, ns=(0, 0))
 
-    with pytest.raises(TransferError, match=r"shorter|changed"):
+    with pytest.raises(LocalFileError, match=r"shorter|changed"):
         await upload(service, http, path, on_progress=on_progress)
     assert s3.unfinished() == []
     assert s3.keys("videos/ann/") == before

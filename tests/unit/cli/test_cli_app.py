@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import subprocess
@@ -9,10 +10,19 @@ import sysconfig
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from videoexport.cli.app import run
 from videoexport.cli.group import cli
+from videoexport.client import (
+    ExportFailed,
+    LocalFileFailed,
+    Refused,
+    ServiceUnreachable,
+    TransferFailed,
+)
+from videoexport.v1 import export_pb2
 
 EXPORT_ID = "exp_" + "0a" * 16
 # Nothing listens on port 1, the tcpmux of old.
@@ -71,7 +81,8 @@ def test_help_of_every_command_has_examples(
 def test_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out.partition("Exit status:")[2]
-    assert [line.split()[0] for line in shown.splitlines() if line.strip()] == list("02345")
+    statuses = [line.split()[0] for line in shown.splitlines() if line.strip()]
+    assert statuses == [*"012345", "130"]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +97,7 @@ def test_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
         (["probe", "nosuch.mp4"], "nosuch.mp4"),
         (["probe", "s3://bucket"], "s3://bucket"),
         (["delete"], "ID"),
+        (["get", "exp_\udcff"], "exp_\\udcff"),
         (["export", "talk.mp4", "--segment", "1-nan"], "'1-nan'"),
         (["export", "talk.mp4", "--segment", "1-2", "--segment", "-1-2"], "'-1-2'"),
         (["export", "talk.mp4", "--segment", "garbage"], "'garbage'"),
@@ -145,6 +157,36 @@ def test_unknown_login_name_asks_for_a_user(
     monkeypatch.setattr(getpass, "getuser", unknown)
     assert run(["list", "--address", NOBODY]) == 2
     assert "--user" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("a mistake"), 1),
+        (ValueError("a mistake"), 1),
+        (OSError(errno.ENOSPC, "No space left on device", "cut.mp4"), 2),
+        (LocalFileFailed("cut.mp4 cannot be written."), 2),
+        (Refused("INVALID_REQUEST", "No."), 3),
+        (ExportFailed(export_pb2.Export(id=EXPORT_ID)), 4),
+        (TransferFailed("The download broke off."), 5),
+        (ServiceUnreachable("Nobody is there."), 5),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_its_status(
+    error: BaseException,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(cli.commands, "fail", click.Command("fail", callback=fail))
+    assert run(["fail"]) == status
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("videoexport: ")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["müller", "ann\n", "a\nb", "a b", ".."])
