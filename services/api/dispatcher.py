@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
-from nats.js import JetStreamContext
+from nats.aio.client import Client
 
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
@@ -14,7 +14,7 @@ from services.api.signals import Signals
 from services.api.store import TaskStore
 from services.api.store.records import TaskRecord
 from services.common.errors import DomainError
-from services.common.nats import TRANSIENT, publish_durably
+from services.common.nats import TRANSIENT, publish_durably, require_connection
 from services.common.subjects import Lane, task_subject
 from videoexport.v1 import task_pb2
 
@@ -39,13 +39,14 @@ class Dispatcher:
     def __init__(
         self,
         tasks: TaskStore,
-        js: JetStreamContext,
+        nats: Client,
         encoders: LiveEncoders,
         signals: Signals,
         metrics: ApiMetrics,
     ) -> None:
         self._tasks = tasks
-        self._js = js
+        self._nats = nats
+        self._js = nats.jetstream()
         self._encoders = encoders
         self._signals = signals
         self._metrics = metrics
@@ -68,6 +69,7 @@ class Dispatcher:
     async def _dispatch(self, lane: Lane) -> None:
         slots = self._encoders.slots(lane)
         self._metrics.slots.labels(lane).set(slots)
+        require_connection(self._nats)
         count = await self._tasks.dispatch(lane, window_of(slots), self._publish)
         if count:
             self._metrics.dispatched.labels(lane).inc(count)

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import structlog
 from google.protobuf.message import DecodeError
+from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
@@ -24,7 +24,7 @@ from services.api.store.tasks import Applied, Planned
 from services.api.work import whole_task
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.families import choose_family
-from services.common.nats import TRANSIENT
+from services.common.nats import TRANSIENT, first_connection
 from services.common.planner import plan_export
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
 from videoexport.v1 import export_pb2 as pb
@@ -45,20 +45,23 @@ class EventConsumer:
         self,
         settings: ApiSettings,
         tasks: TaskStore,
-        js: JetStreamContext,
+        nats: Client,
         encoders: LiveEncoders,
         signals: Signals,
         metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._tasks = tasks
-        self._js = js
+        self._nats = nats
+        self._js = nats.jetstream()
         self._encoders = encoders
         self._signals = signals
         self._metrics = metrics
 
     async def run(self) -> None:
         """Consume for ever; after any trouble with NATS, bind anew."""
+        # A subscription made before is forgotten when the first attempt to connect fails.
+        await first_connection(self._nats)
         while True:
             try:
                 await self._consume()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
-from nats.js import JetStreamContext
+from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
 from services.api.encoders import LiveEncoders
@@ -24,7 +24,12 @@ from services.api.store.records import ExportRecord
 from services.api.work import moved_to
 from services.common.errors import DomainError
 from services.common.families import choose_family
-from services.common.nats import TRANSIENT, ensure_topology, publish_durably
+from services.common.nats import (
+    TRANSIENT,
+    ensure_topology,
+    publish_durably,
+    require_connection,
+)
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
@@ -40,7 +45,7 @@ class Reconciler:
         self,
         settings: ApiSettings,
         housekeeping: Housekeeping,
-        js: JetStreamContext,
+        nats: Client,
         storage: StorageClient,
         encoders: LiveEncoders,
         signals: Signals,
@@ -48,7 +53,8 @@ class Reconciler:
     ) -> None:
         self._settings = settings
         self._housekeeping = housekeeping
-        self._js = js
+        self._nats = nats
+        self._js = nats.jetstream()
         self._storage = storage
         self._encoders = encoders
         self._signals = signals
@@ -98,6 +104,7 @@ class Reconciler:
         )
 
     async def _announce(self) -> None:
+        require_connection(self._nats)
         while await self._housekeeping.announce(self._publish_end):
             pass
 

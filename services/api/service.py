@@ -55,12 +55,11 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         watches = Watches(exports.get, metrics)
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
-        js = nats.jetstream()
         loops = (
             writer.run,
-            Dispatcher(tasks, js, encoders, signals, metrics).run,
-            EventConsumer(settings, tasks, js, encoders, signals, metrics).run,
-            Reconciler(settings, housekeeping, js, storage, encoders, signals, metrics).run,
+            Dispatcher(tasks, nats, encoders, signals, metrics).run,
+            EventConsumer(settings, tasks, nats, encoders, signals, metrics).run,
+            Reconciler(settings, housekeeping, nats, storage, encoders, signals, metrics).run,
         )
 
         async def listen() -> None:

@@ -113,6 +113,18 @@ async def first_connection(client: Client) -> None:
         await asyncio.sleep(0.05)
 
 
+def require_connection(client: Client) -> None:
+    """Fail at once while NATS is away, where a request would wait for its timeout.
+
+    For whoever would wait with rows locked, and callers behind them.
+
+    Raises:
+        nats.errors.ConnectionReconnectingError
+    """
+    if not client.is_connected:
+        raise nats.errors.ConnectionReconnectingError
+
+
 async def ensure_topology(js: JetStreamContext, *, replicas: int, ack_wait: float) -> None:
     """Create the streams and consumers that are missing; bring changed ones up to date.
 
