@@ -30,7 +30,8 @@ async def run(settings: StorageSettings, stop: asyncio.Event) -> None:
     s3 = S3(settings, metrics)
     objects = Objects(s3, settings.bucket)
     uploads = Uploads(s3, objects, settings, metrics)
-    servicer = StorageServicer(Keys(settings.bucket, settings.source_buckets), objects, uploads)
+    keys = Keys(settings.bucket, settings.source_buckets)
+    servicer = StorageServicer(keys, objects, uploads, settings.max_upload_bytes)
     bucket = BucketKeeper(s3, settings.bucket, settings.s3_region)
     async with AsyncExitStack() as stack:
         stack.callback(s3.close)

@@ -13,20 +13,18 @@ is simply not there. Pure: no I/O.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.common.caller import has_control_characters, is_id
+from services.common.checks import source_violations
 from services.common.errors import DomainError, Reason, Violation
 from videoexport.v1 import export_pb2, storage_service_pb2
 
 # Expired by the lifecycle rules in buckets.py.
 CACHE_PREFIX = "cache/"
 PREVIEWS_PREFIX = "previews/"
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class Purpose(StrEnum):
@@ -139,27 +137,29 @@ class Keys:
             case "video_id":
                 return self.video(source.video_id, user, f"{field}.video_id", violations)
             case "s3_object":
-                return self._s3_object(source.s3_object, f"{field}.s3_object", violations)
+                return self._s3_object(source, field, violations)
             case _:
                 violations.append(Violation(field, "must name a video or an S3 object"))
                 return None
 
     def _s3_object(
-        self, named: export_pb2.S3Object, field: str, violations: list[Violation]
+        self, source: export_pb2.Source, field: str, violations: list[Violation]
     ) -> Location | None:
-        problem = key_problem(named.key)
-        if problem:
-            violations.append(Violation(f"{field}.key", problem))
-        if not _BUCKET.fullmatch(named.bucket):
-            violations.append(Violation(f"{field}.bucket", "must be a bucket name"))
+        # A `.` or `..` step is one of them: HTTP clients resolve it in the path of a URL,
+        # which then names another object than was signed.
+        problems = source_violations(source)
+        if problems:
+            violations.extend(
+                Violation(field + problem.field.removeprefix("source"), problem.description)
+                for problem in problems
+            )
             return None
+        named = source.s3_object
         if named.bucket not in self._source_buckets:
             raise DomainError(
                 Reason.BUCKET_NOT_ALLOWED,
                 f"The bucket {named.bucket} is not one that sources may lie in.",
             )
-        if problem:
-            return None
         title = f"object s3://{named.bucket}/{named.key}"
         return Location(named.bucket, named.key, title, None)
 
@@ -175,21 +175,6 @@ def locate_all(
         keys.locate(ref, user, f"objects[{index}]", violations) for index, ref in enumerate(refs)
     )
     return [location for location in found if location is not None]
-
-
-def key_problem(key: str) -> str | None:
-    """Return what is wrong with a key in an allow-listed bucket, or None.
-
-    `.` and `..` steps are refused because HTTP clients resolve them in the
-    path of a URL, which then names another object than was signed.
-    """
-    if not 1 <= len(key.encode()) <= 1024:
-        return "must have 1 to 1024 bytes"
-    if has_control_characters(key):
-        return "must not hold control characters"
-    if any(step in (".", "..") for step in key.split("/")):
-        return "must not hold . or .. steps"
-    return None
 
 
 def file_name_problem(name: str) -> str | None:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
+
 from services.common import ids
 from services.common.errors import Violation, invalid_request
+from services.common.planner import duration_problem
 from services.storage.keys import Keys, Location, file_name_problem, locate_all
-from services.storage.settings import LARGEST_PART, MIB
+from services.storage.settings import LARGEST_OBJECT, LARGEST_PART, MIB
 from videoexport.v1 import export_pb2, storage_service_pb2
 
-TIB = 1024**4
-LARGEST_OBJECT = 5 * TIB
 # With as many parts as this, an object of 5 TiB has parts of 5 GiB, the largest
 # that S3 takes, and the answer with all URLs stays under 1 MiB.
 MOST_PARTS = LARGEST_OBJECT // LARGEST_PART
@@ -84,9 +85,15 @@ def part_size(size_bytes: int, preferred: int) -> int:
 
 
 def new_upload(
-    request: storage_service_pb2.CreateUploadRequest, user: str, keys: Keys
+    request: storage_service_pb2.CreateUploadRequest, user: str, keys: Keys, largest: int
 ) -> NewUpload:
     """Return the upload that a CreateUpload asks for; a source gets its video id here.
+
+    Args:
+        request: as it came.
+        user: the user the request is made for.
+        keys: locates the object.
+        largest: bytes that an upload may have.
 
     Raises:
         DomainError: INVALID_REQUEST.
@@ -110,7 +117,7 @@ def new_upload(
             location = keys.preview(ref.preview_id, user, "preview_id", violations)
         case _:
             violations.append(Violation("purpose", "must be source, export_output or preview_id"))
-    _check_size(request.size_bytes, violations)
+    _check_size(request.size_bytes, largest, violations)
     if violations or location is None:
         raise invalid_request(violations)
     return NewUpload(location, ref, request.size_bytes, file_name)
@@ -141,7 +148,7 @@ def sent_upload(
     """
     violations: list[Violation] = []
     pending = _pending(request.upload, user, keys, violations)
-    _check_size(request.size_bytes, violations)
+    _check_size(request.size_bytes, LARGEST_OBJECT, violations)
     if not 1 <= len(request.parts) <= MOST_PARTS:
         violations.append(Violation("parts", f"must be 1 to {MOST_PARTS} parts"))
     for index, part in enumerate(request.parts):
@@ -204,14 +211,20 @@ def download(request: storage_service_pb2.SignDownloadRequest, user: str, keys: 
         violations.append(Violation("file_name", problem))
     lifetime = DEFAULT_URL
     if request.HasField("lifetime"):
-        # Clamped first: a Duration may hold more than a timedelta can.
-        seconds = min(max(request.lifetime.seconds, 0), 2 * int(LONGEST_URL.total_seconds()))
-        lifetime = timedelta(seconds=seconds, microseconds=request.lifetime.nanos // 1000)
-        if not SHORTEST_URL <= lifetime <= LONGEST_URL:
-            violations.append(Violation("lifetime", "must be 1 minute to 7 days"))
+        lifetime = _lifetime(request.lifetime, violations)
     if violations or location is None:
         raise invalid_request(violations)
     return Download(location, request.file_name, lifetime)
+
+
+def _lifetime(duration: Duration, violations: list[Violation]) -> timedelta:
+    if problem := duration_problem(duration):
+        violations.append(Violation("lifetime", problem))
+        return DEFAULT_URL
+    lifetime = timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+    if not SHORTEST_URL <= lifetime <= LONGEST_URL:
+        violations.append(Violation("lifetime", "must be 1 minute to 7 days"))
+    return lifetime
 
 
 def _pending(
@@ -230,9 +243,9 @@ def _pending(
     return None if location is None else PendingUpload(location, upload.upload_id)
 
 
-def _check_size(size_bytes: int, violations: list[Violation]) -> None:
-    if not 1 <= size_bytes <= LARGEST_OBJECT:
-        violations.append(Violation("size_bytes", "must be 1 byte to 5 TiB"))
+def _check_size(size_bytes: int, largest: int, violations: list[Violation]) -> None:
+    if not 1 <= size_bytes <= largest:
+        violations.append(Violation("size_bytes", f"must be 1 to {largest} bytes"))
 
 
 def _check_count(objects: Sequence[storage_service_pb2.ObjectRef]) -> list[Violation]:

@@ -20,8 +20,11 @@ Context = ServicerContext[Any, Any]
 class StorageServicer(storage_service_pb2_grpc.StorageServiceServicer):
     """Answers for the user named in the metadata of each call."""
 
-    def __init__(self, keys: Keys, objects: Objects, uploads: Uploads) -> None:
+    def __init__(
+        self, keys: Keys, objects: Objects, uploads: Uploads, max_upload_bytes: int
+    ) -> None:
         self._keys = keys
+        self._max_upload_bytes = max_upload_bytes
         self._objects = objects
         self._uploads = uploads
 
@@ -29,7 +32,7 @@ class StorageServicer(storage_service_pb2_grpc.StorageServiceServicer):
         self, request: pb.CreateUploadRequest, context: Context
     ) -> pb.CreateUploadResponse:
         """Begin a multipart upload."""
-        new = requests.new_upload(request, user_of(context), self._keys)
+        new = requests.new_upload(request, user_of(context), self._keys, self._max_upload_bytes)
         begun = await self._uploads.begin(new)
         response = pb.CreateUploadResponse(
             upload=pb.UploadRef(object=new.ref, upload_id=begun.upload_id),

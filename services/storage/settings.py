@@ -10,9 +10,12 @@ from pydantic_settings import SettingsConfigDict
 from services.common.config import Port, PositiveSeconds, ServiceSettings
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 # What S3 accepts as a part; the last one may be smaller.
 SMALLEST_PART = 5 * MIB
-LARGEST_PART = 5 * 1024 * MIB
+LARGEST_PART = 5 * GIB
+# And as an object.
+LARGEST_OBJECT = 5 * 1024 * GIB
 
 Bucket = Annotated[
     str,
@@ -46,13 +49,21 @@ class StorageSettings(ServiceSettings):
         "videoexport", description="bucket of sources, outputs and cache; made when missing"
     )
     source_buckets: tuple[Bucket, ...] = Field(
-        (), description="JSON list of the buckets that s3_object sources may name"
+        (),
+        description="JSON list of the buckets that s3_object sources may name; every user "
+        "may read whatever lies in them",
     )
     part_size_bytes: int = Field(
         16 * MIB,
         ge=SMALLEST_PART,
         le=LARGEST_PART,
         description="size of an upload's parts; larger files get larger parts",
+    )
+    max_upload_bytes: int = Field(
+        500 * GIB,
+        ge=1,
+        le=LARGEST_OBJECT,
+        description="size of the largest upload, of a source or a finished file",
     )
     upload_url_seconds: int = Field(
         24 * 3600,

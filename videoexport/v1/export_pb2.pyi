@@ -429,7 +429,9 @@ class S3Object(_message.Message):
     bucket: _builtins.str
     """Required. Bucket name; must be on the operators' allow-list."""
     key: _builtins.str
-    """Required. Object key, 1 to 1024 bytes of UTF-8 without control characters or `..` steps."""
+    """Required. Object key, 1 to 1024 bytes of UTF-8 without control characters and without
+    empty, `.` or `..` steps.
+    """
     def __init__(
         self,
         *,

@@ -96,7 +96,7 @@ class CreateUploadRequest(_message.Message):
     preview_id: _builtins.str
     """A finished file of a direct Encode: its preview id, `prv_` and 32 hexadecimal digits."""
     size_bytes: _builtins.int
-    """Required. Size in bytes, 1 up to 5 TiB."""
+    """Required. Size in bytes, 1 up to the operators' limit: 500 GiB by default, 5 TiB at most."""
     @_builtins.property
     def source(self) -> Global___SourceUpload:
         """A source video; the server chooses its video id."""

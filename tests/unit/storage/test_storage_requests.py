@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from services.common.errors import DomainError, Reason
 from services.storage import requests
 from services.storage.keys import Keys, Purpose
-from services.storage.requests import LARGEST_OBJECT, MOST_PARTS, part_size
-from services.storage.settings import LARGEST_PART, MIB, SMALLEST_PART
+from services.storage.requests import MOST_PARTS, part_size
+from services.storage.settings import LARGEST_OBJECT, LARGEST_PART, MIB, SMALLEST_PART
 from videoexport.v1 import export_pb2
 from videoexport.v1 import storage_service_pb2 as pb
 
@@ -26,6 +26,8 @@ FOREIGN = pb.ObjectRef(
 SOURCE = pb.SourceUpload(file_name="a.mov")
 UPLOAD = pb.UploadRef(object=VIDEO, upload_id="abc")
 MD5 = "0" * 32
+# The limit of uploads in these tests.
+LARGEST = 1000
 
 
 def fields_of(call: Callable[[], object]) -> list[str]:
@@ -55,8 +57,8 @@ def test_part_size_grows_only_when_it_must() -> None:
 
 def test_upload_of_a_source_gets_an_id_of_the_server() -> None:
     request = pb.CreateUploadRequest(source=SOURCE, size_bytes=5)
-    first = requests.new_upload(request, "ann", KEYS)
-    second = requests.new_upload(request, "ann", KEYS)
+    first = requests.new_upload(request, "ann", KEYS, LARGEST)
+    second = requests.new_upload(request, "ann", KEYS, LARGEST)
     assert first.ref.source.video_id != second.ref.source.video_id
     assert first.location.key == f"videos/ann/{first.ref.source.video_id}"
     assert first.location.purpose is Purpose.SOURCE
@@ -69,7 +71,7 @@ def test_upload_of_a_source_gets_an_id_of_the_server() -> None:
         (pb.CreateUploadRequest(), ["purpose", "size_bytes"]),
         (pb.CreateUploadRequest(source=SOURCE), ["size_bytes"]),
         (pb.CreateUploadRequest(source=SOURCE, size_bytes=-1), ["size_bytes"]),
-        (pb.CreateUploadRequest(source=SOURCE, size_bytes=LARGEST_OBJECT + 1), ["size_bytes"]),
+        (pb.CreateUploadRequest(source=SOURCE, size_bytes=LARGEST + 1), ["size_bytes"]),
         (
             pb.CreateUploadRequest(source=pb.SourceUpload(file_name="../a"), size_bytes=0),
             ["source.file_name", "size_bytes"],
@@ -84,7 +86,15 @@ def test_upload_of_a_source_gets_an_id_of_the_server() -> None:
 def test_upload_with_bad_fields_is_refused(
     request_: pb.CreateUploadRequest, fields: list[str]
 ) -> None:
-    assert fields_of(lambda: requests.new_upload(request_, "ann", KEYS)) == fields
+    assert fields_of(lambda: requests.new_upload(request_, "ann", KEYS, LARGEST)) == fields
+
+
+def test_upload_may_have_just_the_largest_size_and_the_refusal_names_it() -> None:
+    fits = pb.CreateUploadRequest(source=SOURCE, size_bytes=LARGEST)
+    assert requests.new_upload(fits, "ann", KEYS, LARGEST).size_bytes == LARGEST
+    with pytest.raises(DomainError) as caught:
+        requests.new_upload(fits, "ann", KEYS, LARGEST - 1)
+    assert [each.description for each in caught.value.violations] == ["must be 1 to 999 bytes"]
 
 
 def completed(**changes: object) -> pb.CompleteUploadRequest:
@@ -179,6 +189,9 @@ def test_download_lasts_an_hour_by_default() -> None:
         (Duration(seconds=7 * 24 * 3600, nanos=1000), False),
         (Duration(seconds=-60), False),
         (Duration(seconds=2**62), False),
+        (Duration(seconds=60, nanos=10**9), False),
+        (Duration(seconds=120, nanos=-1), False),
+        (Duration(seconds=59, nanos=2 * 10**9), False),
     ],
 )
 def test_download_lifetime_has_limits(lifetime: Duration, accepted: bool) -> None:

@@ -29,6 +29,7 @@ def test_settings_have_defaults(load: Load) -> None:
     settings = load()
     assert (settings.listen_port, settings.metrics_port) == (50053, 9093)
     assert settings.part_size_bytes == 16 * 1024 * 1024
+    assert settings.max_upload_bytes == 500 * 1024**3
     assert settings.source_buckets == ()
 
 
@@ -48,6 +49,8 @@ def test_source_buckets_are_a_json_list(load: Load) -> None:
         {"S3_ENDPOINT": "http://127.0.0.1/path"},
         {"S3_SECRET_KEY": ""},
         {"PART_SIZE_BYTES": "5242879"},
+        {"MAX_UPLOAD_BYTES": "0"},
+        {"MAX_UPLOAD_BYTES": str(5 * 1024**4 + 1)},
         {"UPLOAD_URL_SECONDS": "604801"},
         {"S3_TIMEOUT_SECONDS": "0"},
     ],
