@@ -63,6 +63,10 @@ class Dispatcher:
                 self._report(error.reason)
             except TRANSIENT as error:
                 self._report(type(error).__name__)
+            except Exception as error:
+                # A defect of ours, or a schema that is still to come: the service
+                # goes on answering callers meanwhile.
+                log.error("dispatch failed", exc_info=error)
             else:
                 self._report(None)
 

@@ -78,8 +78,8 @@ class LiveEncoders:
         """Return whether any live encoder has a working GPU."""
         return self.slots(Lane.GPU) > 0
 
-    def any_address(self) -> str:
-        """Return the address of some live encoder.
+    def addresses(self) -> list[str]:
+        """Return the addresses of the live encoders, in random order.
 
         Raises:
             DomainError: NO_ENCODER when there is none.
@@ -89,4 +89,5 @@ class LiveEncoders:
             raise DomainError(
                 Reason.NO_ENCODER, "No encoder is live, so the source cannot be examined."
             )
-        return random.choice(addresses)  # noqa: S311 — spreading load, not a secret
+        random.shuffle(addresses)
+        return addresses

@@ -7,6 +7,7 @@ twice, late or out of order it changes nothing: the rows decide.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from datetime import timedelta
 
 import structlog
@@ -82,11 +83,20 @@ class EventConsumer:
                     # asking for the consumer raises when it is gone.
                     await subscription.consumer_info()
                     continue
-                for message in messages:
-                    await self._handle(message)
+                await self._handle_all(deque(messages))
         finally:
             # A closed connection has dropped it already.
             await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)
+
+    async def _handle_all(self, waiting: deque[Msg]) -> None:
+        """Handle a batch in order; hand back what is left when that is cut short."""
+        try:
+            while waiting:
+                await self._handle(waiting[0])
+                waiting.popleft()
+        finally:
+            # Or it would lie until the ack wait is over.
+            await asyncio.gather(*(message.nak() for message in waiting), return_exceptions=True)
 
     async def _handle(self, message: Msg) -> None:
         try:

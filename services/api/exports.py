@@ -12,7 +12,7 @@ import structlog
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
 from services.api.page_token import decode_token, encode_token
-from services.api.peers import StorageClient, probe_at
+from services.api.peers import probe_at
 from services.api.progress import LiveProgress
 from services.api.requests import check_create, check_export_id, check_list
 from services.api.settings import ApiSettings
@@ -32,9 +32,10 @@ from services.api.views import to_export
 from services.api.work import probe_task, whole_task
 from services.common import ids
 from services.common.checks import source_violations
-from services.common.errors import DomainError
+from services.common.errors import DomainError, Reason
 from services.common.families import choose_family
 from services.common.planner import plan_export
+from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1 import task_pb2
@@ -52,7 +53,7 @@ class Exports:
         settings: ApiSettings,
         store: ExportStore,
         tasks: TaskStore,
-        storage: StorageClient,
+        storage: StorageCalls,
         encoders: LiveEncoders,
         progress: LiveProgress,
         signals: Signals,
@@ -179,11 +180,23 @@ class Exports:
         )
 
     async def _probe_now(self, user_id: str, key: str, source: pb.Source) -> pb.SourceInfo:
-        info = await probe_at(
-            self._encoders.any_address(), user_id, source, self._settings.probe_timeout
-        )
-        await self._tasks.keep_probe(key, info)
-        return info
+        """Have some encoder examine a source; one that is busy or going away sends us on.
+
+        Raises:
+            DomainError: INVALID_SOURCE, NO_ENCODER, SLOTS_BUSY.
+        """
+        last: DomainError | None = None
+        for address in self._encoders.addresses():
+            try:
+                info = await probe_at(address, user_id, source, self._settings.probe_timeout)
+            except DomainError as error:
+                if error.reason not in (Reason.SLOTS_BUSY, Reason.DRAINING, Reason.NO_ENCODER):
+                    raise
+                last = error
+            else:
+                await self._tasks.keep_probe(key, info)
+                return info
+        raise last or DomainError(Reason.NO_ENCODER, "No encoder is live.")
 
     async def get(self, export_id: str, user_id: str) -> pb.Export:
         """Return one export.

@@ -86,7 +86,9 @@ class ApiMetrics:
             registry=registry,
         )
         self.deletions = Counter(
-            "videoexport_objects_deleted_total", "Objects deleted.", registry=registry
+            "videoexport_object_deletions_total",
+            "Deletions carried out; each object has two, one for late writers.",
+            registry=registry,
         )
         self.watchers = Gauge(
             "videoexport_watch_streams", "Open WatchExport streams.", registry=registry
@@ -99,10 +101,11 @@ class ApiMetrics:
     def ended(self, record: ExportRecord) -> None:
         """Count an export that reached a terminal state."""
         self._ended.labels(record.state, *_kind(record)).inc()
-        if record.ended_at is not None:
+        if record.ended_at is not None and record.state is not ExportState.EXPIRED:
             seconds = (record.ended_at - record.created_at).total_seconds()
             self._seconds.labels(record.state).observe(seconds)
-        if any(warning.code == "GPU_FALLBACK" for warning in record.warnings):
+        fell_back = any(warning.code == "GPU_FALLBACK" for warning in record.warnings)
+        if fell_back and record.state is ExportState.COMPLETED:
             self.fallbacks.inc()
 
     def queues(self, depths: Iterable[QueueDepth], active: Iterable[tuple[str, int]]) -> None:

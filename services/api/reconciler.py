@@ -6,6 +6,8 @@ need no leader among them.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
@@ -15,27 +17,33 @@ from nats.js.errors import NotFoundError
 
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
-from services.api.peers import StorageClient
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
+from services.api.states import ExportState
 from services.api.store import Housekeeping
 from services.api.store.housekeeping import Deletion
 from services.api.store.records import ExportRecord
 from services.api.work import moved_to
-from services.common.errors import DomainError
-from services.common.families import choose_family
+from services.common.errors import DomainError, Reason
+from services.common.families import FamilyChoice
 from services.common.nats import (
     TRANSIENT,
     ensure_topology,
     publish_durably,
     require_connection,
 )
+from services.common.storage import StorageCalls
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
+
+# A row of an ended export is locked for so long while NATS does not answer.
+PUBLISH_SECONDS = 2.0
+
+Duties = list[tuple[str, Callable[[], Awaitable[object]]]]
 
 
 class Reconciler:
@@ -46,7 +54,7 @@ class Reconciler:
         settings: ApiSettings,
         housekeeping: Housekeeping,
         nats: Client,
-        storage: StorageClient,
+        storage: StorageCalls,
         encoders: LiveEncoders,
         signals: Signals,
         metrics: ApiMetrics,
@@ -60,22 +68,26 @@ class Reconciler:
         self._signals = signals
         self._metrics = metrics
         self._problems: dict[str, str] = {}
-        self._gpu_missing_rounds = 0
+        self._gpu_seen_at = time.monotonic()
 
     async def run(self) -> None:
         """Go round for ever; one duty that fails does not stop the others."""
-        duties: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+        urgent: Duties = [("announce", self._announce), ("delete objects", self._delete_objects)]
+        regular: Duties = [
             ("topology", self._ensure_topology),
-            ("announce", self._announce),
             ("expire", self._expire),
-            ("delete objects", self._delete_objects),
             ("find lost tasks", self._find_lost),
             ("move off the GPU", self._move_off_gpu),
             ("forget", self._housekeeping.forget_old),
             ("measure queues", self._measure),
         ]
+        last_round = -math.inf
         while True:
-            for name, duty in duties:
+            # An end of an export wakes us for what is urgent alone.
+            due = time.monotonic() >= last_round + self._settings.reconcile_interval
+            if due:
+                last_round = time.monotonic()
+            for name, duty in [*urgent, *regular] if due else urgent:
                 await self._attempt(name, duty)
             await self._signals.reconcile.wait(self._settings.reconcile_interval)
 
@@ -109,7 +121,10 @@ class Reconciler:
             pass
 
     async def _publish_end(self, record: ExportRecord) -> None:
-        ended = timestamp_of(record.ended_at or record.updated_at)
+        expired = record.state is ExportState.EXPIRED
+        ended = timestamp_of(
+            record.updated_at if expired or record.ended_at is None else record.ended_at
+        )
         message = task_pb2.ExportEnded(
             export_id=record.id,
             user_id=record.user_id,
@@ -123,6 +138,7 @@ class Reconciler:
             message,
             # A retried export may fail again: each end is a message of its own.
             message_id=f"{record.id}.{record.state}.{ended.seconds}.{ended.nanos}",
+            timeout=PUBLISH_SECONDS,
         )
         self._metrics.ended(record)
 
@@ -136,7 +152,7 @@ class Reconciler:
             self._metrics.deletions.inc(count)
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
-        await self._storage.delete_all(deletions)
+        await self._storage.delete(deletions[0].user_id, [item.object for item in deletions])
 
     async def _find_lost(self) -> None:
         """Send tasks again that neither an encoder nor JetStream has.
@@ -165,21 +181,24 @@ class Reconciler:
     async def _move_off_gpu(self) -> None:
         """Give tasks for the GPU to the CPU when no GPU encoder is left.
 
-        Two rounds running, so that one late heartbeat moves nothing.
+        None is left when none was heard of for as long as an encoder may be
+        silent, although heartbeats could reach us all that time.
         """
-        if self._encoders.gpu_live():
-            self._gpu_missing_rounds = 0
+        now = time.monotonic()
+        if self._encoders.slots(Lane.GPU) or not self._signals.connected:
+            self._gpu_seen_at = now
+        if now - self._gpu_seen_at < self._settings.encoder_timeout:
             return
-        self._gpu_missing_rounds += 1
-        if self._gpu_missing_rounds < 2:
-            return
-        choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
+        message = "No GPU encoder was live any more, so the CPU encodes."
+        choice = FamilyChoice(pb.ENCODER_FAMILY_CPU, message)
+        warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=message)
         for task in await self._housekeeping.tasks_of_lane(Lane.GPU):
             moved = await self._housekeeping.move_lane(
-                task, choice.lane, moved_to(task.message, choice), choice.warnings
+                task, choice.lane, moved_to(task.message, choice), warning
             )
             if moved:
                 log.warning("task moved off the GPU", task_id=task.id)
+                await self._signals.export_changed(task.export_id)
                 self._signals.dispatch.set()
 
     async def _measure(self) -> None:

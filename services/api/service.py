@@ -13,7 +13,6 @@ from services.api.encoders import LiveEncoders
 from services.api.events import EventConsumer
 from services.api.exports import Exports
 from services.api.metrics import ApiMetrics
-from services.api.peers import StorageClient
 from services.api.progress import LiveProgress, ProgressWriter
 from services.api.reconciler import Reconciler
 from services.api.servicer import ExportServicer
@@ -23,6 +22,7 @@ from services.api.store import Database, ExportStore, Housekeeping, TaskStore
 from services.api.watch import Watches
 from services.common.nats import connect, first_connection
 from services.common.server import serving
+from services.common.storage import StorageCalls
 from videoexport.channel import open_channel
 from videoexport.v1.export_service_pb2_grpc import add_ExportServiceServicer_to_server
 
@@ -44,7 +44,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             connect(settings.nats_url, name="videoexport-api", on_closed=stop.set)
         )
         channel = await stack.enter_async_context(open_channel(settings.storage_address))
-        storage = StorageClient(channel, settings.storage_timeout)
+        storage = StorageCalls(channel, settings.storage_timeout)
         signals = Signals(nats)
         encoders = LiveEncoders(settings.encoder_timeout, signals.dispatch.set)
         progress = LiveProgress()

@@ -49,6 +49,11 @@ class Signals:
         self.dispatch = Wake()
         self.reconcile = Wake()
 
+    @property
+    def connected(self) -> bool:
+        """Whether NATS can be reached, and so heartbeats can reach us."""
+        return self._nats.is_connected
+
     async def export_changed(self, export_id: str) -> None:
         """Say that an export's row has changed; watchers on every replica read it again."""
         message = task_pb2.ExportChanged(export_id=export_id)

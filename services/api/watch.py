@@ -47,6 +47,11 @@ class _Topic:
     watchers: int = 0
     reader: asyncio.Task[None] | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last state seen is terminal."""
+        return self.export is not None and self.export.state in TERMINAL
+
 
 class Watches:
     """All watched exports of this replica.
@@ -128,15 +133,20 @@ class Watches:
         self._metrics.watchers.dec()
         topic.watchers -= 1
         if topic.watchers == 0:
+            self._retire(topic)
+            if topic.reader is not None:
+                topic.reader.cancel()
+
+    def _retire(self, topic: _Topic) -> None:
+        """Have the next watcher begin anew: this topic has ended, or nobody is left."""
+        if self._topics.get((topic.export_id, topic.user_id)) is topic:
             del self._topics[topic.export_id, topic.user_id]
             self._by_export[topic.export_id].remove(topic)
             if not self._by_export[topic.export_id]:
                 del self._by_export[topic.export_id]
-            if topic.reader is not None:
-                topic.reader.cancel()
 
     async def _keep_reading(self, topic: _Topic) -> None:
-        while topic.error is None:
+        while topic.error is None and not topic.ended:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await topic.dirty.wait()
@@ -145,8 +155,10 @@ class Watches:
             topic.dirty.clear()
             if topic.error is None and await self._read_once(topic):
                 await self._tell(topic)
-            if topic.error is None:
+            if topic.error is None and not topic.ended:
                 await asyncio.sleep(MIN_INTERVAL)
+        # A retried export is watched anew, although a slow watcher may still hold this end.
+        self._retire(topic)
         # Also where `close` came between two reads.
         await self._tell(topic)
 

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from services.api.store.records import NewTask
 from services.common import ids
 from services.common.families import FamilyChoice
+from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -67,7 +68,8 @@ def moved_to(message: bytes, choice: FamilyChoice) -> bytes:
 
 
 def _time_limit(plan: pb.Plan) -> Duration:
-    estimate = plan.estimated_processing_time.ToTimedelta()
+    """Return how long FFmpeg may run: by the CPU's speed, for a GPU's job may end up there."""
+    cpu_seconds = plan.width * plan.height * plan.frame_count / DEFAULT_PIXELS_PER_SECOND
     limit = Duration()
-    limit.FromTimedelta(TIME_LIMIT_FLOOR + TIME_LIMIT_FACTOR * estimate)
+    limit.FromTimedelta(TIME_LIMIT_FLOOR + TIME_LIMIT_FACTOR * timedelta(seconds=cpu_seconds))
     return limit

@@ -35,9 +35,9 @@ SIZES = {pb.RESOLUTION_720P: (1280, 720), pb.RESOLUTION_1080P: (1920, 1080)}
 BITS_PER_PIXEL = {pb.QUALITY_HIGH: 0.12, pb.QUALITY_MEDIUM: 0.065, pb.QUALITY_LOW: 0.035}
 AUDIO_BITS_PER_SECOND = 192_000
 
-# Megapixels a second of libx264 `medium` on two cores; used until the cluster
+# Pixels a second of libx264 `medium` on two cores; used until the cluster
 # has measured its own speed.
-DEFAULT_MEGAPIXELS_PER_SECOND = 70.0
+DEFAULT_PIXELS_PER_SECOND = 70e6
 # Dispatch, verification and upload, beside the encode itself.
 FIXED_SECONDS = 1.0
 
@@ -257,6 +257,6 @@ def _estimate_bytes(
 def _estimate_time(
     pixels_per_frame: int, frame_count: int, frames_per_second: float | None
 ) -> Duration:
-    speed = frames_per_second or DEFAULT_MEGAPIXELS_PER_SECOND * 1e6 / pixels_per_frame
+    speed = frames_per_second or DEFAULT_PIXELS_PER_SECOND / pixels_per_frame
     seconds = Fraction(frame_count / speed + FIXED_SECONDS).limit_denominator(1000)
     return duration_of(seconds)

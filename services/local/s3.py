@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,7 +168,9 @@ class S3Part(Part):
             name=self.name,
             argv=[program("weed"), *arguments],
             # HOME and the working folder are where it looks for further configuration.
-            env=bare_environment(HOME=str(self._directory), TMPDIR=str(self._directory / "tmp")),
+            env=bare_environment(
+                HOME=str(self._directory), TMPDIR=str(self._directory / "tmp"), **_inner_keys()
+            ),
             cwd=self._directory,
             log=self._log,
             # S3 and the metadata are closed within 1.2 s. Then its volume server may wait 30 s
@@ -201,6 +204,20 @@ class S3Part(Part):
     def _create_bucket(self, bucket: str) -> None:
         with contextlib.suppress(self.client().exceptions.BucketAlreadyOwnedByYou):
             self.client().create_bucket(Bucket=bucket)
+
+
+def _inner_keys() -> dict[str, str]:
+    """Return new keys for what the server's own parts ask each other over HTTP.
+
+    Without them, whoever can reach the ports of its filer and its volume server reads and
+    writes objects with no access key.
+    """
+    parts = ("SIGNING", "FILER_SIGNING")
+    return {
+        f"WEED_JWT_{part}_{key}": secrets.token_urlsafe(24)
+        for part in parts
+        for key in ("KEY", "READ_KEY")
+    }
 
 
 def _has_volumes(master_port: int) -> bool:

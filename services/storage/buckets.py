@@ -48,6 +48,9 @@ RULES: list[LifecycleRuleTypeDef] = [
     },
 ]
 _OUR_IDS = frozenset(rule["ID"] for rule in RULES)
+_NO_RULES = "NoSuchLifecycleConfiguration"
+# Rules are the operators' alone here, or the S3 server has none.
+_NOT_FOR_US = frozenset({"AccessDenied", "NotImplemented", "MethodNotAllowed"})
 
 
 class BucketKeeper:
@@ -93,7 +96,17 @@ class BucketKeeper:
     async def _set_up(self) -> None:
         if not await self._exists():
             await self._create()
+        try:
+            await self._set_rules()
+        except Refused as refused:
+            # Nothing is lost without them but space, so it is no reason not to serve.
+            log.warning("lifecycle rules are not set up", bucket=self._bucket, cause=refused.code)
+
+    async def _set_rules(self) -> None:
         rules = await self._rules()
+        ours = {rule.get("ID"): _essence(rule) for rule in rules if rule.get("ID") in _OUR_IDS}
+        if ours == {rule["ID"]: _essence(rule) for rule in RULES}:
+            return
         # Writing replaces every rule, so those of the operators go back in.
         wanted = [*(rule for rule in rules if rule.get("ID") not in _OUR_IDS), *RULES]
         await self._s3.run(
@@ -101,6 +114,7 @@ class BucketKeeper:
             lambda client: client.put_bucket_lifecycle_configuration(
                 Bucket=self._bucket, LifecycleConfiguration={"Rules": wanted}
             ),
+            expect=_NOT_FOR_US,
         )
 
     async def _exists(self, deadline: float = HEALTH_SECONDS) -> bool:
@@ -131,11 +145,23 @@ class BucketKeeper:
             answer = await self._s3.run(
                 Operation.GET_LIFECYCLE,
                 lambda client: client.get_bucket_lifecycle_configuration(Bucket=self._bucket),
-                expect=frozenset({"NoSuchLifecycleConfiguration"}),
+                expect=_NOT_FOR_US | {_NO_RULES},
             )
-        except Refused:
+        except Refused as refused:
+            if refused.code != _NO_RULES:
+                raise
             return []
         return answer["Rules"]
+
+
+def _essence(rule: LifecycleRuleUnionTypeDef) -> dict[str, object]:
+    """Return what a rule does; servers differ in how they write an empty prefix."""
+    return {
+        "Status": rule["Status"],
+        "Filter": {kind: value for kind, value in rule.get("Filter", {}).items() if value},
+        "Expiration": rule.get("Expiration"),
+        "AbortIncompleteMultipartUpload": rule.get("AbortIncompleteMultipartUpload"),
+    }
 
 
 def _create_bucket(client: S3Client, bucket: str, region: str) -> None:

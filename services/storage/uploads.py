@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import structlog
+
 from services.common.errors import DomainError, Reason
 from services.storage.keys import Purpose
 from services.storage.metrics import Operation, StorageMetrics
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
+log = structlog.get_logger()
+
 # Joining thousands of parts takes S3 longer than any other request.
 JOIN_SECONDS = 60
 
 _NO_UPLOAD = frozenset({"NoSuchUpload"})
+# Without the right to tag, or on a server without tags.
+_NO_TAGS = frozenset({"AccessDenied", "NotImplemented", "MethodNotAllowed"})
 _BAD_PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 
 
@@ -55,6 +61,7 @@ class Uploads:
         self._objects = objects
         self._settings = settings
         self._metrics = metrics
+        self._tags_refused = False
 
     async def begin(self, new: NewUpload) -> BegunUpload:
         """Begin an upload and sign a URL for each part.
@@ -171,14 +178,21 @@ class Uploads:
         if not sent.sha256:
             return
         location = sent.pending.location
-        await self._s3.run(
-            Operation.PUT_TAGS,
-            lambda client: client.put_object_tagging(
-                Bucket=location.bucket,
-                Key=location.key,
-                Tagging={"TagSet": [{"Key": "sha256", "Value": sent.sha256}]},
-            ),
-        )
+        try:
+            await self._s3.run(
+                Operation.PUT_TAGS,
+                lambda client: client.put_object_tagging(
+                    Bucket=location.bucket,
+                    Key=location.key,
+                    Tagging={"TagSet": [{"Key": "sha256", "Value": sent.sha256}]},
+                ),
+                expect=_NO_TAGS,
+            )
+        except Refused as refused:
+            # The digest is for people who look at the bucket; no service reads it.
+            if not self._tags_refused:
+                self._tags_refused = True
+                log.warning("objects are not tagged with their sha256", cause=refused.code)
 
 
 def check_parts(sent: SentUpload, stored: dict[int, dict[str, int]]) -> None:

@@ -37,6 +37,11 @@ class Database:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": max(2, int(timeout)),
+                # Statement limits are the server's; these notice that it is gone.
+                "keepalives_idle": 5,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": int(timeout * 2000),
                 "options": f"-c statement_timeout={int(timeout * 1000)}"
                 f" -c idle_in_transaction_session_timeout={int(timeout * 4000)}",
             },

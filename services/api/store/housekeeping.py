@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, cast, delete, func, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Select, delete, func, select, update
 
 from services.api.models import exports, object_deletions, probes, submissions, tasks
 from services.api.states import (
@@ -33,7 +33,8 @@ from videoexport.v1 import storage_service_pb2 as storage
 BATCH = 100
 SUBMISSION_AGE = timedelta(days=1)
 PROBE_AGE = timedelta(days=90)
-DELETION_BACKOFF = timedelta(seconds=5)
+# Longer than one call to the StorageService may take.
+DELETION_BACKOFF = timedelta(seconds=15)
 DELETION_BACKOFF_LIMIT = timedelta(hours=1)
 
 
@@ -65,29 +66,33 @@ class Housekeeping:
     async def announce(self, publish: Callable[[ExportRecord], Awaitable[None]]) -> int:
         """Publish terminal states that are not published yet; return how many.
 
-        Each is marked after JetStream has stored it, so it is sent at least once.
+        Each is marked after JetStream has stored it, so it is sent at least
+        once; each in a transaction of its own, so that an outage of NATS holds
+        up the owner of one export, for as long as `publish` tries, and no others.
         """
+        count = 0
+        while count < BATCH and await self._announce_one(publish):
+            count += 1
+        return count
+
+    async def _announce_one(self, publish: Callable[[ExportRecord], Awaitable[None]]) -> bool:
         query = (
             select_exports()
             .where(exports.c.ended_at.is_not(None), exports.c.announced_at.is_(None))
             .order_by(exports.c.ended_at)
-            .limit(BATCH)
+            .limit(1)
             .with_for_update(of=exports, skip_locked=True)
         )
         async with self._database.transaction() as connection:
-            records = [
-                ExportRecord.from_row(row)
-                for row in (await connection.execute(query)).mappings().all()
-            ]
-            for record in records:
-                await publish(record)
-            if records:
-                await connection.execute(
-                    update(exports)
-                    .where(exports.c.id.in_([record.id for record in records]))
-                    .values(announced_at=func.now())
-                )
-        return len(records)
+            row = (await connection.execute(query)).mappings().one_or_none()
+            if row is None:
+                return False
+            record = ExportRecord.from_row(row)
+            await publish(record)
+            await connection.execute(
+                update(exports).where(exports.c.id == record.id).values(announced_at=func.now())
+            )
+        return True
 
     async def expire(self) -> list[str]:
         """Expire outputs whose time has come; return the exports."""
@@ -117,44 +122,68 @@ class Housekeeping:
         return ids
 
     async def delete_objects(self, remove: Callable[[Sequence[Deletion]], Awaitable[None]]) -> int:
-        """Delete objects that are due; return how many. Where it fails, try later."""
+        """Delete objects that are due; return how many. Where it fails, try later.
+
+        Claiming puts a row off by its next pause, so that nothing is locked
+        meanwhile, and what fails or is cut short is already due again later.
+
+        Args:
+            remove: deletes objects of one user.
+
+        Raises:
+            DomainError: some could not be deleted; the others are.
+        """
+        claimed = await self._claim_deletions()
+        failure: DomainError | None = None
+        count = 0
+        for _, group in groupby(claimed, key=lambda item: item.user_id):
+            deletions = list(group)
+            try:
+                await remove(deletions)
+            except DomainError as error:
+                failure = error
+            else:
+                await self._deleted(deletions)
+                count += len(deletions)
+        if failure is not None:
+            raise failure
+        return count
+
+    async def _claim_deletions(self) -> list[Deletion]:
+        """Return due deletions by user, each put off by its next pause."""
         due = (
-            select(object_deletions)
+            select(object_deletions.c.id)
             .where(object_deletions.c.not_before <= func.now())
             .order_by(object_deletions.c.not_before)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
         )
+        pause = func.least(
+            DELETION_BACKOFF_LIMIT,
+            # Bounded, or the power outgrows an interval after two days.
+            DELETION_BACKOFF * func.power(2, func.least(object_deletions.c.attempts, 16)),
+        )
+        claim = (
+            update(object_deletions)
+            .where(object_deletions.c.id.in_(due.scalar_subquery()))
+            .values(attempts=object_deletions.c.attempts + 1, not_before=func.now() + pause)
+            .returning(object_deletions.c.id, object_deletions.c.user_id, object_deletions.c.object)
+        )
         async with self._database.transaction() as connection:
-            rows = (await connection.execute(due)).mappings().all()
-            if not rows:
-                return 0
-            found = [
-                Deletion(row["id"], row["user_id"], from_json(row["object"], storage.ObjectRef()))
-                for row in rows
-            ]
-            mine = object_deletions.c.id.in_([item.id for item in found])
-            try:
-                await remove(found)
-            except DomainError as error:
-                failure: DomainError | None = error
-                delay = func.least(
-                    DELETION_BACKOFF_LIMIT,
-                    # Bounded, or the power outgrows an interval after two days.
-                    DELETION_BACKOFF * func.power(2, func.least(object_deletions.c.attempts, 16)),
+            rows = (await connection.execute(claim)).mappings().all()
+        found = [
+            Deletion(row["id"], row["user_id"], from_json(row["object"], storage.ObjectRef()))
+            for row in rows
+        ]
+        return sorted(found, key=lambda item: (item.user_id, item.id))
+
+    async def _deleted(self, deletions: Sequence[Deletion]) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                delete(object_deletions).where(
+                    object_deletions.c.id.in_([item.id for item in deletions])
                 )
-                await connection.execute(
-                    update(object_deletions)
-                    .where(mine)
-                    .values(attempts=object_deletions.c.attempts + 1, not_before=func.now() + delay)
-                )
-            else:
-                failure = None
-                await connection.execute(delete(object_deletions).where(mine))
-        # Raised only now: the pause must be stored although it failed.
-        if failure is not None:
-            raise failure
-        return len(found)
+            )
 
     async def silent_tasks(self, lane: Lane, silence: timedelta) -> list[TaskRecord]:
         """Return tasks in flight that nothing was heard of for so long."""
@@ -203,11 +232,22 @@ class Housekeeping:
         return [TaskRecord.from_row(row) for row in rows]
 
     async def move_lane(
-        self, task: TaskRecord, lane: Lane, message: bytes, warnings: Sequence[pb.ExportWarning]
+        self, task: TaskRecord, lane: Lane, message: bytes, warning: pb.ExportWarning
     ) -> bool:
-        """Give a task that nobody has begun to another lane, as a new message."""
-        added = cast([to_json(warning) for warning in warnings], JSONB)
+        """Give a task that nobody has begun to another lane, as a new message.
+
+        Args:
+            warning: for the owner, where a GPU was asked for by name.
+        """
         async with self._database.transaction() as connection:
+            # The export first, as everywhere: two orders of locking would deadlock.
+            export = (
+                await connection.execute(
+                    select(exports.c.settings, exports.c.warnings)
+                    .where(exports.c.id == task.export_id)
+                    .with_for_update()
+                )
+            ).one_or_none()
             result = await connection.execute(
                 update(tasks)
                 .where(
@@ -216,16 +256,17 @@ class Housekeeping:
                     tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
                 )
                 .values(state=TaskState.PENDING, lane=lane, message=message, not_before=func.now())
-                .returning(tasks.c.export_id)
+                .returning(tasks.c.id)
             )
-            export_id = result.scalar_one_or_none()
-            if export_id is None:
+            if export is None or result.one_or_none() is None:
                 return False
-            await connection.execute(
-                update(exports)
-                .where(exports.c.id == export_id)
-                .values(warnings=exports.c.warnings.op("||")(added), updated_at=func.now())
-            )
+            settings = from_json(export.settings, pb.ExportSettings())
+            if settings.encoder == pb.ENCODER_PREFERENCE_GPU:
+                await connection.execute(
+                    update(exports)
+                    .where(exports.c.id == task.export_id)
+                    .values(warnings=[*export.warnings, to_json(warning)], updated_at=func.now())
+                )
             return True
 
     async def forget_old(self) -> None:
@@ -245,7 +286,7 @@ class Housekeeping:
                 tasks.c.lane,
                 tasks.c.state,
                 func.count().label("waiting"),
-                func.min(tasks.c.created_at).label("oldest"),
+                func.min(tasks.c.not_before).label("oldest"),
             )
             .where(tasks.c.state.in_((TaskState.PENDING, *IN_FLIGHT_TASKS)))
             .group_by(tasks.c.lane, tasks.c.state)

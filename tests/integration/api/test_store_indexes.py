@@ -104,7 +104,7 @@ async def reconciler(rig: Rig, case: Case) -> None:
     await rig.dispatch(Lane.GPU)
     [task] = await housekeeping.tasks_of_lane(Lane.GPU)
     choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
-    assert await housekeeping.move_lane(task, Lane.CPU, task.message, choice.warnings)
+    assert await housekeeping.move_lane(task, Lane.CPU, task.message, choice.warnings[0])
     await rig.dispatch()
     await rig.sql("UPDATE tasks SET seen_at = now() - interval '2 hours'")
     silent: list[TaskRecord] = await housekeeping.silent_tasks(Lane.CPU, LONG)

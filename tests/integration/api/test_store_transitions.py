@@ -17,6 +17,7 @@ from services.api.states import (
 from services.api.store.records import TaskRecord
 from services.common.errors import DomainError
 from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
 
 Step = Callable[[Case], Awaitable[object]]
 
@@ -50,7 +51,7 @@ async def requeue(case: Case) -> None:
 
 async def move(case: Case) -> None:
     task = record_of(await case.task_row())
-    await case.rig.housekeeping.move_lane(task, Lane.GPU, task.message, [])
+    await case.rig.housekeeping.move_lane(task, Lane.GPU, task.message, pb.ExportWarning())
 
 
 async def started(case: Case) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from api_records import EXPORT, PLAN
-from google.protobuf.duration_pb2 import Duration
 
 from services.api.store.records import source_key
 from services.api.work import moved_to, probe_task, whole_task
@@ -89,10 +88,13 @@ def test_whole_task_is_its_whole_input() -> None:
             plan=PLAN,
             family=CPU,
             family_reason=choice.reason,
-            # Ten minutes and twenty times the estimate of 40 s.
-            time_limit=Duration(seconds=600 + 800),
+            time_limit=message.whole.time_limit,
         ),
     )
+    # Ten minutes, and twenty times what libx264 takes at 70 million pixels a second.
+    pixels = PLAN.width * PLAN.height * PLAN.frame_count
+    limit = message.whole.time_limit.ToTimedelta().total_seconds()
+    assert limit == pytest.approx(600 + 20 * pixels / 70e6)
     assert (task.kind, task.lane, task.frames) == ("WHOLE", Lane.CPU, 500)
 
 
