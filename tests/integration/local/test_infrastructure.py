@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import http.server
 import json
 import shutil
@@ -334,3 +336,20 @@ async def test_next_start_ends_what_a_killed_supervisor_and_reaper_left(root):
         assert set(second.pids) == set(PARTS)
         assert alive(processes) == []
     assert "ended what the last run left behind: nats, s3, postgres" in messages
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+async def test_objects_are_not_reached_past_the_access_keys(
+    running: Infrastructure, method: str
+) -> None:
+    def status() -> int:
+        port = running.ports.port("s3.filer.port")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.closing(connection):
+            connection.request(method, f"/buckets/{BUCKET}/a/b", body=b"other")
+            return connection.getresponse().status
+
+    assert await asyncio.to_thread(status) == 401
+    get = running.s3.client().get_object
+    stored = await asyncio.to_thread(get, Bucket=BUCKET, Key="a/b")
+    assert stored["Body"].read() == b"object"
