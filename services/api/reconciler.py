@@ -111,6 +111,7 @@ class Reconciler:
 
     async def _ensure_topology(self) -> None:
         """Make the streams again when NATS has lost its disk."""
+        require_connection(self._nats)
         await ensure_topology(
             self._js, replicas=self._settings.nats_replicas, ack_wait=self._settings.ack_wait
         )
@@ -161,6 +162,7 @@ class Reconciler:
         is lost when its message is gone and nobody has spoken of it for as
         long as a silent encoder is waited for.
         """
+        require_connection(self._nats)
         silence = timedelta(seconds=self._settings.ack_wait)
         for lane in Lane:
             for task in await self._housekeeping.silent_tasks(lane, silence):

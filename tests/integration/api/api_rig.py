@@ -79,12 +79,21 @@ class Rig:
 
     async def sql(self, query: str, *parameters: object) -> list[dict[str, Any]]:
         """Run one statement, past the stores."""
+        try:
+            connection = await self._connection()
+            cursor = await connection.execute(query, parameters)
+        except psycopg.OperationalError:
+            # Postgres was started anew since.
+            connection = await self._connection()
+            cursor = await connection.execute(query, parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _connection(self) -> psycopg.AsyncConnection[dict[str, Any]]:
         if self._behind is None or self._behind.closed:
             self._behind = await psycopg.AsyncConnection.connect(
                 self.url, autocommit=True, row_factory=dict_row
             )
-        cursor = await self._behind.execute(query, parameters)
-        return await cursor.fetchall() if cursor.description else []
+        return self._behind
 
     async def value(self, query: str, *parameters: object) -> Any:
         """Return the one value that a query gives."""

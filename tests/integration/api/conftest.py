@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import psycopg
 import pytest
+from api_parts import STREAMS, Parts
 from api_rig import Rig
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from services.api.models import metadata
+from services.common.nats import connect, ensure_topology, first_connection
 from services.local.infra import Infrastructure
 
 
@@ -46,3 +52,30 @@ async def replica(empty_database: str) -> AsyncIterator[Rig]:
     rig = Rig(empty_database)
     yield rig
     await rig.close()
+
+
+async def _remove_streams(js: JetStreamContext) -> None:
+    for stream in STREAMS:
+        try:
+            await js.delete_stream(stream)
+        except NotFoundError:
+            continue
+
+
+@pytest.fixture
+async def nats(infrastructure: Infrastructure) -> AsyncIterator[Client]:
+    """A connection to NATS whose streams are there and empty."""
+    async with connect(infrastructure.nats.url, name="tests", on_closed=lambda: None) as client:
+        async with asyncio.timeout(10):
+            await first_connection(client)
+        js = client.jetstream()
+        await _remove_streams(js)
+        await ensure_topology(js, replicas=1, ack_wait=60)
+        yield client
+        await _remove_streams(js)
+
+
+@pytest.fixture
+def parts(rig: Rig, nats: Client) -> Parts:
+    """The loops of one replica; none of them runs yet."""
+    return Parts(rig, nats)
