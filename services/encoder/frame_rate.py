@@ -11,6 +11,8 @@ USUAL_RATES = tuple(
     for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
 )
 MAX_RATE = Fraction(1000)
+# Share of a grid's places that frames fill where the rate is constant but for holes.
+_FULL = Fraction(4, 5)
 
 
 def fits_grid(times: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
@@ -37,17 +39,20 @@ def choose_rate(
         tick: unit of the timestamps in seconds.
     """
     sane = [rate for rate in candidates if 0 < rate <= MAX_RATE]
+    if len(times) < 2 or times[-1] == times[0]:
+        return (sane[0], False) if sane else (Fraction(25), True)
+    holed = None
     for rate in [*sane, *USUAL_RATES]:
-        # A frame for every place from the first to the last, and none left out.
-        if len(times) > 1 and round((times[-1] - times[0]) * rate) != len(times) - 1:
+        places = round((times[-1] - times[0]) * rate) + 1
+        if places < len(times) or not fits_grid(times, rate, tick):
             continue
-        if fits_grid(times, rate, tick) and (sane or len(times) > 1):
+        if places == len(times):
             return rate, False
-    if len(times) > 1 and times[-1] > times[0]:
-        average = (len(times) - 1) / (times[-1] - times[0])
-    else:
-        average = sane[0] if sane else Fraction(25)
-    return _usual(min(average, MAX_RATE)), True
+        # Frames were dropped here and there; the others are where this rate has them.
+        if holed is None and len(times) >= _FULL * places:
+            holed = rate
+    average = (len(times) - 1) / (times[-1] - times[0])
+    return holed or _usual(min(average, MAX_RATE)), True
 
 
 def _usual(rate: Fraction) -> Fraction:

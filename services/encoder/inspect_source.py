@@ -238,7 +238,8 @@ def _decode_one(packet: Packet[VideoStream]) -> VideoFrame | None:
 def _times(packets: list[Packet[VideoStream]]) -> Iterator[Fraction]:
     for packet in packets:
         stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None and packet.time_base is not None and not packet.is_discard:
+        shown = not packet.is_discard and not packet.is_corrupt
+        if stamp is not None and packet.time_base is not None and shown:
             yield stamp * packet.time_base
 
 

@@ -44,9 +44,14 @@ def test_average_near_a_usual_rate_is_that_rate() -> None:
     assert choose_rate(times, [], MILLISECOND) == (Fraction(30), True)
 
 
-def test_hole_makes_the_rate_vary() -> None:
-    times = stamps(Fraction(25), 100, MILLISECOND)
-    assert choose_rate(times[:40] + times[50:], [Fraction(25)], MILLISECOND)[1]
+def test_rate_with_holes_varies_but_keeps_the_places_of_its_frames() -> None:
+    times = stamps(NTSC, 100, MILLISECOND)
+    assert choose_rate(times[:40] + times[50:], [NTSC], MILLISECOND) == (NTSC, True)
+
+
+def test_rate_of_mostly_holes_is_the_average() -> None:
+    times = stamps(Fraction(50), 100, MILLISECOND)[::3]
+    assert choose_rate(times, [Fraction(50)], MILLISECOND) == (Fraction(1667, 100), True)
 
 
 def test_single_frame_has_the_announced_rate() -> None:
