@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import grpc.aio
 
@@ -43,7 +44,7 @@ async def measure(stage: Stage) -> list[Figure]:
     try:
         async with (
             open_channel(stage.cluster.api.address) as channel,
-            echo_server(sample, stage.folder) as echo_address,
+            echo_server(sample, stage.outputs) as echo_address,
             open_channel(echo_address) as echo_channel,
         ):
             for run in range(RUNS):
@@ -113,7 +114,8 @@ def _create(
     stub: ExportServiceAsyncStub, source: pb.Source, caller: int
 ) -> Awaitable[service.CreateExportResponse]:
     return stub.CreateExport(
-        service.CreateExportRequest(source=source, settings=SETTINGS),
+        # With a request id, as the client library sends it.
+        service.CreateExportRequest(source=source, settings=SETTINGS, request_id=uuid4().hex),
         metadata=call_metadata(_user(caller)),
         timeout=CALL_TIMEOUT_S,
     )

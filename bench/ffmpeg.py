@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import subprocess
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -52,28 +52,27 @@ async def run(arguments: Sequence[str]) -> Spent:
 
     Raises:
         RuntimeError: what FFmpeg said when it failed.
+        TimeoutError: it did not end.
     """
     command = list(arguments)
     if command[0] != ffmpeg_exe():
         command = [ffmpeg_exe(), "-nostdin", "-y", "-v", "error", *command]
-    return await asyncio.to_thread(_run, command)
-
-
-def _run(command: Sequence[str]) -> Spent:
     # Exact: it counts children when they are reaped, and the parts of the cluster live on.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=TIMEOUT_S,
-        check=False,
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     wall = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise RuntimeError(f"FFmpeg failed: {done.stderr.decode(errors='replace')[-2000:]}")
+    if process.returncode:
+        raise RuntimeError(f"FFmpeg failed: {errors.decode(errors='replace')[-2000:]}")
     cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return Spent(wall, cpu)

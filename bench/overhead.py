@@ -55,7 +55,7 @@ async def measure(stage: Stage) -> list[Figure]:
 
 
 async def _bare(stage: Stage, url: str, info: pb.SourceInfo, plan: pb.Plan) -> float:
-    with TemporaryDirectory(dir=stage.folder) as folder:
+    with TemporaryDirectory(dir=stage.outputs) as folder:
         commands = whole_commands(
             ffmpeg=Path(ffmpeg.ffmpeg_exe()),
             url=url,

@@ -23,7 +23,7 @@ async def measure(stage: Stage) -> list[Figure]:
     video_id = await stage.client.upload(source)
     # Probed now: what a fresh source costs is a figure of its own (overhead.fresh).
     await stage.client.plan(video_id)
-    output = stage.folder / "single-pass.mp4"
+    output = stage.outputs / "single-pass.mp4"
     bare_command = ["-i", str(source), *ffmpeg.encoding(stage.threads), str(output)]
     service: list[float] = []
     cluster_cpu: list[float] = []
@@ -42,7 +42,6 @@ async def measure(stage: Stage) -> list[Figure]:
             f"single_pass {run + 1}/{RUNS}: service {wall:.2f} s, bare {bare[-1].wall:.2f} s; "
             f"{done.output.size_bytes} and {output.stat().st_size} bytes"
         )
-    output.unlink()
     wall, bare_wall = median(service), median(spent.wall for spent in bare)
     return [
         Figure(

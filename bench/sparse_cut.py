@@ -76,7 +76,7 @@ async def _bytes_read(stage: Stage) -> float:
 async def _two_pass(stage: Stage, url: str) -> float:
     """Return the seconds that the two-pass way takes."""
     local, cut, output = (
-        stage.folder / f"two-pass-{name}.mp4" for name in ("source", "cut", "end")
+        stage.outputs / f"two-pass-{name}.mp4" for name in ("source", "cut", "end")
     )
     began = perf_counter()
     await _download(stage.http, url, local)

@@ -39,7 +39,8 @@ class Stage:
     """A running cluster of one encoder, as `python -m services.local up` runs it.
 
     Attributes:
-        folder: for sources, which are kept, and the outputs of alternatives.
+        folder: for sources, which are kept.
+        outputs: for what alternatives make; removed in the end.
         threads: of one encode, on either side.
     """
 
@@ -47,6 +48,7 @@ class Stage:
     client: AsyncClient
     http: aiohttp.ClientSession
     folder: Path
+    outputs: Path
     threads: int
 
     async def export(
@@ -117,8 +119,9 @@ class Stage:
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
     """Start an empty cluster below `folder`; stop it and remove its data in the end."""
-    data = folder / "cluster"
-    shutil.rmtree(data, ignore_errors=True)
+    data, outputs = folder / "cluster", folder / "outputs"
+    for path in (data, outputs):
+        shutil.rmtree(path, ignore_errors=True)
     threads = os.cpu_count() or 1
     cluster = LocalCluster(data, encoder_threads=threads, extra_env={"api": NO_QUOTAS}, notify=say)
     try:
@@ -128,6 +131,8 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             AsyncClient(cluster.api.address, user=USER) as client,
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)) as http,
         ):
-            yield Stage(cluster, client, http, folder, threads)
+            await asyncio.to_thread(outputs.mkdir)
+            yield Stage(cluster, client, http, folder, outputs, threads)
     finally:
-        shutil.rmtree(data, ignore_errors=True)
+        for path in (data, outputs):
+            shutil.rmtree(path, ignore_errors=True)

@@ -145,7 +145,7 @@ def _opener(stub: ExportServiceAsyncStub, export_id: str, interval: float = 0.0)
 async def _echo(stage: Stage, export: pb.Export) -> tuple[float, list[float]]:
     """Return messages a second and sorted delays of the bare server."""
     async with (
-        echo_server(export, stage.folder) as address,
+        echo_server(export, stage.outputs) as address,
         open_channel(address) as channel,
     ):
         stub: ExportServiceAsyncStub = ExportServiceStub(channel)
