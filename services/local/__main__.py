@@ -15,6 +15,8 @@ from services.local.process import PartFailed
 from services.local.supervisor import DirectoryInUse
 
 EXIT_FAILED = 1
+# The default of the client and of the command line.
+API_PORT = 50051
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXAMPLES = """\
 examples:
@@ -25,7 +27,8 @@ examples:
   python -m services.local up --data /tmp/trial
       a second cluster beside the first one
 
-Where everything listens is in DIR/cluster.json, the logs are in DIR/logs.
+The API listens on port 50051, unless that is taken. Where everything listens is in
+DIR/cluster.json, the logs are in DIR/logs.
 """
 
 
@@ -72,7 +75,7 @@ async def up(directory: Path, encoders: int, encoder_threads: int | None) -> int
     began = time.monotonic()
     try:
         async with LocalCluster(
-            directory, encoders=encoders, encoder_threads=encoder_threads
+            directory, encoders=encoders, encoder_threads=encoder_threads, api_port=API_PORT
         ) as cluster:
             sys.stdout.write(
                 f"videoexport is up after {time.monotonic() - began:.1f} s: "

@@ -39,6 +39,7 @@ class LocalCluster:
         *,
         encoders: int = 1,
         encoder_threads: int | None = None,
+        api_port: int | None = None,
         extra_env: Mapping[str, Mapping[str, str]] | None = None,
         fsync: bool = True,
         sync_interval: str = SYNC_INTERVAL,
@@ -50,6 +51,7 @@ class LocalCluster:
             directory: where all data is; made when missing, kept afterwards.
             encoders: how many encoder processes.
             encoder_threads: threads of one encode; None leaves it to the encoder.
+            api_port: where the API listens if nobody else does there; None takes any.
             extra_env: environment variables by service (`api`, `storage`, `encoder`) or by
                 process (`encoder-2`), by their full names.
             fsync: see Infrastructure.
@@ -65,6 +67,7 @@ class LocalCluster:
         )
         self._encoder_count = encoders
         self._encoder_threads = encoder_threads
+        self._api_port = api_port
         self._extra_env = extra_env or {}
         self._all_up = False
         self.storage: ServicePart
@@ -174,7 +177,7 @@ class LocalCluster:
         return ServicePart(
             name,
             service,
-            port=ports.port(name),
+            port=ports.port(name, preferred=self._api_port if name == "api" else None),
             metrics_port=ports.port(f"{name}.metrics"),
             settings=settings,
             extra_env={**self._extra_env.get(service, {}), **self._extra_env.get(name, {})},

@@ -48,26 +48,30 @@ class PortBook:
         }
         self._checked: set[str] = set()
 
-    def port(self, name: str, *, companion: int | None = None) -> int:
+    def port(self, name: str, *, companion: int | None = None, preferred: int | None = None) -> int:
         """Return the port called `name`; the same one however often it is asked for.
 
         Args:
             name: what listens there, such as `s3`.
             companion: a second port, this far above, is to be free too.
+            preferred: taken when it is free, even where another is remembered.
 
         Raises:
             NoFreePort: none was found.
         """
         wanted = {name: 0} if companion is None else {name: 0, f"{name}+{companion}": companion}
         if name not in self._checked:
-            first = self._choose(wanted)
+            first = self._choose(wanted, preferred)
             self._ports |= {each: first + distance for each, distance in wanted.items()}
             self._checked |= set(wanted)
             write_json(self._path, self._ports)
         return self._ports[name]
 
-    def _choose(self, wanted: dict[str, int]) -> int:
-        """Return the first port of a group given by its distances; the remembered one if free."""
+    def _choose(self, wanted: dict[str, int], preferred: int | None) -> int:
+        """Return the first port of a group given by its distances.
+
+        The preferred one if free, then the remembered one if free.
+        """
         name = next(iter(wanted))
         others = {port for each, port in self._ports.items() if each not in wanted}
         last = LAST_PORT - max(wanted.values())
@@ -75,6 +79,8 @@ class PortBook:
         candidates = secrets.SystemRandom().sample(every, min(CANDIDATES, len(every)))
         if name in self._ports:
             candidates.insert(0, self._ports[name])
+        if preferred is not None:
+            candidates.insert(0, preferred)
         for port in candidates:
             group = [port + distance for distance in wanted.values()]
             if not others.intersection(group) and all(map(is_free, group)):

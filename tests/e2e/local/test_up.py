@@ -19,9 +19,12 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.local.__main__ import API_PORT
 from services.local.cluster import LocalCluster
 from services.local.files import read_json
+from services.local.ports import is_free
 from services.local.process import PartFailed
+from videoexport.client import DEFAULT_ADDRESS
 
 START_TIMEOUT_S = 90
 PARTS = ["nats", "s3", "postgres", "storage", "api", "encoder-1", "encoder-2"]
@@ -94,6 +97,7 @@ def page(address: str) -> str:
 
 async def test_up_describes_a_healthy_cluster_and_stops_all_of_it(root):
     description = root / "cluster.json"
+    has_default = is_free(API_PORT)
     async with running("--data", str(root), "--encoders", "2", "--encoder-threads", "1") as (
         process,
         ready,
@@ -108,6 +112,7 @@ async def test_up_describes_a_healthy_cluster_and_stops_all_of_it(root):
         assert set(told["metrics"]) == set(PARTS[3:])
         assert told["postgres"].startswith("postgresql://videoexport@127.0.0.1:")
         assert told["api"] in ready
+        assert (told["api"] == DEFAULT_ADDRESS) == has_default
         assert "2 encoders" in ready
         for address in (told["api"], told["storage"], *told["encoders"]):
             assert await health(address) == health_pb2.HealthCheckResponse.SERVING

@@ -49,6 +49,16 @@ def test_port_stays_the_same_next_time(tmp_path):
     assert first not in others
 
 
+def test_preferred_port_is_taken_when_it_is_free(tmp_path):
+    path = tmp_path / "ports.json"
+    with listener(0) as taken:
+        preferred = taken.getsockname()[1]
+        other = PortBook(path).port("api", preferred=preferred)
+    assert FIRST_PORT <= other <= LAST_PORT
+    assert PortBook(path).port("api", preferred=preferred) == preferred
+    assert PortBook(path).port("api") == preferred
+
+
 def test_port_taken_meanwhile_is_replaced(tmp_path):
     path = tmp_path / "ports.json"
     first = PortBook(path).port("s3")
