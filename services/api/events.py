@@ -25,7 +25,7 @@ from services.api.store.tasks import Applied, Planned
 from services.api.work import whole_task
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.families import choose_family
-from services.common.nats import TRANSIENT, first_connection
+from services.common.nats import TRANSIENT
 from services.common.planner import plan_export
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
 from videoexport.v1 import export_pb2 as pb
@@ -53,7 +53,6 @@ class EventConsumer:
     ) -> None:
         self._settings = settings
         self._tasks = tasks
-        self._nats = nats
         self._js = nats.jetstream()
         self._encoders = encoders
         self._signals = signals
@@ -61,8 +60,6 @@ class EventConsumer:
 
     async def run(self) -> None:
         """Consume for ever; after any trouble with NATS, bind anew."""
-        # A subscription made before is forgotten when the first attempt to connect fails.
-        await first_connection(self._nats)
         while True:
             try:
                 await self._consume()

@@ -336,7 +336,7 @@ async def _has_attempt(case: Case, attempt: int) -> bool:
 
 
 class Door:
-    """A way to NATS that hangs up on everybody until it is opened."""
+    """A way to NATS that lets everybody wait and then hangs up, until it is opened."""
 
     def __init__(self, port: int) -> None:
         self.open = False
@@ -359,6 +359,7 @@ class Door:
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
         if not self.open:
+            await asyncio.sleep(0.3)
             self.hung_up += 1
             writer.close()
             return
