@@ -13,6 +13,7 @@ import pytest
 from deploy.validate import K8S, Object, problems, render
 from services.common.config import ServiceSettings, load_settings
 from services.common.health import LIVENESS
+from services.encoder.fork_server import MEMORY_BYTES
 from services.encoder.settings import EncoderSettings
 from tests.unit.deploy.manifests import (
     SECRETS,
@@ -28,6 +29,10 @@ from tests.unit.deploy.manifests import (
 ROOT = K8S.parents[1]
 # What ends after SIGTERM beside the two drains: NATS, S3 requests, deleting what is unfinished.
 FAREWELL_SECONDS = 15
+# FFmpeg took 2.35 GB for 4096 × 4096 in 10 bits with 16 reference frames.
+ENCODE_BYTES = 2_350_000_000
+# The encoder and its fork server, gRPC's buffers and a download's pages.
+SERVICE_BYTES = 1 << 30
 
 
 def loaded(
@@ -169,6 +174,26 @@ def test_encoder_threads_are_the_requested_cpus(
     assert isinstance(settings, EncoderSettings)
     requests = workload.container["resources"]["requests"]
     assert settings.encoder_threads * settings.cpu_slots == quantity(requests["cpu"])
+
+
+def test_memory_is_enough_for_every_slot_at_once(
+    objects: list[Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for workload in deployments(objects):
+        if workload.settings is EncoderSettings:
+            with monkeypatch.context() as patch:
+                settings = loaded(workload, objects, patch)
+            assert isinstance(settings, EncoderSettings)
+            # A GPU's failure has its slot encode on the CPU, so both kinds count alike. The
+            # check of a finished file follows FFmpeg, under the limit of a probe.
+            encodes = settings.cpu_slots + settings.gpu_slots
+            needed = (
+                encodes * max(ENCODE_BYTES, MEMORY_BYTES)
+                + settings.probe_slots * MEMORY_BYTES
+                + SERVICE_BYTES
+            )
+            limit = quantity(workload.container["resources"]["limits"]["memory"])
+            assert limit >= needed, workload.name
 
 
 def test_probes_ask_the_right_names(objects: list[Object]) -> None:
