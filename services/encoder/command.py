@@ -45,6 +45,8 @@ AUDIO_BIT_RATE = "192k"
 
 # A damaged index may announce any size; the largest honest one is far below.
 MAX_ALLOC_BYTES = 512 << 20
+# 8192 × 8192, which the probe allows; a stream may change its size after it.
+MAX_PIXELS = 1 << 26
 # The gateway retries and backs off for 30 s before it gives up on S3; FFmpeg
 # waits a little longer than that, and far shorter when the gateway has given up.
 RW_TIMEOUT_MICROSECONDS = 45_000_000
@@ -122,9 +124,7 @@ def whole_commands(
         folder: where scripts and outputs go; nothing else is in it.
     """
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
-    own_rate = Fraction(info.video.frame_rate.numerator, info.video.frame_rate.denominator)
-    frame_count = int(info.video.frame_count * rate / own_rate)
-    timeline = Timeline(rate, _fraction(info.first_frame_time), frame_count)
+    timeline = Timeline(rate, _fraction(info.first_frame_time))
     job = _Job(ffmpeg, url, info, plan, family, encoder_threads, folder, timeline)
     gap = max_gap(info.video, rate)
     if plan.has_audio and working_rate(rate) is None:
@@ -179,11 +179,30 @@ def _encode(
     return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
 
 
+def _may_repeat_frames(job: _Job) -> bool:
+    """Return whether frames of the source may be shown for more than one frame of the output.
+
+    Without an index nobody knows. On the GPU frames are few and large; joining
+    inputs that each have their own pool of them is left to the end.
+    """
+    video = job.info.video
+    own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
+    indexed = video.HasField("max_keyframe_interval")
+    repeats = video.variable_frame_rate or job.timeline.rate > own_rate or not indexed
+    return repeats and job.family == pb.ENCODER_FAMILY_CPU
+
+
 def _graphs(
     job: _Job, name: str, readings: Sequence[Reading], first_frame: int, frame_count: int
 ) -> dict[Path, str]:
     picture = _picture(job.family, job.info.video, job.plan)
-    video = video_graph(readings, job.timeline, job.info.video.index, picture)
+    video = video_graph(
+        readings,
+        job.timeline,
+        job.info.video.index,
+        picture,
+        picture_first=_may_repeat_frames(job),
+    )
     graphs = {job.folder / f"{name}.video.txt": video}
     if job.plan.has_audio:
         first = _samples(first_frame, job.timeline)
@@ -229,6 +248,9 @@ def _input(job: _Job, reading: Reading, inputs: int) -> list[str]:
         *("-protocol_whitelist", "http,tcp"),
         # Only what the probe found: a playlist or a script is never followed.
         *("-format_whitelist", job.info.container),
+        # A packet that a recording lost the half of costs its frame, not the export.
+        *("-fflags", "+discardcorrupt"),
+        *("-max_pixels", str(MAX_PIXELS), "-http_proxy", ""),
         *("-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-max_redirects", "0"),
         *("-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_delay_max", "2"),
         # A request costs little on loopback, and what is asked for is read from S3 although

@@ -19,8 +19,6 @@ from videoexport.v1 import export_pb2 as pb
 SAMPLE_RATE = 48_000
 # Above this, sound is not cut by whole frames but every reading holds one range.
 MAX_WORKING_RATE = 192_000
-# The end of a source whose container has no index is known to a frame or two.
-END_GRACE_FRAMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,10 @@ class Timeline:
     Attributes:
         rate: frames per second of the grid.
         origin: seconds on the container's clock at which frame 0 begins.
-        frame_count: frames that the source fills.
     """
 
     rate: Fraction
     origin: Fraction
-    frame_count: int
 
     def time(self, frame: int) -> Fraction:
         """Return when a frame begins, in seconds on the container's clock."""
@@ -101,19 +97,28 @@ def selection(ranges: Sequence[FrameRange], origin: int) -> str:
 
 
 def video_graph(
-    readings: Sequence[Reading], timeline: Timeline, stream: int, picture: Sequence[str]
+    readings: Sequence[Reading],
+    timeline: Timeline,
+    stream: int,
+    picture: Sequence[str],
+    *,
+    picture_first: bool = False,
 ) -> str:
     """Return the graph from the inputs' stream number `stream` to the pad `[v]`.
 
     Args:
-        picture: filters that every selected frame goes through at the end.
+        picture: filters that every frame of the output goes through.
+        picture_first: whether frames go through them before they are laid on the
+            grid. `fps` fills a pause with all its repeats at once: as references
+            to one finished picture they cost nothing, while as inputs of a filter
+            each becomes a picture of its own (a minute's pause took 6 GB). Last is
+            cheaper where nothing is repeated, for it leaves out what is cut.
     """
     branches = []
     for index, reading in enumerate(readings):
         span = reading.end - reading.start
-        chain = [f"fps={timeline.rate}:start_time={_seconds(timeline.time(reading.start))}"]
-        if reading.end >= timeline.frame_count - END_GRACE_FRAMES:
-            chain.append(f"tpad=stop={END_GRACE_FRAMES}:stop_mode=clone")
+        chain = list(picture) if picture_first else []
+        chain.append(f"fps={timeline.rate}:start_time={_seconds(timeline.time(reading.start))}")
         # Ends the input as soon as its last frame is out.
         chain.append(f"trim=end_frame={span}")
         if len(reading.ranges) > 1:
@@ -121,7 +126,9 @@ def video_graph(
         chain.append("setpts=PTS-STARTPTS")
         branches.append(f"[{index}:{stream}]{','.join(chain)}[v{index}]")
     tick = 1 / timeline.rate
-    tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N", *picture]
+    tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N"]
+    if not picture_first:
+        tail += picture
     return _join(branches, "v", "concat=n={}:v=1:a=0", tail)
 
 

@@ -148,6 +148,30 @@ async def test_whole_source_of_varying_rate_is_as_long_at_its_average(
     assert numbers[-1] == SOURCES[name].numbers[-1]
 
 
+async def test_long_pause_takes_no_more_memory(clip: MakeClip, tmp_path: Path) -> None:
+    paused = Clip(frames=3, durations=(2000, 1), clicks=None)
+    made = await export(clip(paused), [(0, 2002)], tmp_path, rate=Fraction(25), size=(640, 360))
+    assert_same_frames(made.path, paused, [(0, 2002)])
+    # As pictures of their own, the repeated frames would take 700 MB.
+    assert made.results[0].peak_memory_bytes < 400_000_000
+
+
+@pytest.mark.parametrize("share", [0.3, 0.41, 0.77, 0.99])
+@pytest.mark.parametrize("name", ["ts", "ts of MPEG-2", "mkv of a recording", "flv"])
+async def test_recording_that_breaks_off_is_exported_as_far_as_it_goes(
+    clip: MakeClip, tmp_path: Path, name: str, share: float
+) -> None:
+    source = SOURCES[name]
+    broken = tmp_path / f"broken.{source.container}"
+    content = clip(source).read_bytes()
+    broken.write_bytes(content[: int(len(content) * share)])
+    made = await export(broken, None, tmp_path)
+    numbers = read_frame_numbers(made.path)
+    assert abs(len(numbers) - share * FRAMES) < 0.1 * FRAMES
+    # The last few may lack the pictures that they were coded from.
+    assert numbers[:-8] == list(range(len(numbers) - 8))
+
+
 async def test_thousand_near_segments_are_one_input_and_exact(
     clip: MakeClip, tmp_path: Path
 ) -> None:

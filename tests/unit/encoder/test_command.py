@@ -75,15 +75,18 @@ def words(text: str) -> list[str]:
 
 
 def one_input(container: str, threads: int, *seek: str) -> list[str]:
-    options = (
+    before = (
         "-protocol_whitelist http,tcp "
         f"-format_whitelist {container} "
+        "-fflags +discardcorrupt -max_pixels 67108864 -http_proxy"
+    )
+    after = (
         "-rw_timeout 45000000 -max_redirects 0 "
         "-reconnect 1 -reconnect_on_network_error 1 -reconnect_delay_max 2 "
         "-multiple_requests 1 -initial_request_size 65536 -request_size 131072 "
         f"-threads {threads}"
     )
-    return [*words(options), *seek, "-i", URL]
+    return [*words(before), "", *words(after), *seek, "-i", URL]
 
 
 BEGINNING = words(
@@ -119,8 +122,7 @@ def test_whole_source_is_one_run_without_seeking() -> None:
     assert command.frame_count == 1000
     assert command.scripts == {
         FOLDER / "output.video.txt": (
-            "[0:0]fps=25:start_time=0.000000,tpad=stop=2:stop_mode=clone,trim=end_frame=1000,"
-            "setpts=PTS-STARTPTS[v0];\n"
+            "[0:0]fps=25:start_time=0.000000,trim=end_frame=1000,setpts=PTS-STARTPTS[v0];\n"
             f"[v0]settb=1/25,setpts=N,{PICTURE}[v]\n"
         ),
         FOLDER / "output.audio.txt": (
@@ -152,10 +154,11 @@ def test_neighbours_share_an_input_and_a_jump_back_gets_its_own() -> None:
     ]
     assert command.scripts == {
         FOLDER / "output.video.txt": (
-            "[0:0]fps=25:start_time=21.480000,trim=end_frame=40,"
+            f"[0:0]{PICTURE},fps=25:start_time=21.480000,trim=end_frame=40,"
             "select='if(lt(n,30),lt(n,10),lt(n,40))',setpts=PTS-STARTPTS[v0];\n"
-            "[1:0]fps=25:start_time=11.480000,trim=end_frame=5,setpts=PTS-STARTPTS[v1];\n"
-            f"[v0][v1]concat=n=2:v=1:a=0,settb=1/25,setpts=N,{PICTURE}[v]\n"
+            f"[1:0]{PICTURE},fps=25:start_time=11.480000,trim=end_frame=5,"
+            "setpts=PTS-STARTPTS[v1];\n"
+            "[v0][v1]concat=n=2:v=1:a=0,settb=1/25,setpts=N[v]\n"
         )
     }
 
@@ -190,6 +193,21 @@ def test_shared_sound_is_cut_at_a_rate_that_fits_the_frames() -> None:
         "asetnsamples=2002,aselect='if(lt(n,45),lt(n,30),lt(n,60))',asetpts=N/SR/TB[a0];\n"
         "[a0]aresample=48000,apad=whole_len=72072,atrim=end_sample=72072,asetpts=N/SR/TB[a]\n"
     )
+
+
+def test_pictures_are_finished_before_they_may_be_repeated() -> None:
+    varying = source()
+    varying.video.variable_frame_rate = True
+    steady, faster = plan((0, 10)), plan((0, 10), rate=Fraction(50))
+    for info, wanted, first in (
+        (source(), steady, False),
+        (source(), faster, True),
+        (source(index=False), steady, True),
+        (varying, steady, True),
+    ):
+        (command,) = commands(info, wanted)
+        graph = command.scripts[FOLDER / "output.video.txt"]
+        assert (graph.index("scale=") < graph.index("fps=")) == first
 
 
 def test_quality_sets_the_constant_quality_of_both_families() -> None:
