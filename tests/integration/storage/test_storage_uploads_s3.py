@@ -13,6 +13,7 @@ from storage_rig import (
     BOB,
     BUCKET,
     PART,
+    SERVING,
     Server,
     Service,
     completion,
@@ -197,9 +198,12 @@ async def test_upload_urls_expire(s3: Server, http: aiohttp.ClientSession) -> No
         await service.stub.AbortUpload(pb.AbortUploadRequest(upload=begun.upload), metadata=ANN)
 
 
-async def test_largest_upload_has_all_its_urls_in_one_answer(storage: Service) -> None:
-    begun = await storage.stub.CreateUpload(source_upload(5 * 1024**4), metadata=ANN)
-    await storage.stub.AbortUpload(pb.AbortUploadRequest(upload=begun.upload), metadata=ANN)
+async def test_largest_upload_has_all_its_urls_in_one_answer(s3: Server) -> None:
+    settings = s3.settings("largest", max_upload_bytes=5 * 1024**4)
+    async with service_running(settings) as service:
+        await service.until(SERVING)
+        begun = await service.stub.CreateUpload(source_upload(5 * 1024**4), metadata=ANN)
+        await service.stub.AbortUpload(pb.AbortUploadRequest(upload=begun.upload), metadata=ANN)
     assert [part.part_number for part in begun.parts] == list(range(1, MOST_PARTS + 1))
     assert begun.part_size_bytes * MOST_PARTS == 5 * 1024**4
     assert begun.ByteSize() < 1024 * 1024
