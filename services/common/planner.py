@@ -152,7 +152,12 @@ def grid_of(info: pb.SourceInfo, settings: pb.ExportSettings) -> Grid:
             rate /= 2
     if rate == own:
         return Grid(rate, info.video.frame_count)
-    return Grid(rate, max(1, int(info.video.frame_count * rate / own)))
+    frames = Fraction(info.video.frame_count)
+    if info.video.variable_frame_rate:
+        # Counted at an average rate, it is right to half a frame of that: at a
+        # higher rate, that may be many frames that the source does not have.
+        frames -= Fraction(1, 2)
+    return Grid(rate, max(1, int(frames * rate / own)))
 
 
 def misfits(

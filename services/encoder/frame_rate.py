@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 # Rates that cameras and recorders mean when they come close.
 USUAL_RATES = tuple(
@@ -11,8 +12,9 @@ USUAL_RATES = tuple(
     for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
 )
 MAX_RATE = Fraction(1000)
-# Share of a grid's places that frames fill where the rate is constant but for holes.
-_FULL = Fraction(4, 5)
+# The rate is constant but for holes where more than this share of the frames comes at
+# once after the one before: frames dropped here and there, pauses of a screen recording.
+_STEADY = Fraction(1, 2)
 
 
 def fits_grid(times: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
@@ -48,11 +50,15 @@ def choose_rate(
             continue
         if places == len(times):
             return rate, False
-        # Frames were dropped here and there; the others are where this rate has them.
-        if holed is None and len(times) >= _FULL * places:
+        if holed is None and _steps_of_one(times, rate) > _STEADY * (len(times) - 1):
             holed = rate
     average = (len(times) - 1) / (times[-1] - times[0])
     return holed or _usual(min(average, MAX_RATE)), True
+
+
+def _steps_of_one(times: Sequence[Fraction], rate: Fraction) -> int:
+    """Return how many frames come one place of the grid after the frame before."""
+    return sum(round((b - a) * rate) == 1 for a, b in pairwise(times))
 
 
 def _usual(rate: Fraction) -> Fraction:

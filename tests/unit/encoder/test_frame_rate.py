@@ -33,10 +33,15 @@ def test_usual_rate_is_found_where_nothing_is_announced() -> None:
 
 
 def test_varying_rate_is_the_average() -> None:
-    times = [Fraction(n, 25) for n in (0, 1, 3, 4, 7, 8, 10, 11, 14)]
+    times = [Fraction(n, 25) for n in (0, 2, 3, 5, 8, 10, 13, 15, 18)]
     rate, varies = choose_rate(times, [Fraction(25)], Fraction(1, 25))
     assert varies
-    assert rate == Fraction(1429, 100)
+    assert rate == Fraction(1111, 100)
+
+
+def test_pauses_of_a_steady_recording_do_not_lower_its_rate() -> None:
+    times = [Fraction(n, 30) for n in (*range(30), *range(1829, 1859), 9000)]
+    assert choose_rate(times, [Fraction(1, 3)], Fraction(1, 90000)) == (30, True)
 
 
 def test_average_near_a_usual_rate_is_that_rate() -> None:
