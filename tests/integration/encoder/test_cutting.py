@@ -74,8 +74,8 @@ SOURCES = {
     "ts of MPEG-2": Clip(frames=FRAMES, container="ts", encoder=MPEG2, audio_codec="mp2"),
     "ts longer than the seek margin": Clip(frames=500, container="ts", first_frame_time=1.5),
     "flv": Clip(frames=FRAMES, container="flv"),
-    "mp4 of varying rate": Clip(frames=120, durations=(1, 2, 2, 3)),
-    "mkv of varying rate": Clip(frames=120, durations=(1, 2, 2, 3), container="mkv"),
+    "mp4 of varying rate": Clip(frames=120, durations=(2, 1, 3, 2)),
+    "mkv of varying rate": Clip(frames=120, durations=(2, 1, 3, 2), container="mkv"),
     "mp4 of a slide show": Clip(frames=12, durations=(40, 7, 60)),
 }
 
