@@ -74,8 +74,8 @@ SOURCES = {
     "ts of MPEG-2": Clip(frames=FRAMES, container="ts", encoder=MPEG2, audio_codec="mp2"),
     "ts longer than the seek margin": Clip(frames=500, container="ts", first_frame_time=1.5),
     "flv": Clip(frames=FRAMES, container="flv"),
-    "mp4 of varying rate": Clip(frames=120, durations=(2, 1, 3, 2)),
-    "mkv of varying rate": Clip(frames=120, durations=(2, 1, 3, 2), container="mkv"),
+    "mp4 of varying rate": Clip(frames=121, durations=(1, 2, 1, 3)),
+    "mkv of varying rate": Clip(frames=121, durations=(1, 2, 1, 3), container="mkv"),
     "mp4 of a slide show": Clip(frames=12, durations=(40, 7, 60)),
 }
 
@@ -145,7 +145,8 @@ async def test_whole_source_of_varying_rate_is_as_long_at_its_average(
     assert abs(made.facts.duration - Fraction(SOURCES[name].seconds)) <= frame
     numbers = read_frame_numbers(made.path)
     assert numbers == sorted(numbers)
-    assert numbers[-1] == SOURCES[name].numbers[-1]
+    # The last picture may show for less than a frame of the average, and find no place.
+    assert numbers[-1] >= SOURCES[name].numbers[-2]
 
 
 async def test_long_pause_takes_no_more_memory(clip: MakeClip, tmp_path: Path) -> None:

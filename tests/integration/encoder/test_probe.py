@@ -90,8 +90,8 @@ async def test_everything_about_a_source_is_said(clip: MakeClip) -> None:
         (Clip(frames=100, container="flv"), Fraction(25), False, 100, 0.08),
         (Clip(frames=1, clicks=None), Fraction(25), False, 1, 0.0),
         (Clip(frames=100, rate=Fraction(25, 2)), Fraction(25, 2), False, 100, 0.0),
-        (Clip(frames=100, durations=(2, 1, 3, 2)), None, True, None, 0.0),
-        (Clip(frames=100, durations=(2, 1, 3, 2), container="mkv"), None, True, None, 0.0),
+        (Clip(frames=101, durations=(1, 2, 1, 3)), None, True, None, 0.0),
+        (Clip(frames=101, durations=(1, 2, 1, 3), container="mkv"), None, True, None, 0.0),
     ],
     ids=lambda value: (
         f"{value.container}-{value.frames}" if isinstance(value, Clip) else str(value)
