@@ -20,6 +20,7 @@ from services.api.settings import ApiSettings
 from services.api.signals import Signals
 from services.api.store import Database, ExportStore, Housekeeping, TaskStore
 from services.api.watch import Watches
+from services.common.cancellation import cancel_until_done
 from services.common.nats import connect, first_connection
 from services.common.server import serving
 from services.common.storage import StorageCalls
@@ -89,5 +90,4 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(loop()) for loop in (listen, *loops)]
             await stop.wait()
-            for task in running:
-                task.cancel()
+            await cancel_until_done(running)

@@ -16,6 +16,7 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
+from services.common.cancellation import honour_cancellation
 from services.common.subjects import (
     EVENTS_STREAM,
     TASKS_STREAM,
@@ -193,3 +194,4 @@ async def publish_durably(
         timeout=timeout,
         headers={"Nats-Msg-Id": message_id},
     )
+    honour_cancellation()

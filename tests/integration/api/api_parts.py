@@ -23,6 +23,7 @@ from services.api.metrics import ApiMetrics
 from services.api.reconciler import Reconciler
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
+from services.common.cancellation import cancel_until_done
 from services.common.errors import DomainError, Reason
 from services.common.nats import publish_durably
 from services.common.storage import StorageCalls
@@ -147,9 +148,7 @@ async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         for task in tasks:
             assert not task.done(), task
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_until_done(tasks)
 
 
 @asynccontextmanager
