@@ -291,7 +291,9 @@ class FfmpegProcess:
             self._progress = progress
             self._usage.update(process.pid)
             # Moving the index to the front writes no frame, but reads the file once more.
-            if signs != (signs := (_counts(progress), self._usage.file_bytes_read)):
+            now = (_counts(progress), self._usage.file_bytes_read)
+            if now != signs:
+                signs = now
                 self._last_sign = loop.time()
             if self.on_progress is not None:
                 # Not called here: whatever it raises must not end the draining.

@@ -198,10 +198,6 @@ async def test_expired_signature_is_made_anew() -> None:
         assert server.signed == 2
 
 
-def redirect(_server: ObjectServer, _request: web.Request) -> web.StreamResponse:
-    return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/elsewhere"})
-
-
 def whole_object(server: ObjectServer, _request: web.Request) -> web.StreamResponse:
     return web.Response(body=server.content)
 
@@ -227,7 +223,6 @@ def other_version(server: ObjectServer, _request: web.Request) -> web.StreamResp
         (status(403), SourceUnavailable),
         (status(503), SourceUnavailable),
         (no_answer, SourceUnavailable),
-        (redirect, SourceUnavailable),
         (whole_object, SourceUnavailable),
         (other_range, SourceUnavailable),
         (other_version, SourceChanged),
@@ -248,6 +243,16 @@ async def test_lasting_failure_is_known_and_never_served_as_content(
             await waiting
         async with session.get(handle.url) as response:
             assert response.status == 410, "a child must not try again for long"
+
+
+async def test_redirect_is_not_followed() -> None:
+    async with ObjectServer.serving(CONTENT) as bait, exposed() as (server, handle, session):
+        location = f"{bait.address}/bucket/object"
+        server.faults = [lambda *_: web.Response(status=307, headers={"Location": location})] * 50
+        with pytest.raises(aiohttp.ClientError):
+            await read(session, handle.url)
+        assert isinstance(handle.failure, SourceUnavailable)
+        assert bait.requests == []
 
 
 async def test_failure_in_the_middle_cuts_the_body() -> None:
