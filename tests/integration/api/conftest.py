@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import psycopg
 import pytest
 from api_parts import STREAMS, Parts
 from api_rig import Rig
+from api_service import SERVING, Api, FakeEncoder, Surroundings, api_running
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
@@ -17,6 +19,7 @@ from nats.js.errors import NotFoundError
 from services.api.models import metadata
 from services.common.nats import connect, ensure_topology, first_connection
 from services.local.infra import Infrastructure
+from services.local.services import ServicePart
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +33,12 @@ def api_database(infrastructure: Infrastructure, template_database: str) -> str:
 
 
 @pytest.fixture
-def empty_database(api_database: str) -> str:
+async def empty_database(api_database: str) -> str:
     """The URL of that database, without any rows."""
-    with psycopg.connect(api_database, autocommit=True) as connection:
+    # Without blocking the loop, on which a service may be about to release its rows.
+    async with await psycopg.AsyncConnection.connect(api_database, autocommit=True) as connection:
         for table in reversed(metadata.sorted_tables):
-            connection.execute(f"DELETE FROM {table.name}")
+            await connection.execute(f"DELETE FROM {table.name}")
     return api_database
 
 
@@ -79,3 +83,60 @@ async def nats(infrastructure: Infrastructure) -> AsyncIterator[Client]:
 def parts(rig: Rig, nats: Client) -> Parts:
     """The loops of one replica; none of them runs yet."""
     return Parts(rig, nats)
+
+
+@pytest.fixture(scope="session")
+async def storage_service(infrastructure: Infrastructure) -> AsyncIterator[ServicePart]:
+    """A real StorageService as a process, with one bucket of sources."""
+    await infrastructure.s3.ensure_bucket("rushes")
+    part = ServicePart(
+        "storage-for-api",
+        "storage",
+        port=infrastructure.ports.port("storage-for-api"),
+        metrics_port=infrastructure.ports.port("storage-for-api.metrics"),
+        settings={
+            "s3_endpoint": infrastructure.s3.endpoint,
+            "s3_access_key": infrastructure.credentials.s3_access_key,
+            "s3_secret_key": infrastructure.credentials.s3_secret_key,
+            "bucket": "videoexport-api",
+            "source_buckets": '["rushes"]',
+        },
+        extra_env={},
+        logs=infrastructure.logs,
+        temporary=infrastructure.directory / "tmp" / "storage-for-api",
+    )
+    await infrastructure.supervisor.start(part)
+    yield part
+    await infrastructure.supervisor.stop(part.name)
+
+
+@pytest.fixture(scope="session")
+def around(
+    infrastructure: Infrastructure, api_database: str, storage_service: ServicePart
+) -> Surroundings:
+    """What API services stand on."""
+    return Surroundings(infrastructure, api_database, storage_service)
+
+
+@pytest.fixture(scope="module")
+async def serving_api(around: Surroundings) -> AsyncIterator[Api]:
+    """One service for a module, so that its start is paid for once."""
+    async with api_running(around) as api:
+        await api.until(SERVING)
+        yield api
+
+
+@pytest.fixture
+async def api(serving_api: Api, rig: Rig) -> Api:
+    """That service, on an empty database."""
+    return serving_api
+
+
+@pytest.fixture
+async def encoder(around: Surroundings, rig: Rig) -> AsyncIterator[FakeEncoder]:
+    """The test in an encoder's place, with nothing left to do from earlier tests."""
+    async with AsyncExitStack() as stack:
+        encoder = FakeEncoder(around, stack)
+        await encoder.connect()
+        await encoder.forget_tasks()
+        yield encoder

@@ -1,0 +1,529 @@
+"""The service as callers meet it: an export's life, watches, health, reflection, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from api_parts import until
+from api_rig import Rig
+from api_service import (
+    ANNA,
+    BEN,
+    NOT_SERVING,
+    SERVING,
+    Api,
+    FakeEncoder,
+    Surroundings,
+    api_running,
+    refusal,
+)
+from google.protobuf.duration_pb2 import Duration
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from services.common.config import StartupError
+from services.common.planner import MAX_SEGMENTS
+from services.common.subjects import Lane
+from services.common.version import VERSION
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import export_service_pb2 as service
+from videoexport.v1 import task_pb2
+
+
+async def create(api: Api, video: str, request_id: str = "") -> pb.Export:
+    request = service.CreateExportRequest(source=pb.Source(video_id=video), request_id=request_id)
+    answer = await api.exports.CreateExport(request, metadata=ANNA)
+    return answer.export
+
+
+async def get(api: Api, export_id: str) -> pb.Export:
+    request = service.GetExportRequest(export_id=export_id)
+    return (await api.exports.GetExport(request, metadata=ANNA)).export
+
+
+async def watched(api: Api, export_id: str, into: list[pb.Export]) -> None:
+    request = service.WatchExportRequest(export_id=export_id)
+    async for answer in api.exports.WatchExport(request, metadata=ANNA, timeout=30):
+        into.append(answer.export)  # noqa: PERF401 — what came before an error is wanted too
+
+
+async def is_state(api: Api, export_id: str, state: pb.ExportState.ValueType) -> bool:
+    return (await get(api, export_id)).state == state
+
+
+# An export's life
+
+
+async def test_life_of_an_export(api: Api, encoder: FakeEncoder) -> None:
+    export = await create(api, await encoder.video())
+    assert (export.state, export.user_id) == (pb.EXPORT_STATE_QUEUED, "anna")
+    assert not export.HasField("plan")
+    seen: list[pb.Export] = []
+    watching = asyncio.create_task(watched(api, export.id, seen))
+    await encoder.probe()
+    task = await encoder.take(Lane.CPU)
+    assert task.whole.plan.frame_count == 100
+    await encoder.encode(task, b"the finished file")
+    await asyncio.wait_for(watching, 10)
+
+    done = seen[-1]
+    assert done.state == pb.EXPORT_STATE_COMPLETED
+    assert (done.progress, done.output.frame_count) == (100, 100)
+    assert done.plan == task.whole.plan
+    lifetime = done.output.download_url_expire_time.ToSeconds() - time.time()
+    assert 3500 < lifetime <= 3600
+    assert await encoder.get(done.output.download_url) == (200, b"the finished file")
+    progress = [item.progress for item in seen]
+    assert progress == sorted(progress)
+    states = [item.state for item in seen]
+    assert states == sorted(states)
+
+    request = service.DeleteExportRequest(export_id=export.id)
+    await api.exports.DeleteExport(request, metadata=ANNA)
+    refused = await refusal(api.exports.DeleteExport(request, metadata=ANNA))
+    assert refused.reason == "EXPORT_NOT_FOUND"
+    await until(lambda: _is_gone(encoder, done.output.download_url))
+
+
+async def _is_gone(encoder: FakeEncoder, url: str) -> bool:
+    return (await encoder.get(url))[0] == 404
+
+
+async def test_download_url_is_minted_at_each_read_and_names_the_file(
+    api: Api, encoder: FakeEncoder
+) -> None:
+    export = await create(api, await encoder.video())
+    await encoder.probe()
+    await encoder.encode(await encoder.take(Lane.CPU), b"x")
+    await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
+    page = await api.exports.ListExports(service.ListExportsRequest(), metadata=ANNA)
+    for found in (await get(api, export.id), page.exports[0]):
+        assert (await encoder.get(found.output.download_url))[0] == 200
+        assert f"{export.id}.mp4" in urlsplit(found.output.download_url).query
+
+
+async def test_source_that_was_examined_before_is_planned_at_once(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    export = await create(api, await encoder.probed_video(rig))
+    assert export.plan.frame_count == 100
+    task = await encoder.take(Lane.CPU)
+    assert task.export_id == export.id
+
+
+async def test_second_export_of_a_video_needs_no_second_probe(
+    api: Api, encoder: FakeEncoder
+) -> None:
+    video = await encoder.video()
+    first = await create(api, video)
+    await encoder.probe()
+    await until(lambda: _has_plan(api, first.id))
+    second = await create(api, video)
+    assert second.HasField("plan")
+
+
+async def _has_plan(api: Api, export_id: str) -> bool:
+    return (await get(api, export_id)).HasField("plan")
+
+
+async def test_plan_estimates_with_the_speed_that_was_measured(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.probed_video(rig)
+    request = service.CreateExportRequest(source=pb.Source(video_id=video), validate_only=True)
+    await rig.sql(
+        "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
+        " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
+    )
+    answer = await api.exports.CreateExport(request, metadata=ANNA)
+    assert answer.plan.estimated_processing_time == Duration(seconds=11)
+
+
+async def test_concurrent_calls_with_one_request_id_make_one_export(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.probed_video(rig)
+    made = await asyncio.gather(*(create(api, video, "r") for _ in range(10)))
+    assert len({export.id for export in made}) == 1
+    assert await rig.value("SELECT count(*) FROM tasks") == 1
+
+
+async def test_repeated_call_gets_its_export_although_the_source_is_gone(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.video()
+    first = await create(api, video, "r")
+    await rig.sql(
+        "UPDATE exports SET source = jsonb_set(source, '{video_id}', '\"x\"') WHERE id = %s",
+        first.id,
+    )
+    assert (await create(api, video, "r")).id == first.id
+
+
+async def test_failed_export_is_tried_again_by_its_owner(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    export = await create(api, await encoder.probed_video(rig))
+    task = await encoder.take(Lane.CPU)
+    await encoder.begin(task, "run_bad")
+    await rig.sql("UPDATE tasks SET failures = 3")
+    failed = task_pb2.TaskFailed(code="ENCODER_FAILED", message="Broken pipe.")
+    await encoder.say(task, "run_bad", failed=failed)
+    await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_FAILED))
+    request = service.RetryExportRequest(export_id=export.id)
+    answer = await api.exports.RetryExport(request, metadata=ANNA)
+    assert answer.export.state == pb.EXPORT_STATE_QUEUED
+    assert not answer.export.HasField("error")
+    again = await encoder.take(Lane.CPU)
+    assert (again.task_id, again.attempt) == (task.task_id, 2)
+    await encoder.encode(again, b"y")
+    await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
+
+
+async def test_cancelled_export_stops_its_run_and_stays_cancelled(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    export = await create(api, await encoder.probed_video(rig))
+    task = await encoder.take(Lane.CPU)
+    await encoder.begin(task, "run_1")
+    await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_PROCESSING))
+    seen: list[pb.Export] = []
+    watching = asyncio.create_task(watched(api, export.id, seen))
+    request = service.CancelExportRequest(export_id=export.id)
+    for _ in range(2):
+        answer = await api.exports.CancelExport(request, metadata=ANNA)
+        assert answer.export.state == pb.EXPORT_STATE_CANCELLED
+    await asyncio.wait_for(watching, 5)
+    assert seen[-1].state == pb.EXPORT_STATE_CANCELLED
+    late = await encoder.encode(task, b"too late")
+    await until(lambda: _was_deleted(rig, late))
+    assert await is_state(api, export.id, pb.EXPORT_STATE_CANCELLED)
+
+
+async def _was_deleted(rig: Rig, run: str) -> bool:
+    return ("anna", run) in await rig.deletions()
+
+
+async def test_pages_follow_each_other(api: Api, rig: Rig) -> None:
+    made = [(await rig.create()).id for _ in range(5)]
+    found: list[str] = []
+    token = ""
+    for _ in range(3):
+        request = service.ListExportsRequest(page_size=2, page_token=token)
+        page = await api.exports.ListExports(request, metadata=ANNA)
+        assert page.total_size == 5
+        found += [export.id for export in page.exports]
+        token = page.next_page_token
+    assert found == made[::-1]
+    assert token == ""
+
+
+# Watching
+
+
+async def test_watchers_on_two_replicas_see_the_same(
+    around: Surroundings, rig: Rig, encoder: FakeEncoder
+) -> None:
+    async with api_running(around) as one, api_running(around) as other:
+        for each in (one, other):
+            await each.until(SERVING)
+        export = await create(one, await encoder.probed_video(rig))
+        seen: tuple[list[pb.Export], list[pb.Export]] = ([], [])
+        watching = [
+            asyncio.create_task(watched(each, export.id, into))
+            for each, into in zip((one, other), seen, strict=True)
+        ]
+        task = await encoder.take(Lane.CPU)
+        await encoder.begin(task, "run_1")
+        for frames in (20, 50, 80):
+            await encoder.progress(task, "run_1", frames)
+            await until(lambda: _both_at(seen, frames * 0.99))  # noqa: B023
+        await encoder.encode(task, b"z")
+        await asyncio.wait_for(asyncio.gather(*watching), 10)
+    for watcher in seen:
+        progress = [item.progress for item in watcher]
+        assert progress == sorted(progress)
+        running = [item for item in watcher if item.HasField("encode_status")]
+        assert {item.encode_status.encoder_id for item in running} == {"encoder-1"}
+        assert watcher[-1].state == pb.EXPORT_STATE_COMPLETED
+    assert seen[0][-1].output.sha256 == seen[1][-1].output.sha256
+
+
+async def _both_at(seen: tuple[list[pb.Export], list[pb.Export]], progress: float) -> bool:
+    return all(watcher and watcher[-1].progress >= progress for watcher in seen)
+
+
+async def test_watch_of_a_deleted_export_ends_with_not_found(api: Api, rig: Rig) -> None:
+    case = await rig.create()
+    request = service.WatchExportRequest(export_id=case.id)
+    stream = api.exports.WatchExport(request, metadata=ANNA)
+    first = await stream.read()
+    assert isinstance(first, service.WatchExportResponse)
+    await api.exports.DeleteExport(service.DeleteExportRequest(export_id=case.id), metadata=ANNA)
+    refused = await refusal(stream.read())
+    assert (refused.code, refused.reason) == (StatusCode.NOT_FOUND, "EXPORT_NOT_FOUND")
+
+
+async def test_watcher_that_leaves_is_no_longer_counted(api: Api, rig: Rig) -> None:
+    case = await rig.create()
+    stream = api.exports.WatchExport(service.WatchExportRequest(export_id=case.id), metadata=ANNA)
+    await stream.read()
+    await until(lambda: _has_watchers(api, 1))
+    stream.cancel()
+    await until(lambda: _has_watchers(api, 0))
+
+
+async def _has_watchers(api: Api, count: int) -> bool:
+    return f"videoexport_watch_streams {float(count)}" in await scrape(api)
+
+
+async def test_stop_ends_watches_and_says_why(around: Surroundings, rig: Rig) -> None:
+    case = await rig.create()
+    seen: list[pb.Export] = []
+    async with api_running(around, drain_seconds=10) as leaving:
+        await leaving.until(SERVING)
+        watching = asyncio.create_task(watched(leaving, case.id, seen))
+        await until(lambda: _not_empty(seen))
+        started = time.monotonic()
+        await leaving.stop()
+        # Without having waited for the grace to run out.
+        assert time.monotonic() - started < 5
+        refused = await refusal(watching)
+        assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def _not_empty(seen: list[pb.Export]) -> bool:
+    return bool(seen)
+
+
+# What it is
+
+
+async def test_service_tells_clients_what_they_need(api: Api, around: Surroundings) -> None:
+    info = await api.exports.GetServiceInfo(service.GetServiceInfoRequest())
+    assert info == service.GetServiceInfoResponse(
+        version=VERSION,
+        storage_address=around.storage.address,
+        max_segments=MAX_SEGMENTS,
+        source_buckets=["rushes"],
+    )
+
+
+async def test_storage_is_named_as_clients_see_it(around: Surroundings) -> None:
+    async with api_running(around, public_storage_address="storage.example:443") as api:
+        await api.until(SERVING)
+        info = await api.exports.GetServiceInfo(service.GetServiceInfoRequest())
+    assert info.storage_address == "storage.example:443"
+
+
+async def test_live_encoders_are_listed(api: Api, encoder: FakeEncoder) -> None:
+    heard = pb.Encoder(id="encoder-9", address="127.0.0.1:1", ffmpeg_version="n9.0.2")
+    await encoder.heartbeat(heard)
+    await until(lambda: _lists(api, "encoder-9"))
+    answer = await api.exports.ListEncoders(service.ListEncodersRequest())
+    [found] = [item for item in answer.encoders if item.id == "encoder-9"]
+    assert found.ffmpeg_version == "n9.0.2"
+    assert abs(found.last_seen_time.ToSeconds() - time.time()) < 5
+
+
+async def _lists(api: Api, name: str) -> bool:
+    answer = await api.exports.ListEncoders(service.ListEncodersRequest())
+    return name in [item.id for item in answer.encoders]
+
+
+async def test_reflection_lists_the_services(api: Api) -> None:
+    ask = api.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    answers: list[Any] = [item async for item in ask(iter(requests))]
+    [answer] = answers
+    names = {item.name for item in answer.list_services_response.service}
+    assert names == {
+        "videoexport.v1.ExportService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+
+
+async def test_unknown_method_is_unimplemented(api: Api) -> None:
+    call: Any = api.channel.unary_unary("/videoexport.v1.ExportService/Fly")
+    with pytest.raises(AioRpcError) as raised:
+        await call(b"")
+    assert raised.value.code() is StatusCode.UNIMPLEMENTED
+
+
+async def scrape(api: Api) -> str:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{api.metrics_address}/metrics") as response,
+    ):
+        return await response.text()
+
+
+async def test_calls_are_counted_by_method_and_code(api: Api, rig: Rig) -> None:
+    case = await rig.create()
+    await get(api, case.id)
+    with pytest.raises(AioRpcError):
+        await api.exports.GetExport(service.GetExportRequest(export_id=case.id), metadata=BEN)
+    text = await scrape(api)
+    for code in ("OK", "NOT_FOUND"):
+        line = f'videoexport_rpc_total{{code="{code}",method="GetExport",service="ExportService"}}'
+        assert line in text
+    assert 'videoexport_rpc_errors_total{reason="EXPORT_NOT_FOUND"}' in text
+    assert 'method="Fly"' not in text
+
+
+# Outages
+
+
+@pytest.mark.parametrize("part", ["postgres", "nats"])
+async def test_health_follows_what_the_service_stands_on(around: Surroundings, part: str) -> None:
+    async with api_running(around) as api:
+        await api.until(SERVING)
+        await around.infrastructure.stop(part)
+        try:
+            await api.until(NOT_SERVING)
+            assert await api.health("") == NOT_SERVING
+        finally:
+            await around.infrastructure.start(part)
+        await api.until(SERVING)
+
+
+@pytest.mark.parametrize("part", ["postgres", "nats"])
+async def test_service_starts_without_what_it_stands_on_and_serves_once_it_is_there(
+    around: Surroundings, rig: Rig, encoder: FakeEncoder, part: str
+) -> None:
+    await around.infrastructure.stop(part)
+    try:
+        async with api_running(around) as api:
+            await api.until(NOT_SERVING)
+            await around.infrastructure.start(part)
+            await api.until(SERVING)
+            # Everything that listens on NATS does so.
+            await encoder.heartbeat(pb.Encoder(id="encoder-8"))
+            await until(lambda: _heard(api, encoder))
+            export = await create(api, await encoder.probed_video(rig))
+            assert (await encoder.take(Lane.CPU)).export_id == export.id
+    finally:
+        if part not in around.infrastructure.pids:
+            await around.infrastructure.start(part)
+
+
+async def _heard(api: Api, encoder: FakeEncoder) -> bool:
+    await encoder.heartbeat(pb.Encoder(id="encoder-8"))
+    return await _lists(api, "encoder-8")
+
+
+async def test_postgres_away_is_unavailable_and_back_by_itself(
+    around: Surroundings, rig: Rig
+) -> None:
+    case = await rig.create()
+    request = service.GetExportRequest(export_id=case.id)
+    async with api_running(around) as api:
+        await api.until(SERVING)
+        seen: list[pb.Export] = []
+        watching = asyncio.create_task(watched(api, case.id, seen))
+        await until(lambda: _not_empty(seen))
+        await around.infrastructure.stop("postgres")
+        try:
+            refused = await refusal(api.exports.GetExport(request, metadata=ANNA))
+            assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+            assert refused.retry_seconds == 2
+        finally:
+            await around.infrastructure.start("postgres")
+        assert (await api.exports.GetExport(request, metadata=ANNA)).export.id == case.id
+        # A watch outlives it.
+        cancel = service.CancelExportRequest(export_id=case.id)
+        await api.exports.CancelExport(cancel, metadata=ANNA)
+        await asyncio.wait_for(watching, 10)
+        assert seen[-1].state == pb.EXPORT_STATE_CANCELLED
+
+
+async def test_export_is_accepted_while_nats_is_away_and_done_later(
+    around: Surroundings, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.probed_video(rig)
+    async with api_running(around) as api:
+        await api.until(SERVING)
+        await around.infrastructure.stop("nats")
+        try:
+            started = time.monotonic()
+            export = await create(api, video)
+            assert time.monotonic() - started < 2
+            assert export.state == pb.EXPORT_STATE_QUEUED
+        finally:
+            await around.infrastructure.start("nats")
+        await api.until(SERVING)
+        task = await encoder.take(Lane.CPU)
+        assert task.export_id == export.id
+        await encoder.encode(task, b"later")
+        await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
+
+
+async def test_storage_away_is_unavailable_and_hides_no_export(
+    around: Surroundings, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.probed_video(rig)
+    case = await rig.create()
+    await case.complete()
+    async with api_running(around) as api:
+        await api.until(SERVING)
+        await around.infrastructure.supervisor.stop(around.storage.name)
+        try:
+            request = service.CreateExportRequest(source=pb.Source(video_id=video))
+            refused = await refusal(api.exports.CreateExport(request, metadata=ANNA))
+            assert refused.code is StatusCode.UNAVAILABLE
+            assert refused.reason == "STORAGE_UNAVAILABLE"
+            export = await get(api, case.id)
+            assert export.state == pb.EXPORT_STATE_COMPLETED
+            assert export.output.download_url == ""
+            assert await api.health() == SERVING
+        finally:
+            await around.infrastructure.supervisor.start_again(around.storage.name)
+        await until(lambda: _can_create(api, video))
+
+
+async def _can_create(api: Api, video: str) -> bool:
+    try:
+        await create(api, video)
+    except AioRpcError:
+        return False
+    return True
+
+
+async def test_health_watch_is_told_of_changes(around: Surroundings) -> None:
+    async with api_running(around) as api:
+        await api.until(SERVING)
+        check = api.channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        stream: Any = check(health_pb2.HealthCheckRequest(service="videoexport.v1.ExportService"))
+        assert (await stream.read()).status == SERVING
+        await around.infrastructure.stop("nats")
+        try:
+            assert (await asyncio.wait_for(stream.read(), 10)).status == NOT_SERVING
+        finally:
+            await around.infrastructure.start("nats")
+        assert (await asyncio.wait_for(stream.read(), 10)).status == SERVING
+        stream.cancel()
+
+
+async def test_two_services_on_one_port_are_refused(around: Surroundings) -> None:
+    async with api_running(around) as first:
+        await first.until(SERVING)
+        port = int(first.address.rpartition(":")[2])
+        with pytest.raises(StartupError, match=str(port)):
+            async with api_running(around, listen_port=port) as second:
+                await second.stop()

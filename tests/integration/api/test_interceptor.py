@@ -1,0 +1,161 @@
+"""The shared interceptor on a real server: domain errors, defects, metrics, in both call kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from api_service import refusal
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from services.common.errors import DomainError, Reason
+from services.common.interceptors import ErrorInterceptor
+from services.common.metrics import RpcMetrics
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import export_service_pb2 as service
+from videoexport.v1.export_service_pb2_grpc import (
+    ExportServiceServicer,
+    ExportServiceStub,
+    add_ExportServiceServicer_to_server,
+)
+
+Behaviour = Callable[[], Awaitable[None]]
+
+
+class Door(ExportServiceServicer):
+    """Answers with what the test wants; one export comes before the end of a stream."""
+
+    def __init__(self) -> None:
+        self.behaviour: Behaviour
+        self.closed = asyncio.Event()
+
+    async def GetExport(
+        self, request: service.GetExportRequest, context: Any
+    ) -> service.GetExportResponse:
+        await self.behaviour()
+        return service.GetExportResponse(export=pb.Export(id="exp_1"))
+
+    async def WatchExport(
+        self, request: service.WatchExportRequest, context: Any
+    ) -> AsyncIterator[service.WatchExportResponse]:
+        try:
+            yield service.WatchExportResponse()
+            await self.behaviour()
+        finally:
+            self.closed.set()
+
+
+class Server:
+    """A server with the interceptor, and what it counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # The stubs call every method abstract; those left out answer UNIMPLEMENTED.
+        self.door = Door()  # type: ignore[abstract]
+        self.stub: Any
+
+    def calls(self, method: str, code: str) -> float:
+        labels = {"service": "ExportService", "method": method, "code": code}
+        return self.registry.get_sample_value("videoexport_rpc_total", labels) or 0.0
+
+    def errors(self, reason: str) -> float:
+        name = "videoexport_rpc_errors_total"
+        return self.registry.get_sample_value(name, {"reason": reason}) or 0.0
+
+    async def get(self) -> Any:
+        return await self.stub.GetExport(service.GetExportRequest())
+
+    async def watch(self) -> list[Any]:
+        stream = self.stub.WatchExport(service.WatchExportRequest())
+        return [item async for item in stream]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMetrics(made.registry))])
+    add_ExportServiceServicer_to_server(made.door, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        made.stub = ExportServiceStub(channel)
+        yield made
+    await server.stop(None)
+
+
+async def well() -> None:
+    pass
+
+
+async def refuse() -> None:
+    raise DomainError(Reason.QUEUE_FULL, "The queue is full.")
+
+
+async def break_down() -> None:
+    raise RuntimeError("postgresql://user:hush@host")
+
+
+async def hang() -> None:
+    await asyncio.sleep(60)
+
+
+async def test_answer_passes_and_is_counted(server: Server) -> None:
+    server.door.behaviour = well
+    assert (await server.get()).export.id == "exp_1"
+    assert len(await server.watch()) == 1
+    assert server.calls("GetExport", "OK") == server.calls("WatchExport", "OK") == 1
+
+
+@pytest.mark.parametrize("call", ["get", "watch"])
+async def test_domain_error_is_answered_with_its_status(server: Server, call: str) -> None:
+    server.door.behaviour = refuse
+    with capture_logs() as logs:
+        refused = await refusal(getattr(server, call)())
+    assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    assert refused.message == "The queue is full."
+    method = "GetExport" if call == "get" else "WatchExport"
+    assert server.calls(method, "RESOURCE_EXHAUSTED") == 1
+    assert server.errors("QUEUE_FULL") == 1
+    assert logs == []
+
+
+@pytest.mark.parametrize("call", ["get", "watch"])
+async def test_defect_is_logged_once_and_answered_with_fixed_text(
+    server: Server, call: str
+) -> None:
+    server.door.behaviour = break_down
+    with capture_logs() as logs:
+        refused = await refusal(getattr(server, call)())
+    assert (refused.code, refused.reason) == (StatusCode.INTERNAL, "INTERNAL")
+    assert "hush" not in refused.message
+    assert len(logs) == 1
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("rpc failed", "error")
+    assert isinstance(logs[0]["exc_info"], RuntimeError)
+    assert server.errors("INTERNAL") == 1
+
+
+async def test_stream_that_its_caller_leaves_is_closed_and_counted(server: Server) -> None:
+    server.door.behaviour = hang
+    stream = server.stub.WatchExport(service.WatchExportRequest())
+    await stream.read()
+    stream.cancel()
+    async with asyncio.timeout(5):
+        await server.door.closed.wait()
+        while not server.calls("WatchExport", "CANCELLED"):
+            await asyncio.sleep(0.01)
+
+
+async def test_call_that_runs_out_of_time_is_counted(server: Server) -> None:
+    server.door.behaviour = hang
+    with pytest.raises(AioRpcError) as raised:
+        await server.stub.GetExport(service.GetExportRequest(), timeout=0.1)
+    assert raised.value.code() is StatusCode.DEADLINE_EXCEEDED
+    async with asyncio.timeout(5):
+        while not server.calls("GetExport", "CANCELLED"):
+            await asyncio.sleep(0.01)
