@@ -309,16 +309,8 @@ def _audio_codec() -> list[str]:
 def _clean_output(output: Path) -> list[str]:
     """Return the options of an output that tells nothing of the source but its picture."""
     form = ["-f", "mov"] if output.suffix == ".mov" else ["-movflags", "+faststart", "-f", "mp4"]
-    return [
-        "-map_metadata",
-        "-1",
-        "-map_chapters",
-        "-1",
-        "-fflags",
-        "+bitexact",
-        *form,
-        str(output),
-    ]
+    clean = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
+    return [*clean, *form, str(output)]
 
 
 def _samples(frames: int, timeline: Timeline) -> int:

@@ -17,48 +17,51 @@ MAX_RATE = Fraction(1000)
 _STEADY = Fraction(1, 2)
 
 
-def fits_grid(times: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
-    """Return whether ascending `times` lie on places of a grid, all apart from each other.
+def fits_grid(times: Sequence[int], rate: Fraction, tick: Fraction) -> bool:
+    """Return whether ascending `times` lie on places of a grid.
 
     Args:
-        times: in seconds; the first one is place 0.
+        times: in ticks; the first one is place 0.
         rate: places a second.
         tick: unit of the timestamps in seconds, by which they may be rounded.
     """
-    tolerance = min(Fraction(2, 5), tick * rate + Fraction(1, 20))
-    places = [(time - times[0]) * rate for time in times]
+    # Hours of video have hundreds of thousands of frames, so these are floats.
+    step = float(tick * rate)
+    tolerance = min(0.4, step + 0.05)
+    places = ((time - times[0]) * step for time in times)
     return all(abs(place - round(place)) <= tolerance for place in places)
 
 
 def choose_rate(
-    times: Sequence[Fraction], candidates: Sequence[Fraction], tick: Fraction
+    times: Sequence[int], candidates: Sequence[Fraction], tick: Fraction
 ) -> tuple[Fraction, bool]:
     """Return the frame rate, and whether the time between frames varies.
 
     Args:
-        times: ascending timestamps in seconds, of all frames or of the first ones.
+        times: ascending timestamps in ticks, of all frames or of the first ones.
         candidates: rates that the container and the codec announce.
         tick: unit of the timestamps in seconds.
     """
     sane = [rate for rate in candidates if 0 < rate <= MAX_RATE]
     if len(times) < 2 or times[-1] == times[0]:
         return (sane[0], False) if sane else (Fraction(25), True)
+    seconds = (times[-1] - times[0]) * tick
     holed = None
-    for rate in [*sane, *USUAL_RATES]:
-        places = round((times[-1] - times[0]) * rate) + 1
+    for rate in dict.fromkeys([*sane, *USUAL_RATES]):
+        places = round(seconds * rate) + 1
         if places < len(times) or not fits_grid(times, rate, tick):
             continue
         if places == len(times):
             return rate, False
-        if holed is None and _steps_of_one(times, rate) > _STEADY * (len(times) - 1):
+        if holed is None and _steps_of_one(times, rate, tick) > _STEADY * (len(times) - 1):
             holed = rate
-    average = (len(times) - 1) / (times[-1] - times[0])
-    return holed or _usual(min(average, MAX_RATE)), True
+    return holed or _usual(min((len(times) - 1) / seconds, MAX_RATE)), True
 
 
-def _steps_of_one(times: Sequence[Fraction], rate: Fraction) -> int:
+def _steps_of_one(times: Sequence[int], rate: Fraction, tick: Fraction) -> int:
     """Return how many frames come one place of the grid after the frame before."""
-    return sum(round((b - a) * rate) == 1 for a, b in pairwise(times))
+    step = float(tick * rate)
+    return sum(round((b - a) * step) == 1 for a, b in pairwise(times))
 
 
 def _usual(rate: Fraction) -> Fraction:

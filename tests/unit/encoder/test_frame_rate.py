@@ -10,8 +10,8 @@ NTSC = Fraction(30000, 1001)
 MILLISECOND = Fraction(1, 1000)
 
 
-def stamps(rate: Fraction, count: int, tick: Fraction) -> list[Fraction]:
-    return [round(n / rate / tick) * tick for n in range(count)]
+def stamps(rate: Fraction, count: int, tick: Fraction) -> list[int]:
+    return [round(n / rate / tick) for n in range(count)]
 
 
 @pytest.mark.parametrize("rate", [Fraction(25), NTSC, Fraction(24000, 1001), Fraction(25, 2)])
@@ -33,19 +33,19 @@ def test_usual_rate_is_found_where_nothing_is_announced() -> None:
 
 
 def test_varying_rate_is_the_average() -> None:
-    times = [Fraction(n, 25) for n in (0, 2, 3, 5, 8, 10, 13, 15, 18)]
+    times = [0, 2, 3, 5, 8, 10, 13, 15, 18]
     rate, varies = choose_rate(times, [Fraction(25)], Fraction(1, 25))
     assert varies
     assert rate == Fraction(1111, 100)
 
 
 def test_pauses_of_a_steady_recording_do_not_lower_its_rate() -> None:
-    times = [Fraction(n, 30) for n in (*range(30), *range(1829, 1859), 9000)]
+    times = [3000 * n for n in (*range(30), *range(1829, 1859), 9000)]
     assert choose_rate(times, [Fraction(1, 3)], Fraction(1, 90000)) == (30, True)
 
 
 def test_average_near_a_usual_rate_is_that_rate() -> None:
-    times = [Fraction(n, 1000) for n in (0, 20, 67, 100, 150, 166, 200)]
+    times = [0, 20, 67, 100, 150, 166, 200]
     assert choose_rate(times, [], MILLISECOND) == (Fraction(30), True)
 
 
@@ -60,7 +60,7 @@ def test_rate_of_mostly_holes_is_the_average() -> None:
 
 
 def test_single_frame_has_the_announced_rate() -> None:
-    assert choose_rate([Fraction(0)], [Fraction(25)], MILLISECOND) == (Fraction(25), False)
+    assert choose_rate([0], [Fraction(25)], MILLISECOND) == (Fraction(25), False)
 
 
 def test_no_times_and_no_announcement_is_25() -> None:
@@ -68,4 +68,4 @@ def test_no_times_and_no_announcement_is_25() -> None:
 
 
 def test_places_halfway_do_not_fit_a_grid() -> None:
-    assert not fits_grid([Fraction(0), Fraction(3, 50)], Fraction(25), Fraction(1, 90000))
+    assert not fits_grid([0, 5400], Fraction(25), Fraction(1, 90000))

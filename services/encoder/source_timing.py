@@ -1,0 +1,188 @@
+"""The frame grid of a source, from its index or its packets. Runs in a child process only.
+
+Times are whole ticks of the video stream's time base, on the container's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from services.encoder.errors import InvalidSource
+from services.encoder.frame_rate import choose_rate, fits_grid
+
+MAX_SECONDS = 48 * 3600
+# Enough to see B-frames reordered and a rate vary, little enough to read.
+_SAMPLED_PACKETS = 100
+_UNDECODABLE_PACKETS = 300
+# How far before the end the last picture is looked for, in turn.
+_TAIL_SECONDS = (5, 30, 180, MAX_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The frame grid of a source.
+
+    Attributes:
+        first_frame: the picture that shows first.
+        first_time: when it shows, in seconds on the container's clock.
+        rate: frames per second of the grid.
+        varies: whether the time between frames varies.
+        frame_count: length of the grid.
+        keyframe_interval: the longest, in seconds; None without an index.
+    """
+
+    first_frame: VideoFrame
+    first_time: Fraction
+    rate: Fraction
+    varies: bool
+    frame_count: int
+    keyframe_interval: Fraction | None
+
+
+def find_timing(container: InputContainer, video: VideoStream) -> Timing:
+    """Return the frame grid; `container` is read from its beginning.
+
+    Raises:
+        InvalidSource: no picture can be decoded, or the video has no length.
+    """
+    tick = video.time_base or Fraction(1, 1000)
+    index = _Index.of(video)
+    # Fragments and transport streams have no index; Matroska's has keyframes alone.
+    complete = bool(video.frames) and len(index.times) == video.frames
+    head = _Head.read(container, video, 1 if complete else _SAMPLED_PACKETS)
+    # The index is in order of decoding, but evenly spaced there if it is when shown.
+    times = sorted(index.times) if complete else head.times
+    candidates = [video.average_rate, video.guessed_rate, video.base_rate]
+    rate, varies = choose_rate(times, [rate for rate in candidates if rate], tick)
+    if complete and not varies:
+        frame_count = len(times)
+    elif complete and video.duration:
+        frame_count = round(video.duration * tick * rate)
+    else:
+        last, end = _tail(container, video, round(1 / (rate * tick)))
+        varies = varies or not fits_grid([head.first, last], rate, tick)
+        frame_count = round((end - head.first) * tick * rate)
+        # Matroska's index is read when it is first needed, which was just now.
+        index = _Index.of(video)
+        complete = "matroska" in container.format.name
+    if not 0 < frame_count / rate <= MAX_SECONDS:
+        raise InvalidSource("the video says that it lasts for days, or not at all")
+    interval = index.keyframe_interval(round(frame_count / rate / tick)) if complete else None
+    return Timing(
+        first_frame=head.frame,
+        first_time=head.first * tick,
+        rate=rate,
+        varies=varies,
+        frame_count=frame_count,
+        keyframe_interval=None if interval is None else interval * tick,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The beginning of the video.
+
+    Attributes:
+        frame: the first picture.
+        first: when it shows.
+        times: when the first packets show, ascending.
+    """
+
+    frame: VideoFrame
+    first: int
+    times: list[int]
+
+    @classmethod
+    def read(cls, container: InputContainer, video: VideoStream, sample: int) -> _Head:
+        """Read until a picture is decoded and the times of `sample` packets are known.
+
+        Raises:
+            InvalidSource: nothing can be decoded.
+        """
+        video.thread_type = "NONE"  # the first picture comes out after fewer packets
+        frame = None
+        packets = []
+        for packet in islice(container.demux(video), _UNDECODABLE_PACKETS):
+            if packet.has_sidedata("encryption_info"):
+                raise InvalidSource("the video is encrypted")
+            packets.append(packet)
+            if frame is None:
+                frame = _decode_one(packet)
+            if frame is not None and len(packets) >= sample:
+                break
+        if frame is None or frame.pts is None:
+            raise InvalidSource("no picture of the video can be decoded")
+        times = sorted(_times(packets))
+        return cls(frame, frame.pts, [time for time in times if time >= frame.pts])
+
+
+def _decode_one(packet: Packet[VideoStream]) -> VideoFrame | None:
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        return None  # damaged beginnings are usual in recordings; what follows may be fine
+    return next((frame for frame in frames if isinstance(frame, VideoFrame)), None)
+
+
+def _times(packets: list[Packet[VideoStream]]) -> Iterator[int]:
+    for packet in packets:
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None and not packet.is_discard and not packet.is_corrupt:
+            yield time
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the container's index says: times of packets and of keyframes, in its order.
+
+    PyAV's entries point into memory that reading on moves, so they are copied.
+    """
+
+    times: list[int]
+    keyframes: list[int]
+
+    @classmethod
+    def of(cls, video: VideoStream) -> _Index:
+        entries = [
+            (entry.timestamp, entry.is_keyframe)
+            for entry in video.index_entries
+            if not entry.is_discard
+        ]
+        return cls([time for time, _ in entries], [time for time, key in entries if key])
+
+    def keyframe_interval(self, length: int) -> int | None:
+        """Return the longest distance from a keyframe to the next or to the end."""
+        if not self.keyframes:
+            return None
+        ends = [*self.keyframes[1:], self.keyframes[0] + length]
+        return max(after - key for key, after in zip(self.keyframes, ends, strict=True))
+
+
+def _tail(container: InputContainer, video: VideoStream, usual: int) -> tuple[int, int]:
+    """Return when the last picture begins and when it ends.
+
+    Args:
+        usual: how long pictures last that do not say it.
+    """
+    tick = video.time_base or Fraction(1, 1000)
+    start = Fraction(container.start_time or 0, av.time_base)
+    length = Fraction(container.duration or 0, av.time_base)
+    for seconds in _TAIL_SECONDS:
+        container.seek(int((start + max(length - seconds, Fraction(0))) / tick), stream=video)
+        last = end = None
+        for packet in container.demux(video):
+            for time in _times([packet]):
+                if last is None or time > last:
+                    last, end = time, time + (packet.duration or usual)
+        if last is not None and end is not None:
+            return last, end
+    raise InvalidSource("the video's end cannot be found")
