@@ -179,8 +179,8 @@ class FakeEncoder:
             encoder_id="encoder-1",
             **kind,
         )
-        subject = events_subject(task.task_id)
-        await publish_durably(self._js, subject, event, message_id=f"{run_id}.{list(kind)}")
+        message_id = f"{task.task_id}.{run_id}.{event.WhichOneof('kind')}"
+        await publish_durably(self._js, events_subject(task.task_id), event, message_id=message_id)
 
     async def progress(self, task: task_pb2.Task, run_id: str, frames: int) -> None:
         """Say how far a run is."""
