@@ -59,12 +59,36 @@ PADDED = ("-b:v", "4M", "-maxrate", "4M", "-bufsize", "1M", "-x264-params", "nal
 LARGE = Clip(frames=250, encoder=("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", *PADDED))
 
 
+_before: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _servers_of_other_tests() -> None:
+    """Note who runs already: the session's servers are our children too."""
+    _before.clear()
+    _before.update(child.pid for child in psutil.Process().children())
+
+
 def children() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and "fork_server" not in " ".join(child.cmdline())
-    ]
+    """Return the processes that the test has started, with their descendants."""
+    started = [child for child in psutil.Process().children() if child.pid not in _before]
+    family = [*started, *(each for child in started for each in _descendants(child))]
+    return [child for child in family if _alive(child)]
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        command = " ".join(process.cmdline())
+        return process.status() != psutil.STATUS_ZOMBIE and "fork_server" not in command
+    except psutil.NoSuchProcess:
+        return False
 
 
 def script(body: str) -> list[str]:
