@@ -83,7 +83,7 @@ def one_input(container: str, threads: int, *seek: str) -> list[str]:
     after = (
         "-rw_timeout 45000000 -max_redirects 0 "
         "-reconnect 1 -reconnect_on_network_error 1 -reconnect_delay_max 2 "
-        "-multiple_requests 1 -initial_request_size 65536 -request_size 131072 "
+        "-multiple_requests 1 -initial_request_size 65536 -request_size 65536 "
         f"-threads {threads}"
     )
     return [*words(before), "", *words(after), *seek, "-i", URL]
