@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import psycopg
 import pytest
 from api_rig import INFO, NO_QUOTAS, Case, Rig
 
@@ -104,6 +105,20 @@ async def test_two_replicas_announce_each_end_once(rig: Rig, replica: Rig) -> No
 
     await asyncio.gather(*(each.housekeeping.announce(slowly) for each in (rig, replica)))
     assert len(ends.published) == len(set(ends.published)) == 6
+
+
+async def test_owner_who_holds_an_export_does_not_hold_up_the_others(rig: Rig) -> None:
+    cases = [await rig.create() for _ in range(3)]
+    for number, case in enumerate(cases):
+        await case.complete(f"run_{number}")
+    await rig.sql("UPDATE exports SET expires_at = now()")
+    ends = Ends()
+    async with await psycopg.AsyncConnection.connect(rig.url) as owner:
+        await owner.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [cases[0].id])
+        async with asyncio.timeout(2):
+            assert await rig.housekeeping.announce(ends.publish) == 2
+            assert len(await rig.housekeeping.expire()) == 2
+    assert await rig.housekeeping.expire() == [cases[0].id]
 
 
 # Retention

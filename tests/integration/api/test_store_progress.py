@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
-from api_rig import Case, Rig
+from api_rig import NO_QUOTAS, Case, Rig
 
 from services.api.states import ExportState
 from services.api.store.progress import Progress
@@ -50,6 +50,19 @@ async def test_progress_never_goes_back(rig: Rig) -> None:
     assert (await case.now()).progress == 79.2
     await case.failed_for_good("run_2", attempt=2)
     assert (await case.now()).progress == 79.2
+
+
+async def test_progress_does_not_go_back_when_a_failed_export_starts_over(rig: Rig) -> None:
+    case = await rig.create()
+    await case.begin()
+    await rig.tasks.progressed([word(case, 80)])
+    await case.failed_for_good()
+    await rig.exports.retry(case.id, "anna", NO_QUOTAS)
+    await rig.dispatch()
+    await case.started("run_2", attempt=2)
+    await rig.tasks.progressed([word(case, 1, "run_2", attempt=2)])
+    assert (await case.now()).progress == 79.2
+    assert (await case.task_row())["frames_done"] == 1
 
 
 async def test_progress_of_many_exports_is_one_transaction(rig: Rig) -> None:
@@ -108,9 +121,11 @@ async def test_two_runs_of_one_attempt_both_go_on_and_the_further_one_counts(rig
     await case.begin("run_1")
     await case.started("run_2")
     words = [word(case, 60, "run_1"), word(case, 20, "run_2")]
-    for both in (words, words[::-1]):
-        assert await rig.tasks.progressed(both) == ([case.id], [])
+    assert await rig.tasks.progressed(words) == ([case.id], [])
     assert (await case.now()).progress == 59.4
+    words = [word(case, 25, "run_2"), word(case, 70, "run_1")]
+    assert await rig.tasks.progressed(words) == ([case.id], [])
+    assert (await case.now()).progress == 69.3
 
 
 async def test_run_whose_start_is_still_on_its_way_goes_on(rig: Rig) -> None:
