@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -84,3 +85,13 @@ def leftovers(cluster: LocalCluster, client: AsyncClient) -> Leftovers:
 def cluster_address(cluster: LocalCluster) -> str:
     """Where ExportService listens."""
     return cluster.api.address
+
+
+@pytest.fixture
+async def idle(client: AsyncClient, leftovers: Leftovers) -> None:
+    """Wait until no other test's export runs: what is counted below is then this test's."""
+    async with asyncio.timeout(120):
+        while leftovers.ffmpeg_processes() or any(
+            encoder.running_tasks for encoder in await client.encoders()
+        ):
+            await asyncio.sleep(0.2)

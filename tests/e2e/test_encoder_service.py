@@ -50,6 +50,7 @@ async def test_probe_says_what_a_source_is(
     assert response.info.audio.codec == "aac"
 
 
+@pytest.mark.usefixtures("idle")
 async def test_encode_streams_progress_and_ends_with_a_download(
     client: AsyncClient, clip: MakeClip, stub: EncoderServiceStub, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ async def test_encode_streams_progress_and_ends_with_a_download(
     assert output.frame_count == 30
 
 
+@pytest.mark.usefixtures("idle")
 async def test_encode_refuses_when_all_slots_are_busy_and_ends_with_its_call(
     client: AsyncClient, clip: MakeClip, stub: EncoderServiceStub, leftovers: Leftovers
 ) -> None:
@@ -93,6 +95,7 @@ async def test_encode_refuses_when_all_slots_are_busy_and_ends_with_its_call(
     assert leftovers.objects("previews") == []
 
 
+@pytest.mark.usefixtures("idle")
 async def test_encode_lists_every_violation(
     client: AsyncClient, clip: MakeClip, stub: EncoderServiceStub
 ) -> None:

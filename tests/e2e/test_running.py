@@ -55,6 +55,7 @@ async def test_progress_never_goes_back_and_two_watchers_see_the_same_end(
     assert first[-1].output.sha256 == second[-1].output.sha256
 
 
+@pytest.mark.usefixtures("idle")
 async def test_cancel_during_encode_leaves_nothing(
     client: AsyncClient, clip: MakeClip, leftovers: Leftovers
 ) -> None:
@@ -73,6 +74,7 @@ async def test_cancel_during_encode_leaves_nothing(
     assert (await client.cancel(running.id)).state == pb.EXPORT_STATE_CANCELLED
 
 
+@pytest.mark.usefixtures("idle")
 async def test_delete_while_running_stops_the_work(
     client: AsyncClient, clip: MakeClip, leftovers: Leftovers
 ) -> None:
