@@ -150,9 +150,18 @@ async def test_concurrent_calls_with_one_request_id_make_one_export(
     api: Api, rig: Rig, encoder: FakeEncoder
 ) -> None:
     video = await encoder.probed_video(rig)
+    before = await accepted(api)
     made = await asyncio.gather(*(create(api, video, "r") for _ in range(10)))
     assert len({export.id for export in made}) == 1
     assert await rig.value("SELECT count(*) FROM tasks") == 1
+    assert await accepted(api) == before + 1
+
+
+async def accepted(api: Api) -> float:
+    """Return how many planned exports the service has counted."""
+    name = 'videoexport_exports_accepted_total{quality="medium",resolution="720p"} '
+    found = [line for line in (await scrape(api)).splitlines() if line.startswith(name)]
+    return float(found[0].removeprefix(name)) if found else 0.0
 
 
 async def test_repeated_call_gets_its_export_although_the_source_is_gone(
@@ -211,14 +220,15 @@ async def _was_deleted(rig: Rig, run: str) -> bool:
     return ("anna", run) in await rig.deletions()
 
 
-async def test_pages_follow_each_other(api: Api, rig: Rig) -> None:
-    made = [(await rig.create()).id for _ in range(5)]
+@pytest.mark.parametrize("count", [5, 6])
+async def test_pages_follow_each_other(api: Api, rig: Rig, count: int) -> None:
+    made = [(await rig.create()).id for _ in range(count)]
     found: list[str] = []
     token = ""
     for _ in range(3):
         request = service.ListExportsRequest(page_size=2, page_token=token)
         page = await api.exports.ListExports(request, metadata=ANNA)
-        assert page.total_size == 5
+        assert page.total_size == count
         found += [export.id for export in page.exports]
         token = page.next_page_token
     assert found == made[::-1]
