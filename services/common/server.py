@@ -75,15 +75,15 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection((*services, HEALTH, reflection.SERVICE_NAME), server)
     await health.start()
+    # In an address an IPv6 host stands in brackets.
+    host = f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
     with metrics_endpoint(registry, settings.listen_host, settings.metrics_port):
         try:
-            port = server.add_insecure_port(f"{settings.listen_host}:{settings.listen_port}")
+            port = server.add_insecure_port(f"{host}:{settings.listen_port}")
         except RuntimeError:
-            raise StartupError(
-                f"{settings.listen_host}:{settings.listen_port} cannot be listened on"
-            ) from None
+            raise StartupError(f"{host}:{settings.listen_port} cannot be listened on") from None
         await server.start()
-        address = f"{settings.listen_host}:{port}"
+        address = f"{host}:{port}"
         _say(settings, address)
         watching = asyncio.create_task(health.run())
         try:

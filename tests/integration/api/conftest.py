@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -30,6 +30,18 @@ def api_database(infrastructure: Infrastructure, template_database: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
     return f"{url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def bare_database(infrastructure: Infrastructure) -> Iterator[str]:
+    """The URL of a database without any schema."""
+    url = infrastructure.postgres.url
+    name = f"bare_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield f"{url.rpartition('/')[0]}/{name}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

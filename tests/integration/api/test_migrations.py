@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from uuid import uuid4
 
-import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -17,19 +15,6 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from services.api.migrate import alembic_config, driver_url, migrate
 from services.api.models import metadata
 from services.api.store import Database
-from services.local.infra import Infrastructure
-
-
-@pytest.fixture
-def bare_database(infrastructure: Infrastructure) -> Iterator[str]:
-    """The URL of a database without any schema."""
-    url = infrastructure.postgres.url
-    name = f"bare_{uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield f"{url.rpartition('/')[0]}/{name}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
