@@ -146,13 +146,20 @@ class EventConsumer:
 
     async def _failed(self, event: task_pb2.TaskEvent) -> Applied:
         reason = _reason_of(event.failed.code)
-        failures = await self._tasks.failures_of(event.task_id) or 0
-        if TABLE[reason].retryable and failures + 1 < self._settings.task_attempts:
+        tried_again = False
+
+        def decide(failures: int) -> timedelta | pb.ExportError:
+            nonlocal tried_again
+            tried_again = TABLE[reason].retryable and failures + 1 < self._settings.task_attempts
+            if tried_again:
+                return timedelta(seconds=self._settings.retry_delay * 2**failures)
+            return _error(reason, event.failed.message)
+
+        applied = await self._tasks.failed(event, decide)
+        if tried_again:
+            log.info("task is tried again", reason=reason)
             self._metrics.retries.labels(reason).inc()
-            delay = timedelta(seconds=self._settings.retry_delay * 2**failures)
-            log.info("task is tried again", reason=reason, delay=delay.total_seconds())
-            return await self._tasks.failed(event, retry_after=delay)
-        return await self._tasks.failed_for_good(event, _error(reason, event.failed.message))
+        return applied
 
     async def _probe_succeeded(self, event: task_pb2.TaskEvent) -> Applied:
         def plan_next(record: ExportRecord) -> Planned | pb.ExportError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -210,7 +209,7 @@ class Exports:
     async def page(
         self, request: service.ListExportsRequest, user_id: str
     ) -> service.ListExportsResponse:
-        """Return one page of the user's exports.
+        """Return one page of the user's exports, without segments, violations and download URLs.
 
         Raises:
             DomainError: INVALID_REQUEST, INVALID_PAGE_TOKEN.
@@ -222,7 +221,7 @@ class Exports:
             _list_filter(request, user_id), limit=size + 1, before=decode_token(request)
         )
         response = service.ListExportsResponse(
-            exports=await asyncio.gather(*(self.view(record) for record in records[:size])),
+            exports=[to_export(record, self._progress.of(record.id)) for record in records[:size]],
             total_size=total,
         )
         if len(records) > size:

@@ -211,7 +211,7 @@ class ListExportsResponse(_message.Message):
     """Number of exports that fit the filters, over all pages."""
     @_builtins.property
     def exports(self) -> _containers.RepeatedCompositeFieldContainer[_export_pb2.Export]:
-        """The exports, newest first."""
+        """The exports, newest first, without segments, violations and download URLs."""
 
     def __init__(
         self,

@@ -124,6 +124,9 @@ class ExportServiceServicer:
     def ListExports(self, request, context):
         """Lists the caller's exports, newest first. Idempotent.
 
+        Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
+        `error.violations` and `output.download_url`.
+
         INVALID_ARGUMENT: a filter or the page token is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -59,6 +59,9 @@ class ExportServiceStub:
     ListExports: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.ListExportsRequest, _export_service_pb2.ListExportsResponse]
     """Lists the caller's exports, newest first. Idempotent.
 
+    Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
+    `error.violations` and `output.download_url`.
+
     INVALID_ARGUMENT: a filter or the page token is not valid.
     """
     WatchExport: _grpc.UnaryStreamMultiCallable[_export_service_pb2.WatchExportRequest, _export_service_pb2.WatchExportResponse]
@@ -125,6 +128,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     """
     ListExports: _aio.UnaryUnaryMultiCallable[_export_service_pb2.ListExportsRequest, _export_service_pb2.ListExportsResponse]  # type: ignore[assignment]
     """Lists the caller's exports, newest first. Idempotent.
+
+    Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
+    `error.violations` and `output.download_url`.
 
     INVALID_ARGUMENT: a filter or the page token is not valid.
     """
@@ -207,6 +213,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_export_service_pb2.ListExportsResponse, _abc.Awaitable[_export_service_pb2.ListExportsResponse]]:
         """Lists the caller's exports, newest first. Idempotent.
+
+        Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
+        `error.violations` and `output.download_url`.
 
         INVALID_ARGUMENT: a filter or the page token is not valid.
         """

@@ -138,30 +138,25 @@ class TaskStore:
             await _make_pending(connection, task, timedelta(0), failures=task.failures)
             return Applied(changed=True)
 
-    async def failed(self, event: task_pb2.TaskEvent, *, retry_after: timedelta) -> Applied:
-        """Apply that a run failed, and that the task is to be tried again."""
-        async with self._database.transaction() as connection:
-            task = await _lock_task(connection, event)
-            if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
-                return Applied()
-            await _make_pending(connection, task, retry_after, failures=task.failures + 1)
-            return Applied(changed=True)
+    async def failed(
+        self, event: task_pb2.TaskEvent, decide: Callable[[int], timedelta | pb.ExportError]
+    ) -> Applied:
+        """Apply that a run failed: the task is tried again, or the export fails with it.
 
-    async def failed_for_good(self, event: task_pb2.TaskEvent, error: pb.ExportError) -> Applied:
-        """Apply that a run failed, and that the export fails with it."""
+        Args:
+            decide: pure; from the failures of the task before this one to the pause
+                before it is tried again, or the error that the export fails with.
+        """
         async with self._database.transaction() as connection:
             task = await _lock_task(connection, event)
             if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
                 return Applied()
+            verdict = decide(task.failures)
+            if isinstance(verdict, timedelta):
+                await _make_pending(connection, task, verdict, failures=task.failures + 1)
+                return Applied(changed=True)
             await _finish_task(connection, task.id, TaskState.FAILED)
-            return await _fail_export(connection, task, error)
-
-    async def failures_of(self, task_id: str) -> int | None:
-        """Return how often a task has failed so far; None when there is no such task."""
-        async with self._database.transaction() as connection:
-            query = select(tasks.c.failures).where(tasks.c.id == task_id)
-            failures: int | None = (await connection.execute(query)).scalar_one_or_none()
-            return failures
+            return await _fail_export(connection, task, verdict)
 
     async def probe_succeeded(
         self,

@@ -195,7 +195,7 @@ class Case:
         """Apply that a run failed and its task is tried again."""
         failed = task_pb2.TaskFailed(code="ENCODER_FAILED", message="Broken pipe.")
         event = self.event(run, attempt=attempt, failed=failed)
-        return await self.rig.tasks.failed(event, retry_after=after)
+        return await self.rig.tasks.failed(event, lambda _: after)
 
     async def failed_for_good(
         self, run: str = "run_1", *, attempt: int = 1, retryable: bool = True
@@ -204,7 +204,7 @@ class Case:
         failed = task_pb2.TaskFailed(code="ENCODER_FAILED", message="Broken pipe.")
         error = pb.ExportError(code="ENCODER_FAILED", message="Broken pipe.", retryable=retryable)
         event = self.event(run, attempt=attempt, failed=failed)
-        return await self.rig.tasks.failed_for_good(event, error)
+        return await self.rig.tasks.failed(event, lambda _: error)
 
     async def succeeded(
         self,

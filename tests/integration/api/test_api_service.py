@@ -103,10 +103,13 @@ async def test_download_url_is_minted_at_each_read_and_names_the_file(
     await encoder.probe()
     await encoder.encode(await encoder.take(Lane.CPU), b"x")
     await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
+    urls = [(await get(api, export.id)).output.download_url for _ in range(2)]
+    for url in urls:
+        assert (await encoder.get(url))[0] == 200
+        assert f"{export.id}.mp4" in urlsplit(url).query
     page = await api.exports.ListExports(service.ListExportsRequest(), metadata=ANNA)
-    for found in (await get(api, export.id), page.exports[0]):
-        assert (await encoder.get(found.output.download_url))[0] == 200
-        assert f"{export.id}.mp4" in urlsplit(found.output.download_url).query
+    assert page.exports[0].output.sha256 == "0" * 64
+    assert page.exports[0].output.download_url == ""
 
 
 async def test_source_that_was_examined_before_is_planned_at_once(

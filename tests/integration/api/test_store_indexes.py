@@ -71,7 +71,6 @@ async def encoders(rig: Rig, case: Case) -> None:
     await case.started()
     await rig.tasks.progressed([Progress(case.task.id, case.id, "run_1", 1, "ENCODING", 5)])
     await case.failed()
-    await rig.tasks.failures_of(case.task.id)
     await case.released("run_2")
     await rig.dispatch()
     await case.succeeded("run_3", attempt=2, fps=50)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from api_rig import Case, Rig
+from api_rig import PLAN, Case, Rig
+from google.protobuf.duration_pb2 import Duration
 
 from services.api.states import ExportState
 from services.api.store.records import ListFilter
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 VIDEO = "vid_" + "7" * 32
@@ -148,3 +150,31 @@ async def test_queue_position_counts_what_was_queued_before(rig: Rig) -> None:
     assert positions == [0, 0, 1, 2]
     records, _ = await rig.exports.page(ListFilter("d"), limit=10, before=None)
     assert [record.queue_position for record in records] == [2]
+
+
+async def test_list_leaves_out_what_grows_with_the_segments(rig: Rig) -> None:
+    cut = pb.Segment(end_time=Duration(seconds=1))
+    case = await rig.create(segments=[cut])
+    error = pb.ExportError(
+        code="INVALID_SEGMENTS",
+        message="No.",
+        violations=[pb.FieldViolation(field="segments[0].end_time", description="is beyond")],
+    )
+    await case.begin()
+    await case.rig.tasks.failed(case.event("run_1", failed=task_pb2.TaskFailed()), lambda _: error)
+    whole = await case.now()
+    assert (len(whole.segments), whole.plan, whole.error) == (1, PLAN, error)
+    [[record], _] = await rig.exports.page(ListFilter("anna"), limit=10, before=None)
+    assert record.segments == ()
+    plan, rest = pb.Plan(), pb.ExportError()
+    plan.CopyFrom(PLAN)
+    plan.ClearField("segments")
+    rest.CopyFrom(error)
+    rest.ClearField("violations")
+    assert (record.plan, record.error) == (plan, rest)
+
+
+async def test_list_shows_exports_that_have_no_plan_yet(rig: Rig) -> None:
+    await rig.create(probe=True)
+    [[record], _] = await rig.exports.page(ListFilter("anna"), limit=10, before=None)
+    assert (record.plan, record.error) == (None, None)
