@@ -54,6 +54,7 @@ class Reason(StrEnum):
     ENCODER_FAILED = "ENCODER_FAILED"
     ENCODE_STALLED = "ENCODE_STALLED"
     TIME_LIMIT = "TIME_LIMIT"
+    MEMORY_LIMIT = "MEMORY_LIMIT"
     OUTPUT_MISMATCH = "OUTPUT_MISMATCH"
     SCRATCH_FULL = "SCRATCH_FULL"
     WORKER_LOST = "WORKER_LOST"
@@ -164,6 +165,9 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.TIME_LIMIT: ReasonInfo(
         StatusCode.DEADLINE_EXCEEDED, True, "The work took longer than its limit."
+    ),
+    Reason.MEMORY_LIMIT: ReasonInfo(
+        StatusCode.FAILED_PRECONDITION, False, "Encoding the video takes more memory than it may."
     ),
     Reason.OUTPUT_MISMATCH: ReasonInfo(
         StatusCode.INTERNAL, True, "The file made is not the file planned; it was not delivered."

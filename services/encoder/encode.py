@@ -148,25 +148,34 @@ class WholeEncode:
         )
         deadline = time.monotonic() + work.time_limit.ToTimedelta().total_seconds()
         started = time.monotonic()
-        cpu_seconds, frames_before = 0.0, 0
+        frames_before = 0
         for command in commands:
             command.write_scripts()
             process = FfmpegProcess(
                 command.arguments,
                 stall_timeout=self._settings.stall_timeout,
                 time_limit=deadline - time.monotonic(),
+                memory_limit=self._memory_limit(family),
                 on_progress=partial(
                     run.encoded, frames_before=frames_before, rate=_rate(work.plan)
                 ),
             )
-            cpu_seconds += (await self._watch_source(handle, process)).cpu_seconds
+            try:
+                await self._watch_source(handle, process)
+            finally:
+                used = self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family))
+                used.inc(process.cpu_seconds)
             frames_before += command.frame_count
-        self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family)).inc(cpu_seconds)
         seconds = time.monotonic() - started
         run.enter(pb.EXPORT_PHASE_VERIFYING)
         facts = await verify_output(commands[-1].output, timeout=self._settings.verify_timeout)
         check_output(facts, work.plan)
         return _Made(commands[-1].output, facts, seconds, family, work.family_reason)
+
+    def _memory_limit(self, family: pb.EncoderFamily.ValueType) -> int | None:
+        # A CUDA driver maps as much as it likes.
+        on_gpu = family == pb.ENCODER_FAMILY_NVENC
+        return None if on_gpu else self._settings.encode_memory_bytes
 
     async def _watch_source(self, handle: SourceHandle, process: FfmpegProcess) -> FfmpegResult:
         """Run FFmpeg, but stop as soon as the source is lost, with the true reason."""

@@ -76,6 +76,13 @@ class TimeLimitExceeded(MediaError):
     retryable = True
 
 
+class MemoryExceeded(MediaError):
+    """The work needs more memory than it may take."""
+
+    reason = "MEMORY_LIMIT"
+    retryable = False
+
+
 class OutputMismatch(MediaError):
     """The file made is not the file planned."""
 

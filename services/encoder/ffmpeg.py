@@ -8,6 +8,7 @@ import math
 import os
 import re
 import signal
+import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
     MediaError,
+    MemoryExceeded,
     ScratchFull,
     TimeLimitExceeded,
 )
@@ -41,6 +43,7 @@ _AFTERMATH = re.compile(
     r"|Error opening (in|out)put|Nothing was written|Received .* signal"
     r"|Device creation failed|Failed to set value|Could not dynamically load"
 )
+_NO_MEMORY = re.compile(r"Cannot allocate memory|malloc of size \d+ failed")
 _COMPONENT = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] ?)+")
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _PATH = re.compile(r"(?<![\w.])/[^\s'\":,]+")
@@ -214,17 +217,24 @@ class FfmpegProcess:
         arguments: the whole list, the program first; with `-progress pipe:1`.
         stall_timeout: seconds without progress after which it is stopped.
         time_limit: seconds it may run altogether; None for no limit.
+        memory_limit: bytes of memory it may take; None for no limit. Linux only.
         on_progress: called in the event loop at every report, twice a second.
     """
 
     arguments: Sequence[str]
     stall_timeout: float = 60.0
     time_limit: float | None = None
+    memory_limit: int | None = None
     on_progress: Callable[[Progress], None] | None = None
     _progress: Progress = field(default=Progress(), init=False)
     _usage: _Usage = field(default_factory=_Usage, init=False)
     _last_sign: float = field(default=0.0, init=False)
     _errors: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES), init=False)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time used so far, as of its last report."""
+        return self._usage.cpu_seconds
 
     async def run(self) -> FfmpegResult:
         """Run to the end. When it does not end well, or the caller is cancelled, nothing stays.
@@ -232,6 +242,7 @@ class FfmpegProcess:
         Raises:
             EncoderFailed: exit status other than 0.
             ScratchFull: there was no room for the output.
+            MemoryExceeded: it needed more than `memory_limit`.
             EncodeStalled: no frame, no byte in `stall_timeout`.
             TimeLimitExceeded: it was not done in `time_limit`.
         """
@@ -245,6 +256,7 @@ class FfmpegProcess:
             env=child_environment(),
             start_new_session=True,
         )
+        self._limit_memory(process)
         # The readers outlive the waiting: a full pipe would keep FFmpeg from ending.
         readers = asyncio.gather(self._read_progress(process), self._read_errors(process))
         try:
@@ -260,6 +272,17 @@ class FfmpegProcess:
             self._usage.peak_memory_bytes,
             self._progress,
         )
+
+    def _limit_memory(self, process: Process) -> None:
+        """Have the kernel refuse the child more memory, rather than end the whole container.
+
+        Set from outside, because `preexec_fn` does not go with gRPC's threads. What counts
+        is memory that can be written to; address space that is only reserved does not.
+        """
+        if self.memory_limit is not None and sys.platform == "linux":
+            with suppress(psutil.NoSuchProcess):
+                limits = (self.memory_limit, self.memory_limit)
+                psutil.Process(process.pid).rlimit(psutil.RLIMIT_DATA, limits)
 
     async def _wait(self, process: Process, started: float) -> None:
         """Return when the process has ended; raise when it must be ended."""
@@ -278,6 +301,11 @@ class FfmpegProcess:
     def _failure(self) -> MediaError:
         if any("No space left on device" in line for line in self._errors):
             return ScratchFull("there is no room left for the output on the encoder's disk")
+        if self.memory_limit and any(_NO_MEMORY.search(line) for line in self._errors):
+            return MemoryExceeded(
+                f"encoding the video takes more than the {self.memory_limit / 2**30:.1f} GiB of"
+                " memory that one encode may take"
+            )
         return EncoderFailed(last_meaningful_line(self._errors))
 
     async def _read_progress(self, process: Process) -> None:

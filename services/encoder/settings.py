@@ -54,6 +54,9 @@ class EncoderSettings(ServiceSettings):
         0, description="threads of one CPU encode; 0: the cores divided by cpu_slots"
     )
 
+    encode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = Field(
+        4 << 30, description="memory that FFmpeg may take for one encode on the CPU"
+    )
     stall_timeout: PositiveSeconds = Field(
         60, description="FFmpeg is killed after so long without progress"
     )

@@ -21,6 +21,7 @@ from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
     MediaError,
+    MemoryExceeded,
     OutputMismatch,
     ScratchFull,
     SourceChanged,
@@ -126,6 +127,17 @@ async def test_full_disk_is_told_as_such() -> None:
     line = "[out#0/mp4 @ 0x1] Error writing: No space left on device"
     with pytest.raises(ScratchFull):
         await FfmpegProcess(script(f"sys.exit({line!r})")).run()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other kernel limits it")
+async def test_memory_beyond_the_limit_ends_the_run_with_its_reason() -> None:
+    large = ("-f", "lavfi", "-i", "testsrc2=size=4096x4096:rate=25", "-frames:v", "20")
+    process = FfmpegProcess(
+        (*REPORTING, *large, "-c:v", "libx264", "-f", "null", "-"), memory_limit=300 << 20
+    )
+    with pytest.raises(MemoryExceeded, match=r"the 0\.3 GiB"):
+        await process.run()
+    assert children() == []
 
 
 async def test_no_progress_stops_it() -> None:
