@@ -14,6 +14,7 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
+from services.common.frames import FrameRange
 from services.encoder.filters import (
     SAMPLE_RATE,
     Timeline,
@@ -24,7 +25,6 @@ from services.encoder.filters import (
     working_rate,
 )
 from services.encoder.readings import (
-    FrameRange,
     Reading,
     group_ranges,
     input_limit,

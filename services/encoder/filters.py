@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from services.encoder.readings import FrameRange, Reading
+from services.common.frames import FrameRange
+from services.encoder.readings import Reading
 from videoexport.v1 import export_pb2 as pb
 
 SAMPLE_RATE = 48_000

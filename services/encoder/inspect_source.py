@@ -154,6 +154,7 @@ def _describe_video(video: VideoStream, timing: Timing) -> pb.VideoStream:
         color_space=MATRICES.get(frame.colorspace, ""),
         color_range=RANGES.get(frame.color_range, ""),
         bit_rate=video.bit_rate or 0,
+        keyframes=timing.keyframes,
     )
     if timing.keyframe_interval is not None:
         described.max_keyframe_interval.CopyFrom(_duration(timing.keyframe_interval))

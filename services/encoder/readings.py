@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from services.common.frames import FrameRange
 from videoexport.v1 import export_pb2 as pb
 
 # Where the container does not say how far apart keyframes are; the usual
@@ -30,19 +31,6 @@ _FRAMES_HELD = 10
 _INDEX_BYTES_PER_SAMPLE = 48
 # Opening an input takes 10 to 40 ms, and all are opened before the first frame.
 MAX_INPUTS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRange:
-    """Frames `start` to `end` of the grid, `end` not included."""
-
-    start: int
-    end: int
-
-    @property
-    def frame_count(self) -> int:
-        """How many frames it holds."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)

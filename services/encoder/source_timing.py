@@ -38,6 +38,7 @@ class Timing:
         varies: whether the time between frames varies.
         frame_count: length of the grid.
         keyframe_interval: the longest, in seconds; None without an index.
+        keyframes: frames of the grid that are keyframes, at most one a second.
     """
 
     first_frame: VideoFrame
@@ -46,6 +47,7 @@ class Timing:
     varies: bool
     frame_count: int
     keyframe_interval: Fraction | None
+    keyframes: tuple[int, ...]
 
 
 def find_timing(container: InputContainer, video: VideoStream) -> Timing:
@@ -84,6 +86,7 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
         varies=varies,
         frame_count=frame_count,
         keyframe_interval=None if interval is None else interval * tick,
+        keyframes=index.keyframes_on_grid(rate * tick, 1 / tick) if complete else (),
     )
 
 
@@ -165,6 +168,21 @@ class _Index:
             return None
         ends = [*self.keyframes[1:], self.keyframes[0] + length]
         return max(after - key for key, after in zip(self.keyframes, ends, strict=True))
+
+    def keyframes_on_grid(self, frames_per_tick: Fraction, spacing: Fraction) -> tuple[int, ...]:
+        """Return the keyframes as frames of the grid, the first of each `spacing` ticks.
+
+        The index counts in order of decoding, which runs a constant time ahead; so times
+        are taken from its first entry, which shows first.
+        """
+        found: list[int] = []
+        due = Fraction(0)
+        for key in self.keyframes:
+            time = key - self.times[0]
+            if time >= due:
+                found.append(round(time * frames_per_tick))
+                due = time + spacing
+        return tuple(found)
 
 
 def _tail(container: InputContainer, video: VideoStream, usual: int) -> tuple[int, int]:

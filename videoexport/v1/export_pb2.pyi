@@ -931,6 +931,7 @@ class VideoStream(_message.Message):
     COLOR_RANGE_FIELD_NUMBER: _builtins.int
     MAX_KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
     BIT_RATE_FIELD_NUMBER: _builtins.int
+    KEYFRAMES_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Output only. Index of the stream in the container."""
     codec: _builtins.str
@@ -975,6 +976,12 @@ class VideoStream(_message.Message):
         container has no index.
         """
 
+    @_builtins.property
+    def keyframes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Frames that can be decoded without any before them, counted at
+        `frame_rate`, ascending; at most one in a second. Empty when the container has no index.
+        """
+
     def __init__(
         self,
         *,
@@ -995,10 +1002,11 @@ class VideoStream(_message.Message):
         color_range: _builtins.str = ...,
         max_keyframe_interval: _duration_pb2.Duration | None = ...,
         bit_rate: _builtins.int = ...,
+        keyframes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "max_keyframe_interval", b"max_keyframe_interval", "sample_aspect_ratio", b"sample_aspect_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

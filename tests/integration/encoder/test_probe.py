@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -115,6 +116,28 @@ async def test_frame_grid_is_exact(
         assert (found, info.video.frame_count) == (rate, frame_count)
     # Wherever the rate varies, the grid is as long as the clip to within a frame of it.
     assert float(length) == pytest.approx(source.seconds, abs=float(1 / found))
+
+
+@pytest.mark.parametrize("gop", [60, 10], ids=["as-they-are", "one-a-second"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        Clip(frames=200),
+        Clip(frames=200, container="mkv"),
+        Clip(frames=200, container="mkv", first_frame_time=1.5),
+        Clip(frames=200, rate=NTSC, b_frames=0),
+    ],
+    ids=["mp4", "mkv", "mkv-late", "mp4-ntsc"],
+)
+async def test_keyframes_are_found_on_the_grid(clip: MakeClip, source: Clip, gop: int) -> None:
+    info = await probe_bytes(clip(replace(source, gop=gop)).read_bytes())
+    step = gop if gop == 60 else 30
+    assert list(info.video.keyframes) == list(range(0, 200, step))
+
+
+async def test_source_without_an_index_has_no_keyframes_to_tell(clip: MakeClip) -> None:
+    info = await probe_bytes(clip(Clip(frames=200, container="ts")).read_bytes())
+    assert list(info.video.keyframes) == []
 
 
 async def test_cover_picture_is_not_the_video(clip: MakeClip, tmp_path: Path) -> None:

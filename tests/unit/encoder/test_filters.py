@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.frames import FrameRange
 from services.encoder.filters import (
     Placement,
     Timeline,
@@ -18,7 +19,7 @@ from services.encoder.filters import (
     video_graph,
     working_rate,
 )
-from services.encoder.readings import FrameRange, Reading, group_ranges
+from services.encoder.readings import Reading, group_ranges
 from videoexport.v1 import export_pb2 as pb
 
 NTSC = Fraction(30000, 1001)

@@ -7,8 +7,8 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.frames import FrameRange
 from services.encoder.readings import (
-    FrameRange,
     Reading,
     group_ranges,
     input_limit,
