@@ -5,6 +5,7 @@
 | uploaded source        | own         | videos/<user>/<video id>               |
 | finished file          | own         | exports/<user>/<export id>/<run id>.mp4 |
 | result of an Encode    | own         | previews/<user>/<preview id>.mp4       |
+| part for later exports | own         | cache/<user>/<content key>             |
 | source in other bucket | allow-list  | as named                               |
 
 The user is a step of every key in the own bucket, so another user's object
@@ -13,6 +14,7 @@ is simply not there. Pure: no I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +28,8 @@ from videoexport.v1 import export_pb2, storage_service_pb2
 CACHE_PREFIX = "cache/"
 PREVIEWS_PREFIX = "previews/"
 
+_CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
+
 
 class Purpose(StrEnum):
     """What an object in the own bucket is; a label of metrics."""
@@ -33,6 +37,7 @@ class Purpose(StrEnum):
     SOURCE = "source"
     EXPORT = "export"
     PREVIEW = "preview"
+    CACHE = "cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,15 @@ class Location:
     key: str
     title: str
     purpose: Purpose | None
+
+    @property
+    def content_type(self) -> str:
+        """What browsers are told the object is.
+
+        What a client says a source is, nobody checks; as octets no browser runs it.
+        """
+        is_ours = self.purpose in (Purpose.EXPORT, Purpose.PREVIEW, Purpose.CACHE)
+        return "video/mp4" if is_ours else "application/octet-stream"
 
     def missing(self) -> DomainError:
         """Return the error for an object that is not there, or not there for this user."""
@@ -92,6 +106,8 @@ class Keys:
                 return self.export_output(ref.export_output, user, path, violations)
             case "preview_id":
                 return self.preview(ref.preview_id, user, f"{field}.preview_id", violations)
+            case "cache_key":
+                return self.cached(ref.cache_key, user, f"{field}.cache_key", violations)
             case _:
                 violations.append(Violation(field, "must name an object"))
                 return None
@@ -129,6 +145,20 @@ class Keys:
             return None
         key = f"{PREVIEWS_PREFIX}{user}/{preview_id}.mp4"
         return Location(self._bucket, key, f"preview {preview_id}", Purpose.PREVIEW)
+
+    def cached(
+        self, key: str, user: str, field: str, violations: list[Violation]
+    ) -> Location | None:
+        """Return where a part for later exports lies.
+
+        The key is made from the user too; the step of the path keeps users apart although
+        callers name it.
+        """
+        if not _CONTENT_KEY.fullmatch(key):
+            violations.append(Violation(field, "must be 64 hexadecimal digits"))
+            return None
+        path = f"{CACHE_PREFIX}{user}/{key}"
+        return Location(self._bucket, path, f"part {key}", Purpose.CACHE)
 
     def _source(
         self, source: export_pb2.Source, user: str, field: str, violations: list[Violation]

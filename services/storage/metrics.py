@@ -20,6 +20,7 @@ class Operation(StrEnum):
     ABORT_UPLOAD = "abort_upload"
     PUT_TAGS = "put_tags"
     HEAD_OBJECT = "head_object"
+    COPY_OBJECT = "copy_object"
     DELETE_OBJECTS = "delete_objects"
 
 

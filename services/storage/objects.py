@@ -24,6 +24,8 @@ _NOT_THERE_ABROAD = _NOT_THERE | {"403", "NoSuchBucket"}
 # A batch leaves threads to the other calls, and never lasts longer than this.
 BATCH_CONCURRENCY = THREADS // 2
 BATCH_SECONDS = 60
+# S3 copies about 100 MB a second and part; the largest output has a thousand parts.
+COPY_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,44 @@ class Objects:
             )
         )
         return SignedUrl(url, expire_time)
+
+    async def copy(self, found: Location, target: Location) -> Stat:
+        """Copy an object within the own bucket and return the copy.
+
+        Raises:
+            DomainError: SOURCE_NOT_FOUND or OBJECT_NOT_FOUND, STORAGE_UNAVAILABLE.
+        """
+        # Onto itself S3 copies only if that changes something.
+        extra: dict[str, object] = {}
+        if found == target:
+            head = await self.stat(found)
+            if head is None:
+                raise found.missing()
+            metadata = {FILE_NAME_METADATA: quote(head.file_name)} if head.file_name else {}
+            extra = {
+                "MetadataDirective": "REPLACE",
+                "Metadata": metadata,
+                "ContentType": found.content_type,
+            }
+        try:
+            await self._s3.run(
+                Operation.COPY_OBJECT,
+                # In parts, side by side, where it is large.
+                lambda client: client.copy(
+                    {"Bucket": found.bucket, "Key": found.key},
+                    target.bucket,
+                    target.key,
+                    ExtraArgs=extra,
+                ),
+                expect=_NOT_THERE,
+                deadline=COPY_SECONDS,
+            )
+        except Refused:
+            raise found.missing() from None
+        copied = await self.stat(target)
+        if copied is None:
+            raise target.missing()
+        return copied
 
     async def delete_all(self, locations: Sequence[Location]) -> int:
         """Delete objects of the own bucket, at most 1000; return how many are gone now.

@@ -115,8 +115,12 @@ def new_upload(
         case "preview_id":
             ref.preview_id = request.preview_id
             location = keys.preview(ref.preview_id, user, "preview_id", violations)
+        case "cache_key":
+            ref.cache_key = request.cache_key
+            location = keys.cached(ref.cache_key, user, "cache_key", violations)
         case _:
-            violations.append(Violation("purpose", "must be source, export_output or preview_id"))
+            kinds = "source, export_output, preview_id or cache_key"
+            violations.append(Violation("purpose", f"must be {kinds}"))
     _check_size(request.size_bytes, largest, violations)
     if violations or location is None:
         raise invalid_request(violations)
@@ -197,6 +201,28 @@ def objects_to_delete(
     if violations:
         raise invalid_request(violations)
     return locations
+
+
+def objects_to_copy(
+    request: storage_service_pb2.CopyObjectRequest, user: str, keys: Keys
+) -> tuple[Location, Location]:
+    """Return the object of a CopyObject and its target, both in the own bucket.
+
+    Raises:
+        DomainError: INVALID_REQUEST.
+    """
+    violations = [
+        Violation(f"{name}.source.s3_object", "must be an object of this service")
+        for name in ("object", "target")
+        if getattr(request, name).source.HasField("s3_object")
+    ]
+    if violations:
+        raise invalid_request(violations)
+    found = keys.locate(request.object, user, "object", violations)
+    target = keys.locate(request.target, user, "target", violations)
+    if found is None or target is None:
+        raise invalid_request(violations)
+    return found, target
 
 
 def download(request: storage_service_pb2.SignDownloadRequest, user: str, keys: Keys) -> Download:

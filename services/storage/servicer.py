@@ -88,6 +88,14 @@ class StorageServicer(storage_service_pb2_grpc.StorageServiceServicer):
         deleted = await self._objects.delete_all(locations)
         return pb.DeleteObjectsResponse(deleted_count=deleted)
 
+    async def CopyObject(
+        self, request: pb.CopyObjectRequest, context: Context
+    ) -> pb.CopyObjectResponse:
+        """Copy an object within S3."""
+        found, target = requests.objects_to_copy(request, user_of(context), self._keys)
+        stat = await self._objects.copy(found, target)
+        return pb.CopyObjectResponse(object=_stat(request.target, stat))
+
 
 def _stat(ref: pb.ObjectRef, stat: Stat | None, *, sha256: str = "") -> pb.ObjectStat:
     if stat is None:

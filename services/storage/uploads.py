@@ -12,7 +12,6 @@ from urllib.parse import quote
 import structlog
 
 from services.common.errors import DomainError, Reason
-from services.storage.keys import Purpose
 from services.storage.metrics import Operation, StorageMetrics
 from services.storage.objects import FILE_NAME_METADATA, Objects, Stat
 from services.storage.requests import NewUpload, PendingUpload, SentUpload, part_size
@@ -70,16 +69,13 @@ class Uploads:
             DomainError: STORAGE_UNAVAILABLE.
         """
         location = new.location
-        # What a client says a source is, nobody checks; as octets no browser runs it.
-        is_source = location.purpose is Purpose.SOURCE
-        content_type = "application/octet-stream" if is_source else "video/mp4"
         metadata = {FILE_NAME_METADATA: quote(new.file_name)} if new.file_name else {}
         answer = await self._s3.run(
             Operation.CREATE_UPLOAD,
             lambda client: client.create_multipart_upload(
                 Bucket=location.bucket,
                 Key=location.key,
-                ContentType=content_type,
+                ContentType=location.content_type,
                 Metadata=metadata,
             ),
         )

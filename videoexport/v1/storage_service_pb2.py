@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from videoexport.v1 import export_pb2 as videoexport_dot_v1_dot_export__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$videoexport/v1/storage_service.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\x8a\x01\n\tObjectRef\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.SourceH\x00\x12\x35\n\rexport_output\x18\x02 \x01(\x0b\x32\x1c.videoexport.v1.ExportOutputH\x00\x12\x14\n\npreview_id\x18\x03 \x01(\tH\x00\x42\x06\n\x04kind\"1\n\x0c\x45xportOutput\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\xb1\x01\n\x13\x43reateUploadRequest\x12.\n\x06source\x18\x01 \x01(\x0b\x32\x1c.videoexport.v1.SourceUploadH\x00\x12\x35\n\rexport_output\x18\x02 \x01(\x0b\x32\x1c.videoexport.v1.ExportOutputH\x00\x12\x14\n\npreview_id\x18\x03 \x01(\tH\x00\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x42\t\n\x07purpose\"!\n\x0cSourceUpload\x12\x11\n\tfile_name\x18\x01 \x01(\t\"\xb3\x01\n\x14\x43reateUploadResponse\x12)\n\x06upload\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.UploadRef\x12\x17\n\x0fpart_size_bytes\x18\x02 \x01(\x03\x12&\n\x05parts\x18\x03 \x03(\x0b\x32\x17.videoexport.v1.PartUrl\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\tUploadRef\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12\x11\n\tupload_id\x18\x02 \x01(\t\"+\n\x07PartUrl\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\"\x93\x01\n\x15\x43ompleteUploadRequest\x12)\n\x06upload\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.UploadRef\x12+\n\x05parts\x18\x02 \x03(\x0b\x32\x1c.videoexport.v1.UploadedPart\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"0\n\x0cUploadedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0b\n\x03md5\x18\x02 \x01(\t\"D\n\x16\x43ompleteUploadResponse\x12*\n\x06object\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.ObjectStat\"?\n\x12\x41\x62ortUploadRequest\x12)\n\x06upload\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.UploadRef\"\x15\n\x13\x41\x62ortUploadResponse\"@\n\x12StatObjectsRequest\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.videoexport.v1.ObjectRef\"B\n\x13StatObjectsResponse\x12+\n\x07objects\x18\x01 \x03(\x0b\x32\x1a.videoexport.v1.ObjectStat\"\xbd\x01\n\nObjectStat\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12\x0e\n\x06\x65xists\x18\x02 \x01(\x08\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tfile_name\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\t\"\x80\x01\n\x13SignDownloadRequest\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x14SignDownloadResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x14\x44\x65leteObjectsRequest\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.videoexport.v1.ObjectRef\".\n\x15\x44\x65leteObjectsResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x05\x32\xb5\x04\n\x0eStorageService\x12Y\n\x0c\x43reateUpload\x12#.videoexport.v1.CreateUploadRequest\x1a$.videoexport.v1.CreateUploadResponse\x12_\n\x0e\x43ompleteUpload\x12%.videoexport.v1.CompleteUploadRequest\x1a&.videoexport.v1.CompleteUploadResponse\x12V\n\x0b\x41\x62ortUpload\x12\".videoexport.v1.AbortUploadRequest\x1a#.videoexport.v1.AbortUploadResponse\x12V\n\x0bStatObjects\x12\".videoexport.v1.StatObjectsRequest\x1a#.videoexport.v1.StatObjectsResponse\x12Y\n\x0cSignDownload\x12#.videoexport.v1.SignDownloadRequest\x1a$.videoexport.v1.SignDownloadResponse\x12\\\n\rDeleteObjects\x12$.videoexport.v1.DeleteObjectsRequest\x1a%.videoexport.v1.DeleteObjectsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$videoexport/v1/storage_service.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\x9f\x01\n\tObjectRef\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.SourceH\x00\x12\x35\n\rexport_output\x18\x02 \x01(\x0b\x32\x1c.videoexport.v1.ExportOutputH\x00\x12\x14\n\npreview_id\x18\x03 \x01(\tH\x00\x12\x13\n\tcache_key\x18\x04 \x01(\tH\x00\x42\x06\n\x04kind\"1\n\x0c\x45xportOutput\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\xc6\x01\n\x13\x43reateUploadRequest\x12.\n\x06source\x18\x01 \x01(\x0b\x32\x1c.videoexport.v1.SourceUploadH\x00\x12\x35\n\rexport_output\x18\x02 \x01(\x0b\x32\x1c.videoexport.v1.ExportOutputH\x00\x12\x14\n\npreview_id\x18\x03 \x01(\tH\x00\x12\x13\n\tcache_key\x18\x05 \x01(\tH\x00\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x42\t\n\x07purpose\"!\n\x0cSourceUpload\x12\x11\n\tfile_name\x18\x01 \x01(\t\"\xb3\x01\n\x14\x43reateUploadResponse\x12)\n\x06upload\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.UploadRef\x12\x17\n\x0fpart_size_bytes\x18\x02 \x01(\x03\x12&\n\x05parts\x18\x03 \x03(\x0b\x32\x17.videoexport.v1.PartUrl\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\tUploadRef\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12\x11\n\tupload_id\x18\x02 \x01(\t\"+\n\x07PartUrl\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\"\x93\x01\n\x15\x43ompleteUploadRequest\x12)\n\x06upload\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.UploadRef\x12+\n\x05parts\x18\x02 \x03(\x0b\x32\x1c.videoexport.v1.UploadedPart\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"0\n\x0cUploadedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0b\n\x03md5\x18\x02 \x01(\t\"D\n\x16\x43ompleteUploadResponse\x12*\n\x06object\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.ObjectStat\"?\n\x12\x41\x62ortUploadRequest\x12)\n\x06upload\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.UploadRef\"\x15\n\x13\x41\x62ortUploadResponse\"@\n\x12StatObjectsRequest\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.videoexport.v1.ObjectRef\"B\n\x13StatObjectsResponse\x12+\n\x07objects\x18\x01 \x03(\x0b\x32\x1a.videoexport.v1.ObjectStat\"\xbd\x01\n\nObjectStat\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12\x0e\n\x06\x65xists\x18\x02 \x01(\x08\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tfile_name\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\t\"\x80\x01\n\x13SignDownloadRequest\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x14SignDownloadResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x14\x44\x65leteObjectsRequest\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.videoexport.v1.ObjectRef\".\n\x15\x44\x65leteObjectsResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x05\"i\n\x11\x43opyObjectRequest\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\x12)\n\x06target\x18\x02 \x01(\x0b\x32\x19.videoexport.v1.ObjectRef\"@\n\x12\x43opyObjectResponse\x12*\n\x06object\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.ObjectStat2\x8a\x05\n\x0eStorageService\x12Y\n\x0c\x43reateUpload\x12#.videoexport.v1.CreateUploadRequest\x1a$.videoexport.v1.CreateUploadResponse\x12_\n\x0e\x43ompleteUpload\x12%.videoexport.v1.CompleteUploadRequest\x1a&.videoexport.v1.CompleteUploadResponse\x12V\n\x0b\x41\x62ortUpload\x12\".videoexport.v1.AbortUploadRequest\x1a#.videoexport.v1.AbortUploadResponse\x12V\n\x0bStatObjects\x12\".videoexport.v1.StatObjectsRequest\x1a#.videoexport.v1.StatObjectsResponse\x12Y\n\x0cSignDownload\x12#.videoexport.v1.SignDownloadRequest\x1a$.videoexport.v1.SignDownloadResponse\x12\\\n\rDeleteObjects\x12$.videoexport.v1.DeleteObjectsRequest\x1a%.videoexport.v1.DeleteObjectsResponse\x12S\n\nCopyObject\x12!.videoexport.v1.CopyObjectRequest\x1a\".videoexport.v1.CopyObjectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,43 +35,47 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videoexport.v1.storage_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OBJECTREF']._serialized_start=151
-  _globals['_OBJECTREF']._serialized_end=289
-  _globals['_EXPORTOUTPUT']._serialized_start=291
-  _globals['_EXPORTOUTPUT']._serialized_end=340
-  _globals['_CREATEUPLOADREQUEST']._serialized_start=343
-  _globals['_CREATEUPLOADREQUEST']._serialized_end=520
-  _globals['_SOURCEUPLOAD']._serialized_start=522
-  _globals['_SOURCEUPLOAD']._serialized_end=555
-  _globals['_CREATEUPLOADRESPONSE']._serialized_start=558
-  _globals['_CREATEUPLOADRESPONSE']._serialized_end=737
-  _globals['_UPLOADREF']._serialized_start=739
-  _globals['_UPLOADREF']._serialized_end=812
-  _globals['_PARTURL']._serialized_start=814
-  _globals['_PARTURL']._serialized_end=857
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=860
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1007
-  _globals['_UPLOADEDPART']._serialized_start=1009
-  _globals['_UPLOADEDPART']._serialized_end=1057
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1059
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1127
-  _globals['_ABORTUPLOADREQUEST']._serialized_start=1129
-  _globals['_ABORTUPLOADREQUEST']._serialized_end=1192
-  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1194
-  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1215
-  _globals['_STATOBJECTSREQUEST']._serialized_start=1217
-  _globals['_STATOBJECTSREQUEST']._serialized_end=1281
-  _globals['_STATOBJECTSRESPONSE']._serialized_start=1283
-  _globals['_STATOBJECTSRESPONSE']._serialized_end=1349
-  _globals['_OBJECTSTAT']._serialized_start=1352
-  _globals['_OBJECTSTAT']._serialized_end=1541
-  _globals['_SIGNDOWNLOADREQUEST']._serialized_start=1544
-  _globals['_SIGNDOWNLOADREQUEST']._serialized_end=1672
-  _globals['_SIGNDOWNLOADRESPONSE']._serialized_start=1674
-  _globals['_SIGNDOWNLOADRESPONSE']._serialized_end=1758
-  _globals['_DELETEOBJECTSREQUEST']._serialized_start=1760
-  _globals['_DELETEOBJECTSREQUEST']._serialized_end=1826
-  _globals['_DELETEOBJECTSRESPONSE']._serialized_start=1828
-  _globals['_DELETEOBJECTSRESPONSE']._serialized_end=1874
-  _globals['_STORAGESERVICE']._serialized_start=1877
-  _globals['_STORAGESERVICE']._serialized_end=2442
+  _globals['_OBJECTREF']._serialized_end=310
+  _globals['_EXPORTOUTPUT']._serialized_start=312
+  _globals['_EXPORTOUTPUT']._serialized_end=361
+  _globals['_CREATEUPLOADREQUEST']._serialized_start=364
+  _globals['_CREATEUPLOADREQUEST']._serialized_end=562
+  _globals['_SOURCEUPLOAD']._serialized_start=564
+  _globals['_SOURCEUPLOAD']._serialized_end=597
+  _globals['_CREATEUPLOADRESPONSE']._serialized_start=600
+  _globals['_CREATEUPLOADRESPONSE']._serialized_end=779
+  _globals['_UPLOADREF']._serialized_start=781
+  _globals['_UPLOADREF']._serialized_end=854
+  _globals['_PARTURL']._serialized_start=856
+  _globals['_PARTURL']._serialized_end=899
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=902
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1049
+  _globals['_UPLOADEDPART']._serialized_start=1051
+  _globals['_UPLOADEDPART']._serialized_end=1099
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1101
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1169
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=1171
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=1234
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1236
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1257
+  _globals['_STATOBJECTSREQUEST']._serialized_start=1259
+  _globals['_STATOBJECTSREQUEST']._serialized_end=1323
+  _globals['_STATOBJECTSRESPONSE']._serialized_start=1325
+  _globals['_STATOBJECTSRESPONSE']._serialized_end=1391
+  _globals['_OBJECTSTAT']._serialized_start=1394
+  _globals['_OBJECTSTAT']._serialized_end=1583
+  _globals['_SIGNDOWNLOADREQUEST']._serialized_start=1586
+  _globals['_SIGNDOWNLOADREQUEST']._serialized_end=1714
+  _globals['_SIGNDOWNLOADRESPONSE']._serialized_start=1716
+  _globals['_SIGNDOWNLOADRESPONSE']._serialized_end=1800
+  _globals['_DELETEOBJECTSREQUEST']._serialized_start=1802
+  _globals['_DELETEOBJECTSREQUEST']._serialized_end=1868
+  _globals['_DELETEOBJECTSRESPONSE']._serialized_start=1870
+  _globals['_DELETEOBJECTSRESPONSE']._serialized_end=1916
+  _globals['_COPYOBJECTREQUEST']._serialized_start=1918
+  _globals['_COPYOBJECTREQUEST']._serialized_end=2023
+  _globals['_COPYOBJECTRESPONSE']._serialized_start=2025
+  _globals['_COPYOBJECTRESPONSE']._serialized_end=2089
+  _globals['_STORAGESERVICE']._serialized_start=2092
+  _globals['_STORAGESERVICE']._serialized_end=2742
 # @@protoc_insertion_point(module_scope)

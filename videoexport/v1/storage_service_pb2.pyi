@@ -30,8 +30,11 @@ class ObjectRef(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     EXPORT_OUTPUT_FIELD_NUMBER: _builtins.int
     PREVIEW_ID_FIELD_NUMBER: _builtins.int
+    CACHE_KEY_FIELD_NUMBER: _builtins.int
     preview_id: _builtins.str
     """A finished file of a direct Encode."""
+    cache_key: _builtins.str
+    """A part of exports that later exports can use again: its content key, 64 hexadecimal digits."""
     @_builtins.property
     def source(self) -> _export_pb2.Source:
         """An uploaded or an allow-listed source."""
@@ -46,12 +49,13 @@ class ObjectRef(_message.Message):
         source: _export_pb2.Source | None = ...,
         export_output: Global___ExportOutput | None = ...,
         preview_id: _builtins.str = ...,
+        cache_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["export_output", b"export_output", "kind", b"kind", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "kind", b"kind", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_output", b"export_output", "kind", b"kind", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "kind", b"kind", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["source", "export_output", "preview_id"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["source", "export_output", "preview_id", "cache_key"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -92,9 +96,12 @@ class CreateUploadRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     EXPORT_OUTPUT_FIELD_NUMBER: _builtins.int
     PREVIEW_ID_FIELD_NUMBER: _builtins.int
+    CACHE_KEY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     preview_id: _builtins.str
     """A finished file of a direct Encode: its preview id, `prv_` and 32 hexadecimal digits."""
+    cache_key: _builtins.str
+    """A part of exports that later exports can use again: its content key, 64 hexadecimal digits."""
     size_bytes: _builtins.int
     """Required. Size in bytes, 1 up to the operators' limit: 500 GiB by default, 5 TiB at most."""
     @_builtins.property
@@ -111,13 +118,14 @@ class CreateUploadRequest(_message.Message):
         source: Global___SourceUpload | None = ...,
         export_output: Global___ExportOutput | None = ...,
         preview_id: _builtins.str = ...,
+        cache_key: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["export_output", b"export_output", "preview_id", b"preview_id", "purpose", b"purpose", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "preview_id", b"preview_id", "purpose", b"purpose", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_output", b"export_output", "preview_id", b"preview_id", "purpose", b"purpose", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "preview_id", b"preview_id", "purpose", b"purpose", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_purpose: _TypeAlias = _typing.Literal["source", "export_output", "preview_id"]  # noqa: Y015
+    _WhichOneofReturnType_purpose: _TypeAlias = _typing.Literal["source", "export_output", "preview_id", "cache_key"]  # noqa: Y015
     _WhichOneofArgType_purpose: _TypeAlias = _typing.Literal["purpose", b"purpose"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_purpose) -> _WhichOneofReturnType_purpose | None: ...
 
@@ -582,3 +590,57 @@ class DeleteObjectsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteObjectsResponse: _TypeAlias = DeleteObjectsResponse  # noqa: Y015
+
+@_typing.final
+class CopyObjectRequest(_message.Message):
+    """Request of CopyObject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def object(self) -> Global___ObjectRef:
+        """Required. The object to copy; not one in an allow-listed bucket."""
+
+    @_builtins.property
+    def target(self) -> Global___ObjectRef:
+        """Required. Where to; what is there already is replaced."""
+
+    def __init__(
+        self,
+        *,
+        object: Global___ObjectRef | None = ...,
+        target: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyObjectRequest: _TypeAlias = CopyObjectRequest  # noqa: Y015
+
+@_typing.final
+class CopyObjectResponse(_message.Message):
+    """Response of CopyObject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def object(self) -> Global___ObjectStat:
+        """The copy."""
+
+    def __init__(
+        self,
+        *,
+        object: Global___ObjectStat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyObjectResponse: _TypeAlias = CopyObjectResponse  # noqa: Y015

@@ -68,6 +68,11 @@ class StorageServiceStub:
                 request_serializer=videoexport_dot_v1_dot_storage__service__pb2.DeleteObjectsRequest.SerializeToString,
                 response_deserializer=videoexport_dot_v1_dot_storage__service__pb2.DeleteObjectsResponse.FromString,
                 _registered_method=True)
+        self.CopyObject = channel.unary_unary(
+                '/videoexport.v1.StorageService/CopyObject',
+                request_serializer=videoexport_dot_v1_dot_storage__service__pb2.CopyObjectRequest.SerializeToString,
+                response_deserializer=videoexport_dot_v1_dot_storage__service__pb2.CopyObjectResponse.FromString,
+                _registered_method=True)
 
 
 class StorageServiceServicer:
@@ -131,6 +136,17 @@ class StorageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyObject(self, request, context):
+        """Copies an object of the caller within S3, without its bytes passing anywhere. Copied
+        onto itself, it counts as just written, so that lifecycle rules keep it. Idempotent.
+
+        INVALID_ARGUMENT: one of the two is not an object of this service.
+        NOT_FOUND: no such object.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StorageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +179,11 @@ def add_StorageServiceServicer_to_server(servicer, server):
                     servicer.DeleteObjects,
                     request_deserializer=videoexport_dot_v1_dot_storage__service__pb2.DeleteObjectsRequest.FromString,
                     response_serializer=videoexport_dot_v1_dot_storage__service__pb2.DeleteObjectsResponse.SerializeToString,
+            ),
+            'CopyObject': grpc.unary_unary_rpc_method_handler(
+                    servicer.CopyObject,
+                    request_deserializer=videoexport_dot_v1_dot_storage__service__pb2.CopyObjectRequest.FromString,
+                    response_serializer=videoexport_dot_v1_dot_storage__service__pb2.CopyObjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -331,6 +352,33 @@ class StorageService:
             '/videoexport.v1.StorageService/DeleteObjects',
             videoexport_dot_v1_dot_storage__service__pb2.DeleteObjectsRequest.SerializeToString,
             videoexport_dot_v1_dot_storage__service__pb2.DeleteObjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyObject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/videoexport.v1.StorageService/CopyObject',
+            videoexport_dot_v1_dot_storage__service__pb2.CopyObjectRequest.SerializeToString,
+            videoexport_dot_v1_dot_storage__service__pb2.CopyObjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,13 @@ class StorageServiceStub:
     """
     DeleteObjects: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.DeleteObjectsRequest, _storage_service_pb2.DeleteObjectsResponse]
     """Deletes objects; missing ones count as deleted. At most 1000. Idempotent."""
+    CopyObject: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CopyObjectRequest, _storage_service_pb2.CopyObjectResponse]
+    """Copies an object of the caller within S3, without its bytes passing anywhere. Copied
+    onto itself, it counts as just written, so that lifecycle rules keep it. Idempotent.
+
+    INVALID_ARGUMENT: one of the two is not an object of this service.
+    NOT_FOUND: no such object.
+    """
 
 @_typing.type_check_only
 class StorageServiceAsyncStub(StorageServiceStub):
@@ -103,6 +110,13 @@ class StorageServiceAsyncStub(StorageServiceStub):
     """
     DeleteObjects: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.DeleteObjectsRequest, _storage_service_pb2.DeleteObjectsResponse]  # type: ignore[assignment]
     """Deletes objects; missing ones count as deleted. At most 1000. Idempotent."""
+    CopyObject: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CopyObjectRequest, _storage_service_pb2.CopyObjectResponse]  # type: ignore[assignment]
+    """Copies an object of the caller within S3, without its bytes passing anywhere. Copied
+    onto itself, it counts as just written, so that lifecycle rules keep it. Idempotent.
+
+    INVALID_ARGUMENT: one of the two is not an object of this service.
+    NOT_FOUND: no such object.
+    """
 
 class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands out presigned URLs; object bytes never pass through it.
@@ -174,5 +188,18 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.DeleteObjectsResponse, _abc.Awaitable[_storage_service_pb2.DeleteObjectsResponse]]:
         """Deletes objects; missing ones count as deleted. At most 1000. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def CopyObject(
+        self,
+        request: _storage_service_pb2.CopyObjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_service_pb2.CopyObjectResponse, _abc.Awaitable[_storage_service_pb2.CopyObjectResponse]]:
+        """Copies an object of the caller within S3, without its bytes passing anywhere. Copied
+        onto itself, it counts as just written, so that lifecycle rules keep it. Idempotent.
+
+        INVALID_ARGUMENT: one of the two is not an object of this service.
+        NOT_FOUND: no such object.
+        """
 
 def add_StorageServiceServicer_to_server(servicer: StorageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

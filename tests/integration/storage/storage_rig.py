@@ -251,7 +251,18 @@ async def uploaded(
     file_name: str = "clip.mov",
 ) -> pb.ObjectStat:
     """Upload a source by hand and return it."""
-    request = source_upload(len(body), file_name)
+    return await stored(service, http, source_upload(len(body), file_name), body, metadata=metadata)
+
+
+async def stored(
+    service: Service,
+    http: aiohttp.ClientSession,
+    request: pb.CreateUploadRequest,
+    body: bytes,
+    *,
+    metadata: Metadata = ANN,
+) -> pb.ObjectStat:
+    """Upload an object by hand and return it."""
     begun = await service.stub.CreateUpload(request, metadata=metadata)
     parts = pieces(body, begun.part_size_bytes)
     for part, url in zip(parts, begun.parts, strict=True):

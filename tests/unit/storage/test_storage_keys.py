@@ -23,6 +23,7 @@ from videoexport.v1 import storage_service_pb2 as pb
 VIDEO = "vid_" + "0" * 32
 EXPORT = "exp_" + "1" * 32
 RUN = "run_" + "2" * 32
+KEY = "0123456789abcdef" * 4
 PREVIEW = "prv_" + "3" * 32
 
 KEYS = Keys("own", ["shared"])
@@ -53,6 +54,7 @@ def locate(ref: pb.ObjectRef, user: str = "ann") -> tuple[Location | None, list[
         (video(VIDEO), "own", f"videos/ann/{VIDEO}", Purpose.SOURCE),
         (output(EXPORT, RUN), "own", f"exports/ann/{EXPORT}/{RUN}.mp4", Purpose.EXPORT),
         (pb.ObjectRef(preview_id=PREVIEW), "own", f"previews/ann/{PREVIEW}.mp4", Purpose.PREVIEW),
+        (pb.ObjectRef(cache_key=KEY), "own", f"cache/ann/{KEY}", Purpose.CACHE),
         (s3_object("shared", "a/ü b.mov"), "shared", "a/ü b.mov", None),
     ],
 )
@@ -81,6 +83,9 @@ def test_object_lies_where_the_table_says(
         (output(EXPORT, ""), "object.export_output.run_id"),
         (output(EXPORT, "../" * 12), "object.export_output.run_id"),
         (pb.ObjectRef(preview_id=VIDEO), "object.preview_id"),
+        (pb.ObjectRef(cache_key=""), "object.cache_key"),
+        (pb.ObjectRef(cache_key=KEY[1:]), "object.cache_key"),
+        (pb.ObjectRef(cache_key="../" + KEY[3:]), "object.cache_key"),
         (s3_object("shared", ""), "object.source.s3_object.key"),
         (s3_object("shared", "a/../b"), "object.source.s3_object.key"),
         (s3_object("shared", "x" * 1025), "object.source.s3_object.key"),
@@ -144,7 +149,8 @@ def test_locate_all_reports_every_bad_object_by_index() -> None:
 
 @given(text=st.text(max_size=60), user=st.sampled_from(["ann", "bob"]))
 def test_no_id_leaves_its_users_folder(text: str, user: str) -> None:
-    refs = [video(text), output(text, RUN), output(EXPORT, text), pb.ObjectRef(preview_id=text)]
+    refs = [video(text), output(text, RUN), output(EXPORT, text)]
+    refs += [pb.ObjectRef(preview_id=text), pb.ObjectRef(cache_key=text)]
     for ref in refs:
         location, violations = locate(ref, user)
         assert (location is None) == bool(violations)
