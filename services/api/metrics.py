@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.api.states import ExportState, TaskState
+from services.api.states import TERMINAL_EXPORTS, ExportState, TaskState
 from services.api.store.housekeeping import QueueDepth
 from services.api.store.records import ExportRecord
+from services.common.metrics import from_zero
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
@@ -22,14 +23,22 @@ class ApiMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         kind = ("quality", "resolution")
+        kinds = (
+            [_label(name, "QUALITY_") for name in pb.Quality.keys()],  # noqa: SIM118
+            [_label(name, "RESOLUTION_") for name in pb.Resolution.keys()],  # noqa: SIM118
+        )
         self._created = Counter(
             "videoexport_exports_accepted_total", "Exports accepted.", kind, registry=registry
         )
-        self._ended = Counter(
-            "videoexport_exports_total",
-            "Exports that reached a terminal state, by state, quality and resolution.",
-            ("state", *kind),
-            registry=registry,
+        self._ended = from_zero(
+            Counter(
+                "videoexport_exports_total",
+                "Exports that reached a terminal state, by state, quality and resolution.",
+                ("state", *kind),
+                registry=registry,
+            ),
+            TERMINAL_EXPORTS,
+            *kinds,
         )
         self._seconds = Histogram(
             "videoexport_export_duration_seconds",
@@ -74,11 +83,14 @@ class ApiMetrics:
             ("reason",),
             registry=registry,
         )
-        self.requeued = Counter(
-            "videoexport_tasks_requeued_total",
-            "Lost tasks that the reconciler sent again, by lane.",
-            ("lane",),
-            registry=registry,
+        self.requeued = from_zero(
+            Counter(
+                "videoexport_tasks_requeued_total",
+                "Lost tasks that the reconciler sent again, by lane.",
+                ("lane",),
+                registry=registry,
+            ),
+            Lane,
         )
         self.fallbacks = Counter(
             "videoexport_gpu_fallbacks_total",
@@ -130,6 +142,10 @@ def _kind(record: ExportRecord) -> tuple[str, str]:
         quality=record.settings.quality, resolution=record.settings.resolution
     )
     return (
-        pb.Quality.Name(plan.quality).removeprefix("QUALITY_").lower(),
-        pb.Resolution.Name(plan.resolution).removeprefix("RESOLUTION_").lower(),
+        _label(pb.Quality.Name(plan.quality), "QUALITY_"),
+        _label(pb.Resolution.Name(plan.resolution), "RESOLUTION_"),
     )
+
+
+def _label(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -12,6 +13,20 @@ from services.common.config import StartupError
 
 # From a cached read (1 ms) to the longest unary call, a probe of a remote source (30 s).
 RPC_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+def from_zero(counter: Counter, *values: Iterable[str]) -> Counter:
+    """Have a counter say 0 for every combination of label values from the start.
+
+    Prometheus takes a series that begins at 1 for one that has not grown: an alert on the
+    increase of a rare event would miss the first one of every process.
+
+    Args:
+        values: what each label may be, in the order of the labels.
+    """
+    for combination in product(*values):
+        counter.labels(*combination)
+    return counter
 
 
 class RpcMetrics:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.common.errors import Reason
+from services.common.metrics import from_zero
+from videoexport.v1 import export_pb2 as pb
+
 # From a probe to a film on a slow machine.
 TASK_SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 # Seconds of output made per second: below 1 the encoder is slower than playback.
@@ -22,11 +26,15 @@ class EncoderMetrics:
             buckets=TASK_SECONDS,
             registry=registry,
         )
-        self.task_failures = Counter(
-            "videoexport_task_failures_total",
-            "Failed runs, by kind of task and reason of docs/errors.md.",
-            ("kind", "reason"),
-            registry=registry,
+        self.task_failures = from_zero(
+            Counter(
+                "videoexport_task_failures_total",
+                "Failed runs, by kind of task and reason of docs/errors.md.",
+                ("kind", "reason"),
+                registry=registry,
+            ),
+            pb.TaskKind.keys(),
+            Reason,
         )
         self.speed = Histogram(
             "videoexport_encode_speed_ratio",

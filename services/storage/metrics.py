@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from services.common.metrics import from_zero
+
 
 class Operation(StrEnum):
     """What the service asks of S3."""
@@ -46,11 +48,15 @@ class StorageMetrics:
     """Counters and times; labels are closed by the enums and by the proto's upload purposes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "videoexport_storage_s3_requests_total",
-            "Requests to S3, retries of one request not counted apart, by operation and result.",
-            ("operation", "result"),
-            registry=registry,
+        self.requests = from_zero(
+            Counter(
+                "videoexport_storage_s3_requests_total",
+                "Requests to S3, retries of one not counted apart, by operation and result.",
+                ("operation", "result"),
+                registry=registry,
+            ),
+            Operation,
+            Result,
         )
         self.seconds = Histogram(
             "videoexport_storage_s3_duration_seconds",

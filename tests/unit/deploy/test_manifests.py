@@ -278,17 +278,30 @@ def test_nobody_reaches_a_pod_by_default(objects: list[Object]) -> None:
             assert rule["ports"]
 
 
-def test_policies_let_the_services_talk(objects: list[Object]) -> None:
-    components = {each.labels["app.kubernetes.io/component"] for each in deployments(objects)}
-    assert components == {"api", "encoder", "storage"}
-    for item in of_kind(objects, "NetworkPolicy"):
-        selectors = [item["spec"]["podSelector"]["matchLabels"]]
-        for rule in item["spec"].get("ingress", []):
-            selectors += [
-                peer["podSelector"]["matchLabels"] for peer in rule["from"] if "podSelector" in peer
-            ]
-        for selector in selectors:
-            assert any(_matches(selector, each) for each in deployments(objects)), selector
+CLIENTS = {"namespaceSelector": {"matchLabels": {"videoexport/client": "true"}}}
+MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+
+def _pods(component: str) -> Object:
+    return {"podSelector": {"matchLabels": {"app.kubernetes.io/component": component}}}
+
+
+def test_policies_let_in_who_calls_and_nobody_else(objects: list[Object]) -> None:
+    callers = {
+        "api": [CLIENTS],
+        "storage": [_pods("api"), _pods("encoder"), CLIENTS],
+        "encoder": [_pods("api")],
+    }
+    for workload in deployments(objects):
+        let_in: dict[str, list[Object]] = {}
+        for item in of_kind(objects, "NetworkPolicy"):
+            if _matches(item["spec"]["podSelector"]["matchLabels"], workload):
+                assert "Ingress" in item["spec"]["policyTypes"]
+                for rule in item["spec"].get("ingress", []):
+                    for port in rule["ports"]:
+                        let_in.setdefault(port["port"], []).extend(rule["from"])
+        component = workload.labels["app.kubernetes.io/component"]
+        assert let_in == {"grpc": callers[component], "metrics": [MONITORING]}
 
 
 def test_scraping_is_told_the_metrics_port(objects: list[Object]) -> None:

@@ -140,6 +140,29 @@ def test_alert(metrics: Metrics, rule: dict[str, Any]) -> None:
         assert "[1h]" in rule["expr"]
 
 
+INCREASE = re.compile(r"increase\((videoexport_\w+)(?:\{(.*?)\})?\[")
+
+
+@pytest.mark.parametrize(
+    ("name", "selector"),
+    sorted({found for rule in alerts() for found in INCREASE.findall(rule["expr"])}),
+)
+def test_counter_of_an_alert_is_there_before_it_counts(name: str, selector: str) -> None:
+    """Prometheus sees no increase in a series that begins at 1."""
+    registry = CollectorRegistry()
+    for kind in (ApiMetrics, EncoderMetrics):
+        kind(registry)
+    wanted = dict(re.findall(r'(\w+)="(.*?)"', selector))
+    values = [
+        sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == name and wanted.items() <= sample.labels.items()
+    ]
+    assert values
+    assert set(values) == {0}
+
+
 def test_alerts_have_names_of_their_own() -> None:
     names = [rule["alert"] for rule in alerts()]
     assert len(names) == len(set(names))
