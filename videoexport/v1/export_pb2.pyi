@@ -244,6 +244,14 @@ class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.Val
     """Examine a source."""
     TASK_KIND_WHOLE: _TaskKind.ValueType  # 2
     """Make the whole output in one FFmpeg run."""
+    TASK_KIND_VIDEO: _TaskKind.ValueType  # 3
+    """Encode the pictures of one chunk of a long export."""
+    TASK_KIND_AUDIO: _TaskKind.ValueType  # 4
+    """Encode the sound of a long export."""
+    TASK_KIND_ASSEMBLE: _TaskKind.ValueType  # 5
+    """Join the parts of a long export."""
+    TASK_KIND_COPY: _TaskKind.ValueType  # 6
+    """Take over the file of an identical export."""
 
 class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper):
     """What a task does."""
@@ -254,6 +262,14 @@ TASK_KIND_PROBE: TaskKind.ValueType  # 1
 """Examine a source."""
 TASK_KIND_WHOLE: TaskKind.ValueType  # 2
 """Make the whole output in one FFmpeg run."""
+TASK_KIND_VIDEO: TaskKind.ValueType  # 3
+"""Encode the pictures of one chunk of a long export."""
+TASK_KIND_AUDIO: TaskKind.ValueType  # 4
+"""Encode the sound of a long export."""
+TASK_KIND_ASSEMBLE: TaskKind.ValueType  # 5
+"""Join the parts of a long export."""
+TASK_KIND_COPY: TaskKind.ValueType  # 6
+"""Take over the file of an identical export."""
 Global___TaskKind: _TypeAlias = TaskKind  # noqa: Y015
 
 @_typing.final
@@ -564,6 +580,7 @@ class Plan(_message.Message):
     REUSABLE_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     ESTIMATED_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     ESTIMATED_PROCESSING_TIME_FIELD_NUMBER: _builtins.int
+    CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -577,9 +594,15 @@ class Plan(_message.Message):
     has_audio: _builtins.bool
     """Output only. Whether the output has sound."""
     reusable_frame_count: _builtins.int
-    """Output only. Frames that finished earlier and need not be encoded again."""
+    """Output only. Frames that earlier exports have encoded already, so that they are not encoded
+    again. The share of the whole is this over `frame_count`.
+    """
     estimated_size_bytes: _builtins.int
     """Output only. Estimated size of the output in bytes."""
+    chunk_count: _builtins.int
+    """Output only. Chunks that the pictures are encoded in, side by side; 0 where the output is
+    made in one piece.
+    """
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedSegment]:
         """Output only. The segments on the frame grid, in output order."""
@@ -611,10 +634,11 @@ class Plan(_message.Message):
         reusable_frame_count: _builtins.int = ...,
         estimated_size_bytes: _builtins.int = ...,
         estimated_processing_time: _duration_pb2.Duration | None = ...,
+        chunk_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -714,6 +738,7 @@ class Output(_message.Message):
     REUSED_SHARE_FIELD_NUMBER: _builtins.int
     DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
     DOWNLOAD_URL_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REUSED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     """Output only. Size in bytes."""
     frame_count: _builtins.int
@@ -734,6 +759,8 @@ class Output(_message.Message):
     """Output only. Share of the frames that were reused from earlier work, 0 to 1."""
     download_url: _builtins.str
     """Output only. Presigned URL, made anew at each read by the owner."""
+    reused_frame_count: _builtins.int
+    """Output only. Frames that were reused from earlier work."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Output only. Duration of the video, measured in the finished file."""
@@ -757,10 +784,11 @@ class Output(_message.Message):
         reused_share: _builtins.float = ...,
         download_url: _builtins.str = ...,
         download_url_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        reused_frame_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,10 @@ class Task(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     WHOLE_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    ASSEMBLE_FIELD_NUMBER: _builtins.int
+    COPY_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required. Identifier of the task, `tsk_` and 32 hexadecimal digits."""
     attempt: _builtins.int
@@ -59,6 +63,22 @@ class Task(_message.Message):
     def whole(self) -> Global___WholeTask:
         """Make the whole output in one FFmpeg run."""
 
+    @_builtins.property
+    def video(self) -> Global___VideoTask:
+        """Encode the pictures of one chunk."""
+
+    @_builtins.property
+    def audio(self) -> Global___AudioTask:
+        """Encode the sound of the whole output."""
+
+    @_builtins.property
+    def assemble(self) -> Global___AssembleTask:
+        """Join finished parts into the output."""
+
+    @_builtins.property
+    def copy(self) -> Global___CopyTask:
+        """Take over the file of an identical export."""
+
     def __init__(
         self,
         *,
@@ -69,12 +89,16 @@ class Task(_message.Message):
         source: Global___TaskSource | None = ...,
         probe: Global___ProbeTask | None = ...,
         whole: Global___WholeTask | None = ...,
+        video: Global___VideoTask | None = ...,
+        audio: Global___AudioTask | None = ...,
+        assemble: Global___AssembleTask | None = ...,
+        copy: Global___CopyTask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["probe", b"probe", "source", b"source", "whole", b"whole", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assemble", b"assemble", "audio", b"audio", "copy", b"copy", "probe", b"probe", "source", b"source", "video", b"video", "whole", b"whole", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "export_id", b"export_id", "probe", b"probe", "source", b"source", "task_id", b"task_id", "user_id", b"user_id", "whole", b"whole", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assemble", b"assemble", "attempt", b"attempt", "audio", b"audio", "copy", b"copy", "export_id", b"export_id", "probe", b"probe", "source", b"source", "task_id", b"task_id", "user_id", b"user_id", "video", b"video", "whole", b"whole", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["probe", "whole"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["probe", "whole", "video", "audio", "assemble", "copy"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
@@ -172,6 +196,294 @@ class WholeTask(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WholeTask: _TypeAlias = WholeTask  # noqa: Y015
+
+@_typing.final
+class VideoTask(_message.Message):
+    """Encode the pictures of one chunk into a part that later exports can use again. The part's
+    object is named by everything in `chunk` and `source`, the owner and the encoder's toolchain.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunk(self) -> Global___VideoChunk:
+        """Required. What to make."""
+
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """Required. How long FFmpeg may run."""
+
+    def __init__(
+        self,
+        *,
+        chunk: Global___VideoChunk | None = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VideoTask: _TypeAlias = VideoTask  # noqa: Y015
+
+@_typing.final
+class VideoChunk(_message.Message):
+    """Pictures of a source between two places: a part of an output without sound."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    FRAME_RATE_FIELD_NUMBER: _builtins.int
+    START_FRAME_FIELD_NUMBER: _builtins.int
+    END_FRAME_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
+    start_frame: _builtins.int
+    """Required. First frame, counted from the beginning of the source."""
+    end_frame: _builtins.int
+    """Required. First frame after the chunk."""
+    width: _builtins.int
+    """Required. Width in pixels."""
+    height: _builtins.int
+    """Required. Height in pixels."""
+    quality: _export_pb2.Quality.ValueType
+    """Required. Visual quality."""
+    family: _export_pb2.EncoderFamily.ValueType
+    """Required. The family to encode with."""
+    @_builtins.property
+    def info(self) -> _export_pb2.SourceInfo:
+        """Required. What the source is, without its keyframes."""
+
+    @_builtins.property
+    def frame_rate(self) -> _export_pb2.Rational:
+        """Required. Frames per second of the grid and of the part."""
+
+    def __init__(
+        self,
+        *,
+        info: _export_pb2.SourceInfo | None = ...,
+        frame_rate: _export_pb2.Rational | None = ...,
+        start_frame: _builtins.int = ...,
+        end_frame: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        quality: _export_pb2.Quality.ValueType = ...,
+        family: _export_pb2.EncoderFamily.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "frame_rate", b"frame_rate", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VideoChunk: _TypeAlias = VideoChunk  # noqa: Y015
+
+@_typing.final
+class AudioTask(_message.Message):
+    """Encode the sound of a whole output into a part that later exports can use again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOUNDTRACK_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def soundtrack(self) -> Global___Soundtrack:
+        """Required. What to make."""
+
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """Required. How long FFmpeg may run."""
+
+    def __init__(
+        self,
+        *,
+        soundtrack: Global___Soundtrack | None = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudioTask: _TypeAlias = AudioTask  # noqa: Y015
+
+@_typing.final
+class Soundtrack(_message.Message):
+    """The sound of a source at the places that an output shows, in the output's order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    FRAME_RATE_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def info(self) -> _export_pb2.SourceInfo:
+        """Required. What the source is, without its keyframes."""
+
+    @_builtins.property
+    def frame_rate(self) -> _export_pb2.Rational:
+        """Required. Frames per second of the grid that the places are counted on."""
+
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameSpan]:
+        """Required. The places, in output order."""
+
+    def __init__(
+        self,
+        *,
+        info: _export_pb2.SourceInfo | None = ...,
+        frame_rate: _export_pb2.Rational | None = ...,
+        spans: _abc.Iterable[Global___FrameSpan] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Soundtrack: _TypeAlias = Soundtrack  # noqa: Y015
+
+@_typing.final
+class FrameSpan(_message.Message):
+    """Frames of a grid, the last one not included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FRAME_FIELD_NUMBER: _builtins.int
+    END_FRAME_FIELD_NUMBER: _builtins.int
+    start_frame: _builtins.int
+    """Required. First frame."""
+    end_frame: _builtins.int
+    """Required. First frame after the span."""
+    def __init__(
+        self,
+        *,
+        start_frame: _builtins.int = ...,
+        end_frame: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "start_frame", b"start_frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameSpan: _TypeAlias = FrameSpan  # noqa: Y015
+
+@_typing.final
+class AssembleTask(_message.Message):
+    """Join finished parts into the output: nothing is encoded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    VIDEO_KEYS_FIELD_NUMBER: _builtins.int
+    AUDIO_KEY_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
+    FAMILY_REASON_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    audio_key: _builtins.bytes
+    """Content key of the part with the sound, 32 bytes; empty where the output has none."""
+    family: _export_pb2.EncoderFamily.ValueType
+    """Required. The family that made the parts."""
+    family_reason: _builtins.str
+    """Required. Why this family, in one sentence; becomes Output.encoder_reason."""
+    @_builtins.property
+    def plan(self) -> _export_pb2.Plan:
+        """Required. What the output must be, without its segments."""
+
+    @_builtins.property
+    def video_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Required. Content keys of the parts with pictures, 32 bytes each, in output order."""
+
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """Required. How long FFmpeg may run."""
+
+    def __init__(
+        self,
+        *,
+        plan: _export_pb2.Plan | None = ...,
+        video_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        audio_key: _builtins.bytes = ...,
+        family: _export_pb2.EncoderFamily.ValueType = ...,
+        family_reason: _builtins.str = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_key", b"audio_key", "family", b"family", "family_reason", b"family_reason", "plan", b"plan", "time_limit", b"time_limit", "video_keys", b"video_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssembleTask: _TypeAlias = AssembleTask  # noqa: Y015
+
+@_typing.final
+class CopyTask(_message.Message):
+    """Take over the file of an identical export of the same owner, within S3."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPORT_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    export_id: _builtins.str
+    """Required. The export that has the file."""
+    run_id: _builtins.str
+    """Required. The run that made it."""
+    @_builtins.property
+    def output(self) -> _export_pb2.Output:
+        """Required. What the file is."""
+
+    def __init__(
+        self,
+        *,
+        export_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        output: _export_pb2.Output | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyTask: _TypeAlias = CopyTask  # noqa: Y015
+
+@_typing.final
+class StoredPart(_message.Message):
+    """A part that an encoder has stored: complete, with its frames counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """Required. Content key, 32 bytes."""
+    size_bytes: _builtins.int
+    """Required. Size in bytes."""
+    found: _builtins.bool
+    """Required. Whether it was there already."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        size_bytes: _builtins.int = ...,
+        found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "key", b"key", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredPart: _TypeAlias = StoredPart  # noqa: Y015
 
 @_typing.final
 class TaskEvent(_message.Message):
@@ -286,8 +598,9 @@ class TaskSucceeded(_message.Message):
     RUN_TIME_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     frames_per_second: _builtins.float
-    """Frames encoded per second over the run; 0 for a probe."""
+    """Frames encoded per second over the run; 0 where nothing was encoded."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """What the source is; for a probe."""
@@ -304,6 +617,10 @@ class TaskSucceeded(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_export_pb2.ExportWarning]:
         """What the owner should know."""
 
+    @_builtins.property
+    def part(self) -> Global___StoredPart:
+        """The part that was made; for a task that makes one."""
+
     def __init__(
         self,
         *,
@@ -312,10 +629,11 @@ class TaskSucceeded(_message.Message):
         run_time: _duration_pb2.Duration | None = ...,
         warnings: _abc.Iterable[_export_pb2.ExportWarning] | None = ...,
         frames_per_second: _builtins.float = ...,
+        part: Global___StoredPart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "output", b"output", "run_time", b"run_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "output", b"output", "part", b"part", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "info", b"info", "output", b"output", "run_time", b"run_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "info", b"info", "output", b"output", "part", b"part", "run_time", b"run_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,19 +647,25 @@ class TaskFailed(_message.Message):
 
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    MISSING_KEYS_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Required. Stable reason from the table in docs/errors.md."""
     message: _builtins.str
     """Required. One sentence for a person."""
+    @_builtins.property
+    def missing_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Content keys of the parts that were missing, with the code PART_MISSING."""
+
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
+        missing_keys: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "missing_keys", b"missing_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,12 +698,15 @@ class TaskProgress(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     ENCODER_ID_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Required. Attempt of the task."""
     run_id: _builtins.str
     """Required. The run."""
     encoder_id: _builtins.str
     """Required. The encoder."""
+    over: _builtins.bool
+    """The run is over; its end is told by an event."""
     @_builtins.property
     def task(self) -> _export_pb2.RunningTask:
         """Required. The task."""
@@ -391,10 +718,11 @@ class TaskProgress(_message.Message):
         attempt: _builtins.int = ...,
         run_id: _builtins.str = ...,
         encoder_id: _builtins.str = ...,
+        over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "encoder_id", b"encoder_id", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "encoder_id", b"encoder_id", "over", b"over", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
