@@ -11,4 +11,5 @@ OK, INVALID, UNAVAILABLE = b"+", b"!", b"?"
 
 # What macOS lets a datagram between processes have.
 MAX_REQUEST = 2048
-MAX_ANSWER = 1 << 16
+# Keyframes of two days, one in two seconds, take 300 KiB.
+MAX_ANSWER = 1 << 20

@@ -103,8 +103,10 @@ async def _read_to_end(descriptor: int) -> bytes:
     )
     try:
         answer = b""
-        while len(answer) < MAX_ANSWER and (chunk := await reader.read(MAX_ANSWER)):
+        while chunk := await reader.read(MAX_ANSWER):
             answer += chunk
+            if len(answer) > MAX_ANSWER:
+                raise InvalidSource("the video says more of itself than can be kept")
         return answer
     finally:
         transport.close()

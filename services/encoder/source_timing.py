@@ -20,6 +20,8 @@ from services.encoder.errors import InvalidSource
 from services.encoder.frame_rate import choose_rate, fits_grid
 
 MAX_SECONDS = 48 * 3600
+# Seconds. Chunks end on keyframes; more of them than this would only make probes large.
+KEYFRAME_SPACING = 2
 # Enough to see B-frames reordered and a rate vary, little enough to read.
 _SAMPLED_PACKETS = 100
 _UNDECODABLE_PACKETS = 300
@@ -38,7 +40,7 @@ class Timing:
         varies: whether the time between frames varies.
         frame_count: length of the grid.
         keyframe_interval: the longest, in seconds; None without an index.
-        keyframes: frames of the grid that are keyframes, at most one a second.
+        keyframes: frames of the grid that are keyframes, at most one in KEYFRAME_SPACING.
     """
 
     first_frame: VideoFrame
@@ -86,7 +88,7 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
         varies=varies,
         frame_count=frame_count,
         keyframe_interval=None if interval is None else interval * tick,
-        keyframes=index.keyframes_on_grid(rate * tick, 1 / tick) if complete else (),
+        keyframes=index.keyframes_on_grid(rate * tick, KEYFRAME_SPACING / tick) if complete else (),
     )
 
 

@@ -118,7 +118,7 @@ async def test_frame_grid_is_exact(
     assert float(length) == pytest.approx(source.seconds, abs=float(1 / found))
 
 
-@pytest.mark.parametrize("gop", [60, 10], ids=["as-they-are", "one-a-second"])
+@pytest.mark.parametrize("gop", [60, 15], ids=["as-they-are", "one-in-two-seconds"])
 @pytest.mark.parametrize(
     "source",
     [
@@ -131,8 +131,21 @@ async def test_frame_grid_is_exact(
 )
 async def test_keyframes_are_found_on_the_grid(clip: MakeClip, source: Clip, gop: int) -> None:
     info = await probe_bytes(clip(replace(source, gop=gop)).read_bytes())
-    step = gop if gop == 60 else 30
-    assert list(info.video.keyframes) == list(range(0, 200, step))
+    # Of those 15 apart, the first after two seconds.
+    assert list(info.video.keyframes) == list(range(0, 200, 60))
+
+
+async def test_everything_about_a_source_of_many_hours_arrives(
+    clip: MakeClip, tmp_path: Path
+) -> None:
+    # Nothing but keyframes, two days of them.
+    long = tmp_path / "long.mp4"
+    stretched = ("-c", "copy", "-bsf:v", "setts=ts=N*2/TB")
+    await run_ffmpeg(
+        "-i", clip(Clip(frames=30_000, gop=1, b_frames=0, clicks=None)), *stretched, long
+    )
+    info = await probe_bytes(long.read_bytes())
+    assert len(info.video.keyframes) == 30_000
 
 
 async def test_source_without_an_index_has_no_keyframes_to_tell(clip: MakeClip) -> None:
