@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from bench import ffmpeg, sources
 from bench.report import Figure, say
 from bench.stage import SETTINGS, Stage
-from services.encoder.command import whole_commands
+from services.encoder.command import Site, whole_commands
 from videoexport.v1 import export_pb2 as pb
 
 # More than elsewhere: the difference of two short times is noisy.
@@ -70,13 +70,10 @@ async def _frames_per_second(stage: Stage) -> float:
 async def _bare(stage: Stage, url: str, info: pb.SourceInfo, plan: pb.Plan) -> float:
     with TemporaryDirectory(dir=stage.outputs) as folder:
         commands = whole_commands(
-            ffmpeg=Path(ffmpeg.ffmpeg_exe()),
-            url=url,
+            site=Site(Path(ffmpeg.ffmpeg_exe()), url, stage.threads, Path(folder)),
             info=info,
             plan=plan,
             family=pb.ENCODER_FAMILY_CPU,
-            encoder_threads=stage.threads,
-            folder=Path(folder),
         )
         spent = ffmpeg.Spent(0, 0)
         for command in commands:

@@ -56,6 +56,9 @@ class Reason(StrEnum):
     TIME_LIMIT = "TIME_LIMIT"
     MEMORY_LIMIT = "MEMORY_LIMIT"
     OUTPUT_MISMATCH = "OUTPUT_MISMATCH"
+    PART_MISSING = "PART_MISSING"
+    PARTS_DIFFER = "PARTS_DIFFER"
+    GPU_FAILED = "GPU_FAILED"
     SCRATCH_FULL = "SCRATCH_FULL"
     WORKER_LOST = "WORKER_LOST"
     GPU_FALLBACK = "GPU_FALLBACK"
@@ -171,6 +174,15 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.OUTPUT_MISMATCH: ReasonInfo(
         StatusCode.INTERNAL, True, "The file made is not the file planned; it was not delivered."
+    ),
+    Reason.PART_MISSING: ReasonInfo(
+        StatusCode.INTERNAL, True, "Parts of the export vanished and are made again."
+    ),
+    Reason.PARTS_DIFFER: ReasonInfo(
+        StatusCode.INTERNAL, True, "Parts of the export do not join and are made again."
+    ),
+    Reason.GPU_FAILED: ReasonInfo(
+        StatusCode.INTERNAL, False, "The GPU cannot encode the export; the CPU does."
     ),
     Reason.SCRATCH_FULL: ReasonInfo(
         StatusCode.RESOURCE_EXHAUSTED, True, "The encoder's scratch disk is full."

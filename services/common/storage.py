@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A little longer than the StorageService lets S3 take for it.
+COPY_SECONDS = 130
+
 
 async def answer(call: Awaitable[T], unavailable: Reason = Reason.STORAGE_UNAVAILABLE) -> T:
     """Return what a call answers.
@@ -54,14 +57,38 @@ class StorageCalls:
             DomainError: SOURCE_NOT_FOUND naming it; BUCKET_NOT_ALLOWED;
                 STORAGE_UNAVAILABLE.
         """
-        request = storage.StatObjectsRequest(objects=[storage.ObjectRef(source=source)])
-        response = await answer(
-            self._stub.StatObjects(request, timeout=self._timeout, metadata=as_user(user_id))
-        )
-        found = response.objects[0]
+        [found] = await self.stat(user_id, [storage.ObjectRef(source=source)])
         if not found.exists:
             raise DomainError(Reason.SOURCE_NOT_FOUND, f"There is no {name_of(source)}.")
         return task_pb2.TaskSource(source=source, etag=found.etag, size_bytes=found.size_bytes)
+
+    async def stat(
+        self, user_id: str, references: Sequence[storage.ObjectRef]
+    ) -> list[storage.ObjectStat]:
+        """Return what is known of objects, at most 1000, in order.
+
+        Raises:
+            DomainError: STORAGE_UNAVAILABLE.
+        """
+        request = storage.StatObjectsRequest(objects=references)
+        response = await answer(
+            self._stub.StatObjects(request, timeout=self._timeout, metadata=as_user(user_id))
+        )
+        return list(response.objects)
+
+    async def copy(
+        self, user_id: str, found: storage.ObjectRef, target: storage.ObjectRef
+    ) -> storage.ObjectStat:
+        """Copy an object within S3 and return the copy.
+
+        Raises:
+            DomainError: OBJECT_NOT_FOUND, STORAGE_UNAVAILABLE.
+        """
+        request = storage.CopyObjectRequest(object=found, target=target)
+        response = await answer(
+            self._stub.CopyObject(request, timeout=COPY_SECONDS, metadata=as_user(user_id))
+        )
+        return response.object
 
     async def sign(
         self,

@@ -6,9 +6,10 @@ import asyncio
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
-from services.encoder.command import ENCODER_NAMES, trial_command
+from services.encoder.command import trial_command
 from services.encoder.errors import MediaError
 from services.encoder.ffmpeg import FfmpegProcess, child_environment
+from services.encoder.options import ENCODER_NAMES
 from videoexport.v1 import export_pb2 as pb
 
 __all__ = ["ENCODER_NAMES", "prove_encoder"]

@@ -9,8 +9,8 @@ from services.common.families import LANE_OF_FAMILY
 from services.common.subjects import Lane
 from services.common.times import timestamp_of
 from services.encoder.board import TaskBoard
-from services.encoder.command import ENCODER_NAMES
 from services.encoder.ffmpeg import FfmpegBuild
+from services.encoder.options import ENCODER_NAMES
 from services.encoder.settings import EncoderSettings
 from videoexport.v1 import export_pb2 as pb
 

@@ -7,6 +7,7 @@ must stay free of gRPC, uses it too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -88,6 +89,35 @@ class OutputMismatch(MediaError):
 
     reason = "OUTPUT_MISMATCH"
     retryable = True
+
+
+class GpuFailed(MediaError):
+    """The GPU could not encode a chunk; the API has the whole export made on the CPU."""
+
+    reason = "GPU_FAILED"
+    retryable = False
+
+
+class PartsDiffer(MediaError):
+    """Parts do not join, as when two builds of FFmpeg have made them."""
+
+    reason = "PARTS_DIFFER"
+    retryable = True
+
+
+class PartMissing(MediaError):
+    """Parts are no longer in the cache; the API has them made again.
+
+    Attributes:
+        keys: content keys of the parts.
+    """
+
+    reason = "PART_MISSING"
+    retryable = True
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        super().__init__(f"{len(keys)} of the export's parts are no longer there")
+        self.keys = tuple(keys)
 
 
 class ScratchFull(MediaError):

@@ -8,11 +8,10 @@ import contextlib
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from nats.js import JetStreamContext
 
 from services.common.nats import TRANSIENT, publish_durably
 from services.common.subjects import ENCODERS, PROGRESS, events_subject
-from services.encoder.board import TaskBoard
+from services.encoder.board import Run, TaskBoard
 from services.encoder.description import EncoderDescription
 from videoexport.v1 import task_pb2
 
@@ -27,8 +26,9 @@ LONGEST_PAUSE = 5.0
 class EventPublisher:
     """Publishes events of tasks until JetStream has stored them."""
 
-    def __init__(self, js: JetStreamContext, encoder_id: str) -> None:
-        self._js = js
+    def __init__(self, nats: Client, encoder_id: str) -> None:
+        self._nats = nats
+        self._js = nats.jetstream()
         self._encoder_id = encoder_id
 
     async def publish(self, event: task_pb2.TaskEvent) -> None:
@@ -54,6 +54,20 @@ class EventPublisher:
                 pause = min(LONGEST_PAUSE, pause * 2)
             else:
                 return
+
+    async def over(self, run: Run) -> None:
+        """Say that a run has no progress any more; lost, it is forgotten after some seconds."""
+        if self._nats.is_connected:
+            with contextlib.suppress(nats.errors.Error):
+                await publish_progress(self._nats, self._encoder_id, run, over=True)
+
+
+async def publish_progress(nats: Client, encoder_id: str, run: Run, *, over: bool = False) -> None:
+    """Publish how far a run is."""
+    message = task_pb2.TaskProgress(
+        task=run.live, attempt=run.attempt, run_id=run.run_id, encoder_id=encoder_id, over=over
+    )
+    await nats.publish(f"{PROGRESS}.{run.live.export_id}", message.SerializeToString())
 
 
 class Reporter:
@@ -88,12 +102,4 @@ class Reporter:
         for run in self._board.running():
             # A direct Encode belongs to no export; its caller has a stream of its own.
             if run.live.export_id:
-                message = task_pb2.TaskProgress(
-                    task=run.live,
-                    attempt=run.attempt,
-                    run_id=run.run_id,
-                    encoder_id=self._encoder_id,
-                )
-                await self._nats.publish(
-                    f"{PROGRESS}.{run.live.export_id}", message.SerializeToString()
-                )
+                await publish_progress(self._nats, self._encoder_id, run)

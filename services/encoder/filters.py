@@ -3,8 +3,8 @@
 Both graphs cut on the same integer grid. Pictures are laid on it by `fps`, whose
 `start_time` drops what was decoded before the first frame and keeps the picture
 that was showing then, so one chain serves constant and varying rates and any
-first timestamp. Sound is cut in pieces of exactly one frame's length, so that one
-expression over the frame number selects both, and is counted to the sample.
+first timestamp. Sound is cut to the sample, at the places that its frames have in the
+whole output.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from services.encoder.readings import Reading
 from videoexport.v1 import export_pb2 as pb
 
 SAMPLE_RATE = 48_000
-# Above this, sound is not cut by whole frames but every reading holds one range.
-MAX_WORKING_RATE = 192_000
+FADE_SAMPLES = 192  # 4 ms: too short to be heard as a fade, long enough not to click
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,19 @@ class Placement:
     height: int
     left: int
     top: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoundCut:
+    """Which part of an output's sound a graph makes.
+
+    Attributes:
+        first_frame: where the part begins, in frames of the output.
+        total: frames of the whole output.
+    """
+
+    first_frame: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +84,6 @@ def place(video: pb.VideoStream, width: int, height: int) -> Placement:
 
 def _even(length: Fraction) -> int:
     return max(2, round(length / 2) * 2)
-
-
-def working_rate(rate: Fraction) -> int | None:
-    """Return samples per second that give every frame a whole number of samples.
-
-    The lowest multiple from 48 kHz on, such as 60 kHz for 30000/1001; None where
-    the frame rate is too odd for one.
-    """
-    multiple = -(-SAMPLE_RATE // rate.numerator) * rate.numerator
-    return multiple if multiple <= MAX_WORKING_RATE else None
 
 
 def selection(ranges: Sequence[FrameRange], origin: int) -> str:
@@ -130,46 +132,69 @@ def video_graph(
     tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N"]
     if not picture_first:
         tail += picture
-    return _join(branches, "v", "concat=n={}:v=1:a=0", tail)
+    return _join(branches, "v", len(readings), "concat=n={}:v=1:a=0", tail)
 
 
-def audio_graph(
-    readings: Sequence[Reading], timeline: Timeline, stream: int, first_sample: int, samples: int
-) -> str:
+def audio_graph(readings: Sequence[Reading], timeline: Timeline, stream: int, cut: SoundCut) -> str:
     """Return the graph from the inputs' stream number `stream` to the pad `[a]`.
 
-    Args:
-        first_sample: place of this part in the whole output, in samples at 48 kHz.
-        samples: length of this part, in samples at 48 kHz.
+    Every range is a branch that ends at a sample of its own, and fades where it meets one
+    that is not its neighbour in the source: a jump in the waveform would be heard as a click.
     """
-    shared = any(len(reading.ranges) > 1 for reading in readings)
-    rate = (working_rate(timeline.rate) if shared else None) or SAMPLE_RATE
     branches = []
-    done = 0
+    frame = cut.first_frame
+    count = 0
     for index, reading in enumerate(readings):
+        pieces = []
+        for frames in reading.ranges:
+            # Rounded as places in the whole output, so that no error adds up.
+            length = samples_of(frame + frames.frame_count, timeline) - samples_of(frame, timeline)
+            skip = samples_of(frames.start - reading.start, timeline)
+            fades = _fades(
+                length, fade_in=frame > 0, fade_out=frame + frames.frame_count < cut.total
+            )
+            pieces.append((skip, length, fades))
+            frame += frames.frame_count
+        whole = max(skip + length for skip, length, _ in pieces)
         start, end = timeline.time(reading.start), timeline.time(reading.end)
-        # Rounded as places in the whole output, so that no error adds up.
-        place = first_sample * Fraction(rate, SAMPLE_RATE) + done * rate / timeline.rate
-        length = round(place + (reading.end - reading.start) * rate / timeline.rate) - round(place)
-        done += reading.frame_count
         chain = [
             f"atrim={_seconds(start)}:{_seconds(end)}",
             f"asetpts=PTS-({_seconds(start)})/TB",
             # Silence where the sound begins later or has holes; jitter is left alone.
             # More channels are mixed into two without exceeding full scale.
-            f"aresample={rate}:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1",
             "aformat=sample_fmts=fltp:channel_layouts=stereo",
-            f"apad=whole_len={length}",
-            f"atrim=end_sample={length}",
+            f"apad=whole_len={whole}",
         ]
-        if len(reading.ranges) > 1:
-            chain.append(f"asetnsamples={rate / timeline.rate}")
-            chain.append(f"aselect='{selection(reading.ranges, reading.start)}'")
-        chain.append("asetpts=N/SR/TB")
-        branches.append(f"[{index}:{stream}]{','.join(chain)}[a{index}]")
-    tail = [f"aresample={SAMPLE_RATE}"] if rate != SAMPLE_RATE else []
-    tail += [f"apad=whole_len={samples}", f"atrim=end_sample={samples}", "asetpts=N/SR/TB"]
-    return _join(branches, "a", "concat=n={}:v=0:a=1", tail)
+        shared = len(pieces) > 1
+        if shared:
+            pads = "".join(f"[r{index}_{number}]" for number in range(len(pieces)))
+            branches.append(f"[{index}:{stream}]{','.join(chain)},asplit={len(pieces)}{pads}")
+        for number, (skip, length, fades) in enumerate(pieces):
+            source = f"[r{index}_{number}]" if shared else f"[{index}:{stream}]"
+            steps = [] if shared else list(chain)
+            steps += [f"atrim=start_sample={skip}:end_sample={skip + length}", "asetpts=N/SR/TB"]
+            branches.append(f"{source}{','.join([*steps, *fades])}[a{count}]")
+            count += 1
+    samples = samples_of(frame, timeline) - samples_of(cut.first_frame, timeline)
+    tail = [f"apad=whole_len={samples}", f"atrim=end_sample={samples}", "asetpts=N/SR/TB"]
+    return _join(branches, "a", count, "concat=n={}:v=0:a=1", tail)
+
+
+def _fades(length: int, *, fade_in: bool, fade_out: bool) -> list[str]:
+    """Return the fades of a piece of sound; one of a single frame has room for both."""
+    fade = min(FADE_SAMPLES, length // 2)
+    fades = []
+    if fade_in:
+        fades.append(f"afade=t=in:start_sample=0:nb_samples={fade}")
+    if fade_out:
+        fades.append(f"afade=t=out:start_sample={length - fade}:nb_samples={fade}")
+    return fades
+
+
+def samples_of(frames: int, timeline: Timeline) -> int:
+    """Return how many samples of sound so many frames last."""
+    return round(frames * SAMPLE_RATE / timeline.rate)
 
 
 def cpu_picture(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
@@ -218,10 +243,10 @@ def _seconds(time: Fraction) -> str:
     return f"{float(time):.6f}"
 
 
-def _join(branches: list[str], pad: str, concat: str, tail: Sequence[str]) -> str:
-    """Return the graph of all branches one after the other and through `tail`."""
-    pads = "".join(f"[{pad}{index}]" for index in range(len(branches)))
+def _join(branches: list[str], pad: str, count: int, concat: str, tail: Sequence[str]) -> str:
+    """Return the graph of all branches, the pads of `count` one after the other through `tail`."""
+    pads = "".join(f"[{pad}{index}]" for index in range(count))
     chain = list(tail)
-    if len(branches) > 1:
-        chain.insert(0, concat.format(len(branches)))
+    if count > 1:
+        chain.insert(0, concat.format(count))
     return ";\n".join([*branches, f"{pads}{','.join(chain)}[{pad}]"]) + "\n"

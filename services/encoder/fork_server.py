@@ -101,7 +101,10 @@ def _answer(request: dict[str, Any]) -> bytes:
     _confine(request["cpu_seconds"])
     try:
         if "path" in request:
-            return OK + inspect_output(Path(request["path"])).to_json()
+            facts = inspect_output(
+                Path(request["path"]), decode_keyframes=request["decode_keyframes"]
+            )
+            return OK + facts.to_json()
         info = inspect_source(request["url"], request["size_bytes"], request["etag"])
         return OK + info.SerializeToString()
     except InvalidSource as error:

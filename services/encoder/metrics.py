@@ -88,3 +88,11 @@ class EncoderMetrics:
             "1 once the encoder takes no new work.",
             registry=registry,
         )
+
+    def encoded(
+        self, family: pb.EncoderFamily.ValueType, frames_per_second: float, rate: pb.Rational
+    ) -> None:
+        """Count how fast pictures were encoded."""
+        name = pb.EncoderFamily.Name(family)
+        self.frame_rate.labels(name).observe(frames_per_second)
+        self.speed.labels(name).observe(frames_per_second * rate.denominator / rate.numerator)

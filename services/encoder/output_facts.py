@@ -23,7 +23,9 @@ class OutputFacts:
         duration: of the video in seconds.
         audio_duration: of the sound in seconds, without the codec's priming; None
             without sound.
+        width, height: of the video in pixels; 0 without video.
         index_in_front: whether playing can begin before the whole file is there.
+        keyframes_decoded: keyframes that were decoded without any complaint.
     """
 
     size_bytes: int
@@ -33,6 +35,7 @@ class OutputFacts:
     width: int
     height: int
     index_in_front: bool
+    keyframes_decoded: int = 0
 
     def to_json(self) -> bytes:
         """Return the facts as JSON, fractions as text."""
@@ -72,3 +75,12 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
         faults.append("its index at the end")
     if faults:
         raise OutputMismatch("the output has " + ", ".join(faults))
+
+
+def check_soundtrack(facts: OutputFacts, duration: Fraction) -> None:
+    """Raise OutputMismatch unless the file is sound of this length, in seconds, alone."""
+    if facts.frame_count or facts.audio_duration is None:
+        raise OutputMismatch("the soundtrack is not sound alone")
+    error = facts.audio_duration - duration
+    if abs(error) > TOLERANCE:
+        raise OutputMismatch(f"the soundtrack is {float(error * 1000):+.1f} ms longer than planned")

@@ -51,14 +51,19 @@ async def probe(
     raise InvalidSource(content.decode() or "the video is damaged and cannot be read")
 
 
-async def verify_output(path: Path, *, timeout: float = 60.0) -> OutputFacts:
+async def verify_output(
+    path: Path, *, timeout: float = 60.0, decode_keyframes: bool = False
+) -> OutputFacts:
     """Return what is in a finished mp4.
 
+    Args:
+        decode_keyframes: whether to decode every keyframe.
+
     Raises:
-        OutputMismatch: it is not an mp4 with video.
+        OutputMismatch: it is not an mp4, or a keyframe cannot be decoded.
         TimeLimitExceeded: counting took too long.
     """
-    answer = await _ask({"path": str(path)}, timeout)
+    answer = await _ask({"path": str(path), "decode_keyframes": decode_keyframes}, timeout)
     if answer[:1] != OK:
         reason = answer[1:].decode() or "the file cannot be read"
         raise OutputMismatch(f"the output could not be verified: {reason}")

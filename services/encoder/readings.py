@@ -29,6 +29,8 @@ INPUT_MEMORY = 1 << 30
 _INPUT_BYTES = 3 << 20
 _FRAMES_HELD = 10
 _INDEX_BYTES_PER_SAMPLE = 48
+# Every range of an input is a branch for sound, which all its packets pass.
+MAX_RANGES = 64
 # Opening an input takes 10 to 40 ms, and all are opened before the first frame.
 MAX_INPUTS = 64
 
@@ -58,16 +60,21 @@ class Reading:
 def group_ranges(ranges: Iterable[FrameRange], max_gap: int) -> list[Reading]:
     """Return the readings that serve `ranges` in their order.
 
-    A range joins the reading before it when it follows within `max_gap` frames;
-    ranges that touch become one. Overlaps and steps back begin a new reading.
+    A range joins the reading before it when it follows within `max_gap` frames, up to
+    MAX_RANGES of them; ranges that touch become one. Overlaps and steps back begin a new
+    reading.
     """
     groups: list[list[FrameRange]] = []
     for frames in ranges:
         last = groups[-1][-1] if groups else None
-        if last is None or not 0 <= frames.start - last.end <= max_gap:
-            groups.append([frames])
-        elif frames.start == last.end:
+        if last is not None and frames.start == last.end:
             groups[-1][-1] = FrameRange(last.start, frames.end)
+        elif (
+            last is None
+            or not 0 < frames.start - last.end <= max_gap
+            or len(groups[-1]) == MAX_RANGES
+        ):
+            groups.append([frames])
         else:
             groups[-1].append(frames)
     return [Reading(tuple(group)) for group in groups]
@@ -82,11 +89,11 @@ def max_gap(video: pb.VideoStream, rate: Fraction) -> int:
     return int(min(seconds, MAX_GAP_SECONDS) * rate)
 
 
-def input_limit(info: pb.SourceInfo) -> int:
+def input_limit(info: pb.SourceInfo, *, pictures: bool) -> int:
     """Return how many inputs of this source one run may have open, at least 1."""
     video = info.video
     depth = 2 if video.bit_depth > 8 else 1
-    frame_bytes = video.width * video.height * depth * 3 // 2
+    frame_bytes = video.width * video.height * depth * 3 // 2 if pictures else 0
     samples = video.frame_count
     if info.HasField("audio"):
         seconds = info.audio.duration.seconds

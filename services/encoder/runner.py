@@ -15,13 +15,11 @@ from services.common.errors import DomainError, Reason, as_sentence
 from services.common.nats import TRANSIENT
 from services.common.subjects import MAX_DELIVERIES, Lane
 from services.encoder.board import RELEASED, Run, TaskBoard
-from services.encoder.encode import WholeEncode
-from services.encoder.errors import MediaError
+from services.encoder.errors import MediaError, PartMissing
 from services.encoder.events import EventPublisher
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.sources import SourceProber
+from services.encoder.works import Works, live_of
 from videoexport.v1 import export_pb2 as pb
-from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
@@ -41,15 +39,13 @@ class TaskRunner:
         self,
         board: TaskBoard,
         events: EventPublisher,
-        prober: SourceProber,
-        encode: WholeEncode,
+        works: Works,
         metrics: EncoderMetrics,
         heartbeat_interval: float,
     ) -> None:
         self._board = board
         self._events = events
-        self._prober = prober
-        self._encode = encode
+        self._works = works
         self._metrics = metrics
         self._heartbeat_interval = heartbeat_interval
 
@@ -61,7 +57,7 @@ class TaskRunner:
             log.error("task cannot be read; dropped", subject=message.subject)
             await self._ack(message)
             return
-        run = Run(ids.run_id(), task.attempt, lane, _live(task))
+        run = Run(ids.run_id(), task.attempt, lane, live_of(task))
         with structlog.contextvars.bound_contextvars(
             export_id=task.export_id, task_id=task.task_id, attempt=task.attempt
         ):
@@ -89,6 +85,7 @@ class TaskRunner:
         finally:
             alive.cancel()
             await asyncio.gather(alive, return_exceptions=True)
+            await self._events.over(run)
         await self._ack(message)
 
     async def _work(self, message: Msg, task: task_pb2.Task, run: Run) -> None:
@@ -103,11 +100,13 @@ class TaskRunner:
                 )
             begun = task_pb2.TaskStarted(delivery_count=deliveries)
             await self._events.publish(_event(task, run, started=begun))
-            result = await self._result(task, run)
+            result = await self._works.do(task, run)
         except (MediaError, DomainError) as error:
             log.warning("run failed", reason=error.reason, message=str(error))
             self._metrics.task_failures.labels(kind, error.reason).inc()
             failed = task_pb2.TaskFailed(code=error.reason, message=as_sentence(str(error)))
+            if isinstance(error, PartMissing):
+                failed.missing_keys.extend(error.keys)
             await self._events.publish(_event(task, run, failed=failed))
         except Exception as error:
             log.error("run failed", exc_info=error)
@@ -124,21 +123,6 @@ class TaskRunner:
             run.settled = True
             await self._events.publish(_event(task, run, succeeded=result))
 
-    async def _result(self, task: task_pb2.Task, run: Run) -> task_pb2.TaskSucceeded:
-        if task.WhichOneof("work") == "probe":
-            run.enter(pb.EXPORT_PHASE_PROBING)
-            info = await self._prober.probe(task.user_id, task.source)
-            return task_pb2.TaskSucceeded(info=info)
-        upload = storage.CreateUploadRequest(
-            export_output=storage.ExportOutput(export_id=task.export_id, run_id=run.run_id)
-        )
-        encoded = await self._encode.run(run, task.user_id, task.source, task.whole, upload)
-        return task_pb2.TaskSucceeded(
-            output=encoded.output,
-            warnings=encoded.warnings,
-            frames_per_second=encoded.frames_per_second,
-        )
-
     async def _stay_alive(self, message: Msg) -> None:
         """Tell JetStream that the task is in work, well within its ack wait."""
         while True:
@@ -153,19 +137,6 @@ class TaskRunner:
             await message.ack_sync(timeout=ACK_SECONDS)
         except TRANSIENT as error:
             log.warning("task not acknowledged", problem=type(error).__name__)
-
-
-def _live(task: task_pb2.Task) -> pb.RunningTask:
-    whole = task.WhichOneof("work") == "whole"
-    live = pb.RunningTask(
-        task_id=task.task_id,
-        export_id=task.export_id,
-        kind=pb.TASK_KIND_WHOLE if whole else pb.TASK_KIND_PROBE,
-        frame_count=task.whole.plan.frame_count,
-        family=task.whole.family,
-    )
-    live.start_time.GetCurrentTime()
-    return live
 
 
 def _event(

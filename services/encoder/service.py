@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import stat
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,25 +14,31 @@ from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
 from services.common.config import StartupError
+from services.common.content_key import Toolchain
 from services.common.nats import connect, first_connection
 from services.common.server import serving
 from services.common.subjects import CANCEL, Lane
+from services.encoder.assembly import Assembly
 from services.encoder.board import TaskBoard
 from services.encoder.capabilities import prove_encoder
 from services.encoder.description import EncoderDescription
 from services.encoder.direct import DirectCalls
-from services.encoder.encode import WholeEncode
 from services.encoder.events import EventPublisher, Reporter
 from services.encoder.ffmpeg import ffmpeg_build, find_ffmpeg
+from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.lanes import FETCH_SECONDS, LaneConsumer
 from services.encoder.metrics import EncoderMetrics
+from services.encoder.parts import PartEncode
 from services.encoder.probe import start_fork_server
 from services.encoder.runner import TaskRunner
+from services.encoder.scratch import prepare_scratch
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.sources import SourceProber
 from services.encoder.storage import StorageClient
+from services.encoder.whole import WholeEncode
+from services.encoder.works import Works
 from videoexport.channel import open_channel
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -68,7 +71,11 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         gateway = await stack.enter_async_context(SourceGateway())
         storage = StorageClient(channel, http, settings.storage_timeout)
         prober = SourceProber(gateway, storage, metrics, settings.probe_timeout)
-        encode = WholeEncode(settings, ffmpeg, gateway, storage, metrics)
+        runs = FfmpegRuns(settings, ffmpeg, metrics)
+        making = (settings.own_scratch, runs, gateway, storage, metrics)
+        whole = WholeEncode(*making)
+        tools = Toolchain(build.sha256, settings.threads)
+        works = Works(prober, whole, PartEncode(*making, tools), Assembly(*making), storage)
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
@@ -77,7 +84,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             return None if nats.is_connected else "NATS is not connected"
 
         def register(server: grpc.aio.Server) -> None:
-            direct = DirectCalls(board, storage, prober, encode)
+            direct = DirectCalls(board, storage, prober, whole)
             servicer = EncoderServicer(board, description, direct, closing)
             add_EncoderServiceServicer_to_server(servicer, server)
 
@@ -93,8 +100,8 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         )
         description.address = settings.advertise_address or server.address
         js = nats.jetstream()
-        events = EventPublisher(js, settings.id)
-        runner = TaskRunner(board, events, prober, encode, metrics, settings.heartbeat_interval)
+        events = EventPublisher(nats, settings.id)
+        runner = TaskRunner(board, events, works, metrics, settings.heartbeat_interval)
         lanes = [LaneConsumer(lane, js, board, runner.handle) for lane in Lane]
         reporter = Reporter(nats, board, description, settings.id)
         async with asyncio.TaskGroup() as group:
@@ -111,20 +118,6 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             await asyncio.wait(working, timeout=FETCH_SECONDS + 1)
             for task in (*working, *beside):
                 task.cancel()
-
-
-def prepare_scratch(folder: Path) -> None:
-    """Make this encoder's private folder, and remove what a killed predecessor has left in it.
-
-    Raises:
-        StartupError: somebody else has made the folder, or can look into it.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    facts = folder.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-        raise StartupError(f"{folder} is not a private folder of this user")
-    for leftover in folder.glob("run_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _program(configured: Path | None) -> Path:

@@ -12,8 +12,10 @@ source while it is encoded; an encoder's machine has none.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
@@ -30,11 +32,16 @@ from services.encoder.source_reader import (
     SourceReader,
 )
 
-__all__ = ["SourceGateway", "SourceHandle", "SourceObject"]
+__all__ = ["PartsHandle", "SourceGateway", "SourceHandle", "SourceObject"]
 
 # Inputs wait for their turn with their connections open, for as long as an encode takes.
 _KEEP_ALIVE_SECONDS = 7 * 24 * 3600
 _GIVE_UP_AFTER = 30.0
+# FFmpeg reads one, and opens the next while the last is still open.
+_PARTS_OPEN = 3
+
+Lost = Callable[[MediaError | DomainError], None]
+OpenReader = Callable[[SourceObject, Lost], SourceReader]
 
 
 class SourceHandle:
@@ -63,6 +70,59 @@ class SourceHandle:
         await self._reader.failed.wait()
 
 
+class PartsHandle:
+    """Objects that are read one after the other, each from its beginning to its end.
+
+    Only the last ones read are open: a long export has more parts than memory.
+
+    Attributes:
+        urls: where a child process reads each, in order.
+    """
+
+    def __init__(self, base: str, parts: Sequence[SourceObject], open_reader: OpenReader) -> None:
+        self.urls = [f"{base}/{number}" for number in range(len(parts))]
+        self._parts = parts
+        self._open_reader = open_reader
+        self._readers: OrderedDict[int, SourceReader] = OrderedDict()
+        self._failed = asyncio.Event()
+        self._closed_bytes = 0
+        self.failure: MediaError | DomainError | None = None
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes received from S3 so far."""
+        return self._closed_bytes + sum(reader.bytes_read for reader in self._readers.values())
+
+    async def wait_failed(self) -> None:
+        """Return once one of them is lost for good."""
+        await self._failed.wait()
+
+    async def reader(self, number: int) -> SourceReader | None:
+        """Return the reader of one part; None where there is no such part."""
+        if not 0 <= number < len(self._parts):
+            return None
+        if number not in self._readers:
+            self._readers[number] = self._open_reader(self._parts[number], self._lost)
+            while len(self._readers) > _PARTS_OPEN:
+                await self._close(next(iter(self._readers)))
+        self._readers.move_to_end(number)
+        return self._readers[number]
+
+    async def close(self) -> None:
+        """End what is still being read."""
+        for number in list(self._readers):
+            await self._close(number)
+
+    async def _close(self, number: int) -> None:
+        reader = self._readers.pop(number)
+        await reader.close()
+        self._closed_bytes += reader.bytes_read
+
+    def _lost(self, failure: MediaError | DomainError) -> None:
+        self.failure = self.failure or failure
+        self._failed.set()
+
+
 class SourceGateway:
     """The loopback server of an encoder process; an async context manager.
 
@@ -73,8 +133,10 @@ class SourceGateway:
     def __init__(self, *, give_up_after: float = _GIVE_UP_AFTER) -> None:
         self._give_up_after = give_up_after
         self._readers: dict[str, SourceReader] = {}
+        self._parts: dict[str, PartsHandle] = {}
         application = web.Application()
-        application.router.add_get("/{token}", self._serve)
+        application.router.add_get("/{token}", self._serve_source)
+        application.router.add_get("/{token}/{number:\\d+}", self._serve_part)
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -112,8 +174,31 @@ class SourceGateway:
             del self._readers[token]
             await reader.close()
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        reader = self._readers.get(request.match_info["token"])
+    @asynccontextmanager
+    async def expose_parts(self, parts: Sequence[SourceObject]) -> AsyncIterator[PartsHandle]:
+        """Serve objects that are read in their order for as long as the context is open."""
+        token = secrets.token_urlsafe(16)
+
+        def open_reader(part: SourceObject, lost: Lost) -> SourceReader:
+            return SourceReader(part, self._session, self._give_up_after, on_lost=lost)
+
+        handle = PartsHandle(f"{self._address}/{token}", parts, open_reader)
+        self._parts[token] = handle
+        try:
+            yield handle
+        finally:
+            del self._parts[token]
+            await handle.close()
+
+    async def _serve_source(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, self._readers.get(request.match_info["token"]))
+
+    async def _serve_part(self, request: web.Request) -> web.StreamResponse:
+        handle = self._parts.get(request.match_info["token"])
+        reader = await handle.reader(int(request.match_info["number"])) if handle else None
+        return await self._serve(request, reader)
+
+    async def _serve(self, request: web.Request, reader: SourceReader | None) -> web.StreamResponse:
         if reader is None:
             raise web.HTTPNotFound
         if reader.failure is not None:

@@ -46,11 +46,13 @@ class SourceObject:
             (no such object) is final.
         etag: of the version; another one is another source.
         size_bytes: of the object.
+        read_whole: whether all of it will be read, so that nothing is in vain.
     """
 
     sign: Callable[[], Awaitable[str]]
     etag: str
     size_bytes: int
+    read_whole: bool = False
 
 
 class _TryAgain(Exception):
@@ -69,11 +71,13 @@ class SourceReader:
         give_up_after: seconds of failing after which the source is lost.
         bytes_read: body bytes received from S3 so far.
         failure: why the source is lost for good, once it is.
+        on_lost: called with `failure` when that happens.
     """
 
     source: SourceObject
     session: aiohttp.ClientSession
     give_up_after: float
+    on_lost: Callable[[MediaError | DomainError], None] | None = None
     bytes_read: int = 0
     failure: MediaError | DomainError | None = None
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -129,6 +133,8 @@ class SourceReader:
             self._pending[number] = request
 
     def _ahead(self, run: int) -> int:
+        if self.source.read_whole:
+            return MAX_REQUEST_BLOCKS
         return max(1, min(MAX_REQUEST_BLOCKS, run // 4))
 
     async def _request(self, first: int, count: int) -> None:
@@ -139,6 +145,8 @@ class SourceReader:
         except (MediaError, DomainError) as error:
             self.failure = self.failure or error
             self.failed.set()
+            if self.on_lost is not None:
+                self.on_lost(self.failure)
         else:
             for index in range(count):
                 begin = index * BLOCK_BYTES

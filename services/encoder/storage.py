@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import structlog
 from services.common.caller import as_user
 from services.common.errors import DomainError, Reason
 from services.common.storage import StorageCalls, answer
+from services.encoder.errors import PartMissing
 from services.encoder.source_gateway import SourceObject
 from videoexport.transfer import TransferError, upload_file
 from videoexport.v1 import storage_service_pb2 as storage
@@ -21,6 +24,7 @@ log = structlog.get_logger()
 
 # Signed anew when it runs out, so it need not outlive the longest encode.
 SOURCE_URL_LIFETIME = timedelta(hours=1)
+STAT_BATCH = 1000  # what one StatObjects takes
 PREVIEW_URL_LIFETIME = timedelta(days=1)
 
 
@@ -32,6 +36,30 @@ class StorageClient(StorageCalls):
     ) -> None:
         super().__init__(channel, timeout)
         self._http = http
+
+    async def parts(self, user_id: str, keys: Sequence[bytes]) -> list[SourceObject]:
+        """Return stored parts as the gateway reads them, in order.
+
+        Raises:
+            PartMissing: naming those that are not there.
+            DomainError: STORAGE_UNAVAILABLE.
+        """
+        distinct = list(dict.fromkeys(keys))
+        references = [storage.ObjectRef(cache_key=key.hex()) for key in distinct]
+        stats: list[storage.ObjectStat] = []
+        for start in range(0, len(references), STAT_BATCH):
+            stats += await self.stat(user_id, references[start : start + STAT_BATCH])
+        missing = [key for key, stat in zip(distinct, stats, strict=True) if not stat.exists]
+        if missing:
+            raise PartMissing(missing)
+        found = {key: self._part(user_id, stat) for key, stat in zip(distinct, stats, strict=True)}
+        return [found[key] for key in keys]
+
+    def _part(self, user_id: str, stat: storage.ObjectStat) -> SourceObject:
+        async def sign() -> str:
+            return (await self.sign(user_id, stat.object, SOURCE_URL_LIFETIME)).url
+
+        return SourceObject(sign=sign, etag=stat.etag, size_bytes=stat.size_bytes, read_whole=True)
 
     def source_object(self, user_id: str, source: task_pb2.TaskSource) -> SourceObject:
         """Return a source as the gateway reads it: signed when needed, at one version."""
@@ -56,6 +84,23 @@ class StorageClient(StorageCalls):
             )
         except TransferError as error:
             raise DomainError(Reason.STORAGE_UNAVAILABLE, str(error)) from error
+
+    async def store(
+        self, user_id: str, upload: storage.CreateUploadRequest, path: Path
+    ) -> storage.ObjectStat:
+        """Store an output that is this run's alone; where that is cut short, no object stays.
+
+        The upload may have been completed in the very moment in which the run
+        was cancelled, or its answer may have been lost.
+
+        Raises:
+            DomainError: STORAGE_UNAVAILABLE.
+        """
+        try:
+            return await self.upload(user_id, upload, path)
+        except BaseException:
+            await asyncio.shield(self.discard(user_id, upload))
+            raise
 
     async def discard(self, user_id: str, upload: storage.CreateUploadRequest) -> None:
         """Delete what an upload may have made; the API or the lifecycle does where this fails."""

@@ -20,12 +20,13 @@ from services.common.planner import plan_export
 from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.capabilities import prove_encoder
-from services.encoder.encode import WholeEncode
 from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
+from services.encoder.whole import WholeEncode
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip
@@ -83,7 +84,8 @@ async def test_nvenc_failing_on_a_job_runs_that_job_on_the_cpu(
         SourceGateway() as gateway,
     ):
         store = StorageClient(channel, http, 10)
-        encode = WholeEncode(settings, find_ffmpeg(), gateway, store, metrics)
+        runs = FfmpegRuns(settings, find_ffmpeg(), metrics)
+        encode = WholeEncode(settings.own_scratch, runs, gateway, store, metrics)
         encoded = await encode.run(
             run,
             client.user,

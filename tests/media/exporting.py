@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from services.encoder.command import FfmpegCommand, whole_commands
+from services.api.chunks import ChunkLengths, borders, chunks_of
+from services.common.frames import FrameRange
+from services.encoder.assembly import assemble_command
+from services.encoder.command import (
+    FfmpegCommand,
+    Site,
+    audio_commands,
+    video_commands,
+    whole_commands,
+)
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
 from services.encoder.output_facts import OutputFacts, check_output
 from services.encoder.probe import probe, verify_output
@@ -17,6 +27,7 @@ from services.encoder.source_gateway import SourceGateway
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 # Small outputs encode fast; the codes stay readable.
 WIDTH, HEIGHT = 256, 144
@@ -84,15 +95,8 @@ async def export(
             quality=quality,
         )
         async with gateway.expose(server.source()) as handle:
-            commands = whole_commands(
-                ffmpeg=find_ffmpeg(),
-                url=handle.url,
-                info=info,
-                plan=plan,
-                family=pb.ENCODER_FAMILY_CPU,
-                encoder_threads=1,
-                folder=folder,
-            )
+            site = Site(find_ffmpeg(), handle.url, 1, folder)
+            commands = whole_commands(site=site, info=info, plan=plan, family=pb.ENCODER_FAMILY_CPU)
             results = []
             for command in commands:
                 command.write_scripts()
@@ -104,6 +108,109 @@ async def export(
     facts = await verify_output(path)
     check_output(facts, plan)
     return Export(path, info, facts, commands, tuple(results), bytes_read, bytes_sent)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An export that was made in parts.
+
+    Attributes:
+        chunks: where each part with pictures begins and ends.
+        parts: the files, the sound last.
+    """
+
+    path: Path
+    info: pb.SourceInfo
+    facts: OutputFacts
+    chunks: tuple[Range, ...]
+    parts: tuple[Path, ...]
+
+
+async def export_in_parts(
+    source: Path,
+    ranges: Sequence[Range],
+    folder: Path,
+    *,
+    chunk_seconds: float,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> Joined:
+    """Export ranges of a file in chunks of about so many seconds, and join them."""
+    ffmpeg = find_ffmpeg()
+    async with (
+        ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
+        SourceGateway() as gateway,
+        gateway.expose(server.source()) as handle,
+    ):
+        info = await probe(handle.url, size_bytes=len(server.content), etag=server.etag)
+        plan = plan_of(info, ranges, size=size)
+        rate = plan.frame_rate
+        lengths = ChunkLengths.of(chunk_seconds, Fraction(rate.numerator, rate.denominator))
+        places = borders(info, Fraction(rate.numerator, rate.denominator), lengths)
+        chunks = [
+            chunk for start, end in ranges for chunk in chunks_of(start, end, places, lengths)
+        ]
+        works: list[tuple[FfmpegCommand, ...]] = []
+        for number, chunk in enumerate(chunks):
+            site = Site(ffmpeg, handle.url, 1, folder / f"chunk{number}")
+            spec = task_pb2.VideoChunk(
+                info=info,
+                frame_rate=rate,
+                start_frame=chunk.start,
+                end_frame=chunk.end,
+                width=size[0],
+                height=size[1],
+                quality=pb.QUALITY_MEDIUM,
+                family=pb.ENCODER_FAMILY_CPU,
+            )
+            works.append(video_commands(site=site, chunk=spec))
+        if plan.has_audio:
+            site = Site(ffmpeg, handle.url, 1, folder / "sound")
+            spans = [task_pb2.FrameSpan(start_frame=a, end_frame=b) for a, b in ranges]
+            track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans)
+            works.append(audio_commands(site=site, soundtrack=track))
+        for commands in works:
+            commands[0].output.parent.mkdir()
+            for command in commands:
+                command.write_scripts()
+                await FfmpegProcess(command.arguments, time_limit=120).run()
+        parts = [commands[-1].output for commands in works]
+        facts = await _assemble(gateway, parts, chunks, rate, folder)
+    check_output(facts, plan)
+    return Joined(
+        folder / "output.mp4",
+        info,
+        facts,
+        tuple((chunk.start, chunk.end) for chunk in chunks),
+        tuple(parts),
+    )
+
+
+async def _assemble(
+    gateway: SourceGateway,
+    parts: Sequence[Path],
+    chunks: Sequence[FrameRange],
+    rate: pb.Rational,
+    folder: Path,
+) -> OutputFacts:
+    async with AsyncExitStack() as stack:
+        objects = []
+        for part in parts:
+            server = await stack.enter_async_context(ObjectServer.serving(part.read_bytes()))
+            objects.append(replace(server.source(), read_whole=True))
+        count = len(chunks)
+        pictures = await stack.enter_async_context(gateway.expose_parts(objects[:count]))
+        sound = await stack.enter_async_context(gateway.expose_parts(objects[count:]))
+        command = assemble_command(
+            ffmpeg=find_ffmpeg(),
+            urls=pictures.urls,
+            frame_counts=[chunk.frame_count for chunk in chunks],
+            sound_url=next(iter(sound.urls), None),
+            rate=rate,
+            folder=folder,
+        )
+        command.write_scripts()
+        await FfmpegProcess(command.arguments, time_limit=120).run()
+    return await verify_output(command.output, decode_keyframes=True)
 
 
 def expected_numbers(clip: Clip, ranges: Sequence[Range]) -> list[int]:

@@ -382,7 +382,7 @@ class AssembleTask(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_FIELD_NUMBER: _builtins.int
-    VIDEO_KEYS_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_KEY_FIELD_NUMBER: _builtins.int
     FAMILY_FIELD_NUMBER: _builtins.int
     FAMILY_REASON_FIELD_NUMBER: _builtins.int
@@ -398,8 +398,8 @@ class AssembleTask(_message.Message):
         """Required. What the output must be, without its segments."""
 
     @_builtins.property
-    def video_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Required. Content keys of the parts with pictures, 32 bytes each, in output order."""
+    def video(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartRef]:
+        """Required. The parts with pictures, in output order."""
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
@@ -409,7 +409,7 @@ class AssembleTask(_message.Message):
         self,
         *,
         plan: _export_pb2.Plan | None = ...,
-        video_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        video: _abc.Iterable[Global___PartRef] | None = ...,
         audio_key: _builtins.bytes = ...,
         family: _export_pb2.EncoderFamily.ValueType = ...,
         family_reason: _builtins.str = ...,
@@ -417,11 +417,37 @@ class AssembleTask(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_key", b"audio_key", "family", b"family", "family_reason", b"family_reason", "plan", b"plan", "time_limit", b"time_limit", "video_keys", b"video_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_key", b"audio_key", "family", b"family", "family_reason", b"family_reason", "plan", b"plan", "time_limit", b"time_limit", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssembleTask: _TypeAlias = AssembleTask  # noqa: Y015
+
+@_typing.final
+class PartRef(_message.Message):
+    """A stored part with pictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """Required. Content key, 32 bytes."""
+    frame_count: _builtins.int
+    """Required. Frames that it holds."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        frame_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_count", b"frame_count", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartRef: _TypeAlias = PartRef  # noqa: Y015
 
 @_typing.final
 class CopyTask(_message.Message):

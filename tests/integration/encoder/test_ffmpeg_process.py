@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from services.encoder.capabilities import prove_encoder
-from services.encoder.command import FfmpegCommand, whole_commands
+from services.encoder.command import FfmpegCommand, Site, whole_commands
 from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
@@ -268,13 +268,10 @@ async def encoding(
         plan = plan_of(info, [(0, info.video.frame_count)])
         async with gateway.expose(server.source()) as handle:
             (command,) = whole_commands(
-                ffmpeg=find_ffmpeg(),
-                url=handle.url,
+                site=Site(find_ffmpeg(), handle.url, 1, folder),
                 info=info,
                 plan=plan,
                 family=pb.ENCODER_FAMILY_CPU,
-                encoder_threads=1,
-                folder=folder,
             )
             command.write_scripts()
             yield server, handle, command, plan

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
-from services.encoder.command import FfmpegCommand, trial_command, whole_commands
+from services.encoder.command import FfmpegCommand, Site, trial_command, whole_commands
 from videoexport.v1 import export_pb2 as pb
 
 FFMPEG = Path("/opt/ffmpeg")
 FOLDER = Path("/scratch/run_1")
 URL = "http://127.0.0.1:4567/token"
+SITE = Site(FFMPEG, URL, 3, FOLDER)
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 
 
@@ -59,15 +60,7 @@ def commands(
     wanted: pb.Plan,
     family: pb.EncoderFamily.ValueType = pb.ENCODER_FAMILY_CPU,
 ) -> tuple[FfmpegCommand, ...]:
-    return whole_commands(
-        ffmpeg=FFMPEG,
-        url=URL,
-        info=info,
-        plan=wanted,
-        family=family,
-        encoder_threads=3,
-        folder=FOLDER,
-    )
+    return whole_commands(site=SITE, info=info, plan=wanted, family=family)
 
 
 def words(text: str) -> list[str]:
@@ -129,7 +122,7 @@ def test_whole_source_is_one_run_without_seeking() -> None:
             "[0:1]atrim=0.000000:40.000000,asetpts=PTS-(0.000000)/TB,"
             "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
             "aformat=sample_fmts=fltp:channel_layouts=stereo,"
-            "apad=whole_len=1920000,atrim=end_sample=1920000,asetpts=N/SR/TB[a0];\n"
+            "apad=whole_len=1920000,atrim=start_sample=0:end_sample=1920000,asetpts=N/SR/TB[a0];\n"
             "[a0]apad=whole_len=1920000,atrim=end_sample=1920000,asetpts=N/SR/TB[a]\n"
         ),
     }
@@ -180,18 +173,22 @@ def test_no_seek_where_it_would_lead_to_the_beginning() -> None:
     assert "-ss" not in command.arguments
 
 
-def test_shared_sound_is_cut_at_a_rate_that_fits_the_frames() -> None:
+def test_shared_sound_is_cut_to_the_sample_and_fades_at_the_cut() -> None:
     rate = Fraction(30000, 1001)
     info = source()
     info.video.frame_rate.CopyFrom(pb.Rational(numerator=30000, denominator=1001))
     (command,) = commands(info, plan((0, 30), (45, 60), rate=rate))
     assert command.scripts[FOLDER / "output.audio.txt"] == (
         "[0:1]atrim=0.000000:2.002000,asetpts=PTS-(0.000000)/TB,"
-        "aresample=60000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
+        "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
         "aformat=sample_fmts=fltp:channel_layouts=stereo,"
-        "apad=whole_len=120120,atrim=end_sample=120120,"
-        "asetnsamples=2002,aselect='if(lt(n,45),lt(n,30),lt(n,60))',asetpts=N/SR/TB[a0];\n"
-        "[a0]aresample=48000,apad=whole_len=72072,atrim=end_sample=72072,asetpts=N/SR/TB[a]\n"
+        "apad=whole_len=96096,asplit=2[r0_0][r0_1];\n"
+        "[r0_0]atrim=start_sample=0:end_sample=48048,asetpts=N/SR/TB,"
+        "afade=t=out:start_sample=47856:nb_samples=192[a0];\n"
+        "[r0_1]atrim=start_sample=72072:end_sample=96096,asetpts=N/SR/TB,"
+        "afade=t=in:start_sample=0:nb_samples=192[a1];\n"
+        "[a0][a1]concat=n=2:v=0:a=1,apad=whole_len=72072,atrim=end_sample=72072,"
+        "asetpts=N/SR/TB[a]\n"
     )
 
 
@@ -280,12 +277,12 @@ def test_jumps_beyond_what_memory_allows_are_made_in_parts_and_joined() -> None:
     }
 
 
-def test_thousand_neighbours_are_one_input() -> None:
+def test_thousand_neighbours_are_few_inputs() -> None:
     ranges = [(20 * n, 20 * n + 7) for n in range(1000)]
     info = source()
     info.video.frame_count = 20_000
     (command,) = commands(info, plan(*ranges))
-    assert command.arguments.count("-i") == 1
+    assert command.arguments.count("-i") == 16
     assert max(len(argument) for argument in command.arguments) < 1000
 
 

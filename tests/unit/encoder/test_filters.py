@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from services.common.frames import FrameRange
 from services.encoder.filters import (
     Placement,
+    SoundCut,
     Timeline,
     audio_graph,
     cpu_picture,
@@ -17,7 +19,6 @@ from services.encoder.filters import (
     place,
     selection,
     video_graph,
-    working_rate,
 )
 from services.encoder.readings import Reading, group_ranges
 from videoexport.v1 import export_pb2 as pb
@@ -77,25 +78,6 @@ def test_placement_is_inside_even_and_keeps_the_aspect(
     assert error <= max(1.0, float(aspect)) + 1 or 2 in (placed.width, placed.height)
 
 
-@pytest.mark.parametrize(
-    ("rate", "expected"),
-    [
-        (Fraction(25), 48_000),
-        (Fraction(24000, 1001), 48_000),
-        (NTSC, 60_000),
-        (Fraction(60000, 1001), 60_000),
-        (Fraction(25, 2), 48_000),
-        (Fraction(1439, 100), 48_926),
-        (Fraction(1_000_000, 33_333), None),
-    ],
-)
-def test_working_rate_gives_every_frame_whole_samples(rate: Fraction, expected: int | None) -> None:
-    found = working_rate(rate)
-    assert found == expected
-    if found is not None:
-        assert (found / rate).denominator == 1
-
-
 def evaluate(expression: str, n: int) -> bool:
     """FFmpeg's meaning of an expression made of if() and lt()."""
     if match := re.fullmatch(r"lt\(n,(\d+)\)", expression):
@@ -140,9 +122,13 @@ def test_selection_of_a_thousand_ranges_is_shallow() -> None:
     assert deepest <= 12
 
 
+BRANCH = re.compile(r"atrim=start_sample=(\d+):end_sample=(\d+),asetpts=N/SR/TB(.*)\[a\d+\]")
+FADE = re.compile(r"afade=t=(in|out):start_sample=(\d+):nb_samples=(\d+)")
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 900), st.integers(1, 50)), min_size=1, max_size=20),
-    st.sampled_from([Fraction(25), NTSC, Fraction(25, 2), Fraction(24000, 1001)]),
+    st.sampled_from([Fraction(25), NTSC, Fraction(25, 2), Fraction(24000, 1001), Fraction(120)]),
     st.integers(0, 1000),
     st.integers(0, 60),
 )
@@ -152,20 +138,48 @@ def test_sound_has_exactly_the_samples_of_the_frames(
     ranges = [FrameRange(start, start + length) for start, length in segments]
     readings = group_ranges(ranges, gap)
     frame_count = sum(each.frame_count for each in ranges)
+    timeline = Timeline(rate, Fraction(0))
+    graph = audio_graph(readings, timeline, 1, SoundCut(first_frame, first_frame + frame_count))
     first = round(first_frame * 48_000 / rate)
     samples = round((first_frame + frame_count) * 48_000 / rate) - first
-    graph = audio_graph(readings, Timeline(rate, Fraction(0)), 1, first, samples)
-    *branches, end = graph.strip().split(";\n")
-    shared = any(len(reading.ranges) > 1 for reading in readings)
-    own_rate = working_rate(rate) if shared else 48_000
-    assert own_rate is not None
-    produced = Fraction(0)
-    for branch, reading in zip(branches, readings, strict=True):
-        length = int(re.findall(r"end_sample=(\d+)", branch)[0])
-        skipped = reading.end - reading.start - reading.frame_count
-        produced += length - skipped * own_rate / rate
-    assert abs(produced * 48_000 / own_rate - samples) <= 1
-    assert f"atrim=end_sample={samples}" in end
+    pieces = [(int(a), int(b)) for a, b, _ in BRANCH.findall(graph)]
+    assert sum(end - start for start, end in pieces) == samples
+    assert graph.endswith(f"atrim=end_sample={samples},asetpts=N/SR/TB[a]\n")
+    # Each begins where its first frame does, to the sample.
+    wanted = [
+        round((frames.start - reading.start) * 48_000 / rate)
+        for reading in readings
+        for frames in reading.ranges
+    ]
+    assert [start for start, _ in pieces] == wanted
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(1, 50)), min_size=2, max_size=20),
+    st.sampled_from([Fraction(25), NTSC, Fraction(120)]),
+    st.sampled_from([0, 60]),
+)
+def test_sound_fades_at_real_cuts_alone(
+    segments: list[tuple[int, int]], rate: Fraction, gap: int
+) -> None:
+    ranges = [FrameRange(start, start + length) for start, length in segments]
+    readings = group_ranges(ranges, gap)
+    joined = [frames for reading in readings for frames in reading.ranges]
+    total = sum(each.frame_count for each in ranges)
+    graph = audio_graph(readings, Timeline(rate, Fraction(0)), 1, SoundCut(0, total))
+    faded = [{kind for kind, _, _ in FADE.findall(rest)} for _, _, rest in BRANCH.findall(graph)]
+    # Neighbours in the source are one range by now, so every join left is a real cut.
+    assert all(a.end != b.start for a, b in pairwise(joined))
+    last = len(joined) - 1
+    assert faded == [
+        {kind for kind, wanted in (("in", number > 0), ("out", number < last)) if wanted}
+        for number in range(len(joined))
+    ]
+    for start, end, rest in BRANCH.findall(graph):
+        length = int(end) - int(start)
+        for kind, at, samples in FADE.findall(rest):
+            assert 144 <= int(samples) <= 240  # 3 to 5 ms
+            assert int(at) == (0 if kind == "in" else length - int(samples))
 
 
 def test_video_graph_of_one_range_selects_nothing() -> None:

@@ -84,9 +84,27 @@ def test_fewer_inputs_are_open_at_once_the_larger_the_picture(
     width: int, height: int, low: int, high: int
 ) -> None:
     video = pb.VideoStream(width=width, height=height, bit_depth=8, frame_count=18_000)
-    assert low <= input_limit(pb.SourceInfo(video=video)) <= high
+    assert low <= input_limit(pb.SourceInfo(video=video), pictures=True) <= high
 
 
 def test_long_source_still_gets_an_input() -> None:
     video = pb.VideoStream(width=8192, height=8192, bit_depth=12, frame_count=10**8)
-    assert input_limit(pb.SourceInfo(video=video)) == 1
+    assert input_limit(pb.SourceInfo(video=video), pictures=True) == 1
+
+
+def test_sound_alone_holds_no_pictures() -> None:
+    video = pb.VideoStream(width=8192, height=8192, bit_depth=12, frame_count=18_000)
+    assert input_limit(pb.SourceInfo(video=video), pictures=False) == 64
+
+
+def test_reading_serves_a_bounded_number_of_ranges() -> None:
+    ranges = [FrameRange(10 * n, 10 * n + 5) for n in range(150)]
+    readings = group_ranges(ranges, 5)
+    assert [len(reading.ranges) for reading in readings] == [64, 64, 22]
+    assert [frames for reading in readings for frames in reading.ranges] == ranges
+
+
+def test_ranges_that_touch_are_one_even_in_a_full_reading() -> None:
+    ranges = [FrameRange(10 * n, 10 * n + 5) for n in range(64)] + [FrameRange(635, 640)]
+    [reading] = group_ranges(ranges, 5)
+    assert reading.ranges[-1] == FrameRange(630, 640)

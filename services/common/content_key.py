@@ -1,0 +1,88 @@
+"""Names of parts by what they are made of: equal parts have equal names. Pure.
+
+A key is the SHA-256 of everything that can change a bit of the part: its owner, the source
+at one version, the frames and every parameter, the build of FFmpeg, the threads of the
+encoder, and the recipe of the command builder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from videoexport.v1 import task_pb2
+
+# Goes up with every change to what services/encoder/command.py makes; a test that holds its
+# whole output fails until it does.
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """What encodes.
+
+    Attributes:
+        build: of FFmpeg, as encoders announce it.
+        threads: of one encode on the CPU; libx264 makes other bits with other counts.
+    """
+
+    build: str
+    threads: int
+
+
+class VideoKeys:
+    """The keys of chunks that differ in their frames alone.
+
+    Args:
+        user_id: the owner; nobody else's parts have the same key.
+        template: a chunk; its frames do not matter.
+    """
+
+    def __init__(
+        self,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        template: task_pb2.VideoChunk,
+        tools: Toolchain,
+    ) -> None:
+        common = task_pb2.VideoChunk()
+        common.CopyFrom(template)
+        common.ClearField("start_frame")
+        common.ClearField("end_frame")
+        # A GPU has no threads of ours, but its chunks are not worth another kind of key.
+        self._common = _digest("video", user_id, source, common, tools.build, tools.threads)
+
+    def of(self, start_frame: int, end_frame: int) -> bytes:
+        """Return the key of one chunk."""
+        return sha256(self._common + f"{start_frame}-{end_frame}".encode()).digest()
+
+
+def video_key(
+    user_id: str, source: task_pb2.TaskSource, chunk: task_pb2.VideoChunk, tools: Toolchain
+) -> bytes:
+    """Return the key of the pictures of a chunk, 32 bytes."""
+    return VideoKeys(user_id, source, chunk, tools).of(chunk.start_frame, chunk.end_frame)
+
+
+def audio_key(
+    user_id: str,
+    source: task_pb2.TaskSource,
+    soundtrack: task_pb2.Soundtrack,
+    tools: Toolchain,
+) -> bytes:
+    """Return the key of a soundtrack, 32 bytes."""
+    return _digest("audio", user_id, source, soundtrack, tools.build)
+
+
+def _digest(kind: str, user_id: str, source: Message, work: Message, *tools: str | int) -> bytes:
+    facts = [RECIPE_VERSION, kind, user_id, _plain(source), _plain(work), *tools]
+    return sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+
+
+def _plain(message: Message) -> dict[str, object]:
+    """Return a message as JSON values, which unlike its bytes are the same in every version."""
+    return MessageToDict(message, preserving_proto_field_name=True)

@@ -1,0 +1,143 @@
+"""From stored parts to the finished output: nothing is encoded, only the output lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from fractions import Fraction
+from pathlib import Path
+
+from services.encoder.board import Run
+from services.encoder.command import FfmpegCommand, concat_script
+from services.encoder.errors import EncoderFailed, OutputMismatch, PartsDiffer
+from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.metrics import EncoderMetrics
+from services.encoder.options import (
+    MP4_FORMAT,
+    RW_TIMEOUT_MICROSECONDS,
+    clean_output,
+    global_options,
+)
+from services.encoder.output_facts import check_output
+from services.encoder.scratch import scratch
+from services.encoder.source_gateway import SourceGateway, SourceObject
+from services.encoder.storage import StorageClient
+from services.encoder.whole import output_of
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
+
+
+class Assembly:
+    """Joins parts."""
+
+    def __init__(
+        self,
+        own_scratch: Path,
+        runs: FfmpegRuns,
+        gateway: SourceGateway,
+        storage_client: StorageClient,
+        metrics: EncoderMetrics,
+    ) -> None:
+        self._own_scratch = own_scratch
+        self._runs = runs
+        self._gateway = gateway
+        self._storage = storage_client
+        self._metrics = metrics
+
+    async def run(
+        self,
+        run: Run,
+        user_id: str,
+        work: task_pb2.AssembleTask,
+        upload: storage.CreateUploadRequest,
+    ) -> pb.Output:
+        """Join, verify and store.
+
+        Raises:
+            PartMissing: naming the parts that are not there.
+            PartsDiffer: they do not join.
+            MediaError, DomainError: what else was wrong.
+        """
+        run.enter(pb.EXPORT_PHASE_ASSEMBLING)
+        keys = [part.key for part in work.video]
+        sound_keys = [work.audio_key] if work.audio_key else []
+        parts = await self._storage.parts(user_id, [*keys, *sound_keys])
+        with scratch(self._own_scratch, run.run_id) as folder:
+            command = await self._join(run, work, parts, folder)
+            run.enter(pb.EXPORT_PHASE_VERIFYING)
+            try:
+                facts = await self._runs.inspect(command.output, decode_keyframes=True)
+                check_output(facts, work.plan)
+            except OutputMismatch as error:
+                raise PartsDiffer(error.message) from error
+            if facts.keyframes_decoded < len(keys):
+                raise PartsDiffer("not every part begins with a picture that can be decoded")
+            run.enter(pb.EXPORT_PHASE_UPLOADING)
+            stored = await self._storage.store(user_id, upload, command.output)
+        self._metrics.bytes_written.inc(stored.size_bytes)
+        return output_of(facts, stored, work.family, work.family_reason)
+
+    async def _join(
+        self, run: Run, work: task_pb2.AssembleTask, parts: Sequence[SourceObject], folder: Path
+    ) -> FfmpegCommand:
+        """Join the parts, the one with the sound last; return the run that did."""
+        count = len(work.video)
+        async with AsyncExitStack() as stack:
+            expose = self._gateway.expose_parts
+            pictures = await stack.enter_async_context(expose(parts[:count]))
+            sound = await stack.enter_async_context(expose(parts[count:]))
+            command = assemble_command(
+                ffmpeg=self._runs.ffmpeg,
+                urls=pictures.urls,
+                frame_counts=[part.frame_count for part in work.video],
+                sound_url=next(iter(sound.urls), None),
+                rate=work.plan.frame_rate,
+                folder=folder,
+            )
+            try:
+                await self._runs.make(
+                    *(run, [command], pictures, sound),
+                    family=pb.ENCODER_FAMILY_CPU,
+                    time_limit=work.time_limit,
+                    rate=work.plan.frame_rate,
+                )
+            except EncoderFailed as error:
+                raise PartsDiffer(error.message) from error
+            finally:
+                self._metrics.bytes_read.inc(pictures.bytes_read + sound.bytes_read)
+        return command
+
+
+def assemble_command(
+    *,
+    ffmpeg: Path,
+    urls: Sequence[str],
+    frame_counts: Sequence[int],
+    sound_url: str | None,
+    rate: pb.Rational,
+    folder: Path,
+) -> FfmpegCommand:
+    """Return the run that joins parts with pictures and adds the sound, copying both.
+
+    Args:
+        urls: of the parts with pictures, in order, as the gateway serves them.
+        frame_counts: of each part.
+        sound_url: of the part with the sound.
+        folder: where the script and the output go.
+    """
+    output = folder / "output.mp4"
+    script = folder / "parts.ffconcat"
+    timeout = f"option rw_timeout {RW_TIMEOUT_MICROSECONDS}"
+    text = concat_script(urls, frame_counts, Fraction(rate.numerator, rate.denominator), timeout)
+    arguments = [*global_options(ffmpeg), "-protocol_whitelist", "file,http,tcp"]
+    arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
+    arguments += ["-f", "concat", "-safe", "0", "-i", str(script)]
+    if sound_url is not None:
+        arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", MP4_FORMAT]
+        arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
+    arguments += ["-map", "0:v:0", "-c:v", "copy"]
+    if sound_url is not None:
+        arguments += ["-map", "1:a:0", "-c:a", "copy"]
+    arguments += clean_output(output)
+    return FfmpegCommand(tuple(arguments), {script: text}, output, 0)

@@ -1,0 +1,148 @@
+"""Options that FFmpeg runs share, and the reason for each that is not obvious. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from services.encoder.filters import Timeline
+from services.encoder.readings import Reading
+from videoexport.v1 import export_pb2 as pb
+
+ENCODER_NAMES: Mapping[pb.EncoderFamily.ValueType, str] = {
+    pb.ENCODER_FAMILY_CPU: "libx264",
+    pb.ENCODER_FAMILY_NVENC: "h264_nvenc",
+}
+CRF = {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 23, pb.QUALITY_LOW: 28}
+# NVENC's constant quality is on the same scale; a step above CRF is the usual
+# correspondence.
+CQ = {quality: crf + 1 for quality, crf in CRF.items()}
+AUDIO_BIT_RATE = "192k"
+
+# How FFmpeg names the demuxer of mov and mp4.
+MP4_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
+
+# A damaged index may announce any size; the largest honest one is far below.
+MAX_ALLOC_BYTES = 512 << 20
+# 8192 × 8192, which the probe allows; a stream may change its size after it.
+MAX_PIXELS = 1 << 26
+# The gateway retries and backs off for 30 s before it gives up on S3; FFmpeg
+# waits a little longer than that, and far shorter when the gateway has given up.
+RW_TIMEOUT_MICROSECONDS = 45_000_000
+
+# How much earlier than its first frame a reading begins, in seconds, by container.
+# A complete index of mov and mp4 leads every stream to its own packet. In matroska
+# the sound of the first pictures may lie in the cluster before theirs: seeking
+# exactly lost 30 ms of it.
+SEEK_MARGINS = {MP4_FORMAT: Fraction(0), "matroska,webm": Fraction(1, 4)}
+# Without an index, timestamps are searched that need not be a keyframe's: seeking
+# exactly hit a wrong frame in 22 of 25 cuts of a ts. 6 s is design §8's.
+DEFAULT_SEEK_MARGIN = Fraction(6)
+
+# Inputs beyond this many get one decoder thread each.
+DECODER_THREADS = 8
+
+
+def global_options(ffmpeg: Path) -> list[str]:
+    """Return what every run begins with."""
+    return [
+        *(str(ffmpeg), "-nostdin", "-y", "-hide_banner", "-loglevel", "error", "-nostats"),
+        *("-progress", "pipe:1", "-stats_period", "0.5"),
+        # A cut connection or a damaged packet must end the run, not shorten the file.
+        "-xerror",
+        *("-max_alloc", str(MAX_ALLOC_BYTES)),
+    ]
+
+
+def source_input(
+    url: str, info: pb.SourceInfo, timeline: Timeline, reading: Reading, *, threads: int
+) -> list[str]:
+    """Return the options of one input of a source and its URL.
+
+    Args:
+        url: the source as the gateway serves it, on loopback HTTP, without secrets.
+        threads: of its decoder.
+    """
+    options = [
+        *("-protocol_whitelist", "http,tcp"),
+        # Only what the probe found: a playlist or a script is never followed.
+        *("-format_whitelist", info.container),
+        # A packet that a recording lost the half of costs its frame, not the export.
+        *("-fflags", "+discardcorrupt"),
+        *("-max_pixels", str(MAX_PIXELS), "-http_proxy", ""),
+        *("-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-max_redirects", "0"),
+        *("-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_delay_max", "2"),
+        # A request costs little on loopback, and what is asked for is read from S3 although
+        # it may not be used: 1 and 2 MB read twice as much for three cuts of 4 s.
+        *("-multiple_requests", "1"),
+        *("-initial_request_size", "65536", "-request_size", "65536"),
+        *("-threads", str(threads)),
+    ]
+    if reading.start > 0:
+        margin = DEFAULT_SEEK_MARGIN
+        if info.video.HasField("max_keyframe_interval"):
+            margin = SEEK_MARGINS.get(info.container, DEFAULT_SEEK_MARGIN)
+        # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.
+        target = timeline.time(reading.start) + 1 / timeline.rate / 4 - margin
+        if target > timeline.origin:
+            # Not "accurate": the graph needs the picture that shows at its start,
+            # which may have begun earlier.
+            options += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{float(target):.6f}"]
+    return [*options, "-i", url]
+
+
+def devices(family: pb.EncoderFamily.ValueType) -> list[str]:
+    """Return what opens the GPU where one encodes."""
+    if family == pb.ENCODER_FAMILY_NVENC:
+        return ["-init_hw_device", "cuda=gpu", "-filter_hw_device", "gpu"]
+    return []
+
+
+def video_codec(
+    family: pb.EncoderFamily.ValueType,
+    quality: pb.Quality.ValueType,
+    *,
+    threads: int,
+    stitchable: bool,
+) -> list[str]:
+    """Return the codec of the pictures.
+
+    Args:
+        threads: of libx264; other counts give other bytes.
+        stitchable: whether files of the same settings are to be joined without encoding again.
+    """
+    quality = quality or pb.QUALITY_MEDIUM
+    # Frames are already on the grid and counted; nothing may be repeated or dropped
+    # after it. Not with -frames:v: reaching it drops the last frame of sound.
+    timing = ["-fps_mode:v", "passthrough", "-flags:v", "+bitexact"]
+    if family == pb.ENCODER_FAMILY_NVENC:
+        codec = ["-c:v", "h264_nvenc", "-preset", "p5", "-tune", "hq", "-profile:v", "high"]
+        return [*codec, "-rc", "vbr", "-cq", str(CQ[quality]), "-b:v", "0", *timing]
+    codec = ["-c:v", "libx264", "-preset", "medium", "-crf", str(CRF[quality])]
+    if stitchable:
+        # Parameter sets that are the same in every part.
+        codec += ["-x264-params", "stitchable=1"]
+    return [*codec, "-threads:v", str(threads), *timing]
+
+
+def audio_codec() -> list[str]:
+    """Return the codec of the sound."""
+    return ["-c:a", "aac", "-b:a", AUDIO_BIT_RATE, "-flags:a", "+bitexact"]
+
+
+def clean_output(output: Path) -> list[str]:
+    """Return the options of an output that tells nothing of the source but its picture.
+
+    `.mov` holds what is only an intermediate step, uncompressed sound included.
+    """
+    form = ["-f", "mov"] if output.suffix == ".mov" else ["-movflags", "+faststart", "-f", "mp4"]
+    clean = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
+    return [*clean, *form, str(output)]
+
+
+def fraction(duration: Duration) -> Fraction:
+    """Return a duration in seconds."""
+    return Fraction(duration.seconds * 10**9 + duration.nanos, 10**9)

@@ -1,0 +1,171 @@
+"""Parts of long exports: pictures of one chunk, or the sound of the whole output.
+
+A part is stored under its content key only after its frames were counted, so whoever finds
+it can use it; and one that is there already is not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from services.common.content_key import Toolchain, audio_key, video_key
+from services.encoder.board import Run
+from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
+from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
+from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.metrics import EncoderMetrics
+from services.encoder.output_facts import OutputFacts, check_output, check_soundtrack
+from services.encoder.scratch import scratch
+from services.encoder.source_gateway import SourceGateway
+from services.encoder.storage import StorageClient
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stored part.
+
+    Attributes:
+        frames_per_second: frames made per second; 0 where the part was there already.
+    """
+
+    stored: task_pb2.StoredPart
+    frames_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What to make, and how to tell that it was made.
+
+    Attributes:
+        commands: the runs at a place.
+        check: raises OutputMismatch unless the file is the one wanted.
+    """
+
+    key: bytes
+    family: pb.EncoderFamily.ValueType
+    rate: pb.Rational
+    time_limit: Duration
+    commands: Callable[[Site], Sequence[FfmpegCommand]]
+    check: Callable[[OutputFacts], None]
+
+
+class PartEncode:
+    """Makes parts."""
+
+    def __init__(
+        self,
+        own_scratch: Path,
+        runs: FfmpegRuns,
+        gateway: SourceGateway,
+        storage_client: StorageClient,
+        metrics: EncoderMetrics,
+        tools: Toolchain,
+    ) -> None:
+        self._own_scratch = own_scratch
+        self._runs = runs
+        self._gateway = gateway
+        self._storage = storage_client
+        self._metrics = metrics
+        self._tools = tools
+
+    async def video(
+        self, run: Run, user_id: str, source: task_pb2.TaskSource, work: task_pb2.VideoTask
+    ) -> Part:
+        """Encode the pictures of one chunk.
+
+        Raises:
+            MediaError: what was wrong with the source, FFmpeg or the part; GPU_FAILED where
+                the GPU could not.
+            DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
+        """
+        chunk = work.chunk
+        frames = chunk.end_frame - chunk.start_frame
+        wanted = pb.Plan(
+            frame_count=frames,
+            frame_rate=chunk.frame_rate,
+            width=chunk.width,
+            height=chunk.height,
+        )
+        order = _Order(
+            key=video_key(user_id, source, chunk, self._tools),
+            family=chunk.family,
+            rate=chunk.frame_rate,
+            time_limit=work.time_limit,
+            commands=lambda site: video_commands(site=site, chunk=chunk),
+            check=lambda facts: check_output(facts, wanted),
+        )
+        try:
+            return await self._make(run, user_id, source, order)
+        except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
+            if chunk.family != pb.ENCODER_FAMILY_NVENC:
+                raise
+            self._metrics.fallbacks.inc()
+            raise GpuFailed(error.message) from error
+
+    async def audio(
+        self, run: Run, user_id: str, source: task_pb2.TaskSource, work: task_pb2.AudioTask
+    ) -> Part:
+        """Encode the sound of a whole output.
+
+        Raises:
+            MediaError: what was wrong with the source, FFmpeg or the part.
+            DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
+        """
+        soundtrack = work.soundtrack
+        rate = soundtrack.frame_rate
+        frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
+        duration = frames * Fraction(rate.denominator, rate.numerator)
+        order = _Order(
+            key=audio_key(user_id, source, soundtrack, self._tools),
+            family=pb.ENCODER_FAMILY_CPU,
+            rate=rate,
+            time_limit=work.time_limit,
+            commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
+            check=lambda facts: check_soundtrack(facts, duration),
+        )
+        return await self._make(run, user_id, source, order)
+
+    async def _make(
+        self, run: Run, user_id: str, source: task_pb2.TaskSource, order: _Order
+    ) -> Part:
+        name = order.key.hex()
+        [there] = await self._storage.stat(user_id, [storage.ObjectRef(cache_key=name)])
+        if there.exists:
+            stored = task_pb2.StoredPart(key=order.key, size_bytes=there.size_bytes, found=True)
+            return Part(stored)
+        with scratch(self._own_scratch, run.run_id) as folder:
+            run.enter(pb.EXPORT_PHASE_ENCODING)
+            async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+                try:
+                    commands = order.commands(
+                        Site(self._runs.ffmpeg, handle.url, self._runs.threads, folder)
+                    )
+                    seconds = await self._runs.make(
+                        run,
+                        commands,
+                        handle,
+                        family=order.family,
+                        time_limit=order.time_limit,
+                        rate=order.rate,
+                    )
+                finally:
+                    self._metrics.bytes_read.inc(handle.bytes_read)
+            output = commands[-1].output
+            facts = await self._runs.inspect(output)
+            order.check(facts)
+            upload = storage.CreateUploadRequest(cache_key=name)
+            kept = await self._storage.upload(user_id, upload, output)
+        self._metrics.bytes_written.inc(kept.size_bytes)
+        stored = task_pb2.StoredPart(key=order.key, size_bytes=kept.size_bytes)
+        frames_per_second = facts.frame_count / max(seconds, 1e-3)
+        if facts.frame_count:
+            self._metrics.encoded(order.family, frames_per_second, order.rate)
+        return Part(stored, frames_per_second)

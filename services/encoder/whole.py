@@ -1,0 +1,169 @@
+"""A whole encode: from a source at one version to a verified, stored file.
+
+Used by queued tasks and by direct Encode calls alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from services.common.errors import Reason, as_sentence
+from services.common.planner import duration_of
+from services.encoder.board import Run
+from services.encoder.command import Site, whole_commands
+from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
+from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.metrics import EncoderMetrics
+from services.encoder.options import ENCODER_NAMES
+from services.encoder.output_facts import OutputFacts, check_output
+from services.encoder.scratch import scratch
+from services.encoder.source_gateway import SourceGateway, SourceHandle
+from services.encoder.storage import StorageClient
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A stored file.
+
+    Attributes:
+        output: what it is, without a URL.
+        warnings: what the owner should know.
+        frames_per_second: frames of the output made per second of encoding.
+    """
+
+    output: pb.Output
+    warnings: tuple[pb.ExportWarning, ...]
+    frames_per_second: float
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A finished and checked file on scratch, and how it came about."""
+
+    path: Path
+    facts: OutputFacts
+    seconds: float
+    family: pb.EncoderFamily.ValueType
+    reason: str
+    warnings: tuple[pb.ExportWarning, ...] = ()
+
+
+class WholeEncode:
+    """Makes outputs in one FFmpeg run each."""
+
+    def __init__(
+        self,
+        own_scratch: Path,
+        runs: FfmpegRuns,
+        gateway: SourceGateway,
+        storage_client: StorageClient,
+        metrics: EncoderMetrics,
+    ) -> None:
+        self._own_scratch = own_scratch
+        self._runs = runs
+        self._gateway = gateway
+        self._storage = storage_client
+        self._metrics = metrics
+
+    async def run(
+        self,
+        run: Run,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        work: task_pb2.WholeTask,
+        upload: storage.CreateUploadRequest,
+    ) -> Encoded:
+        """Cut, encode, verify and store; scratch and multipart parts never stay behind.
+
+        Raises:
+            MediaError: what was wrong with the source, FFmpeg or the output.
+            DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
+        """
+        with scratch(self._own_scratch, run.run_id) as folder:
+            made = await self._make(run, user_id, source, work, folder)
+            run.enter(pb.EXPORT_PHASE_UPLOADING)
+            stored = await self._storage.store(user_id, upload, made.path)
+        self._metrics.bytes_written.inc(stored.size_bytes)
+        frames_per_second = made.facts.frame_count / max(made.seconds, 1e-3)
+        self._metrics.encoded(made.family, frames_per_second, work.plan.frame_rate)
+        output = output_of(made.facts, stored, made.family, made.reason)
+        return Encoded(output, made.warnings, frames_per_second)
+
+    async def _make(
+        self,
+        run: Run,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        work: task_pb2.WholeTask,
+        folder: Path,
+    ) -> _Made:
+        """Encode with the task's family; on the CPU where the GPU fails."""
+        async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+            try:
+                try:
+                    return await self._encode(run, handle, work, work.family, folder)
+                except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
+                    if work.family != pb.ENCODER_FAMILY_NVENC:
+                        raise
+                    log.warning("gpu failed; the cpu encodes", problem=str(error))
+                    self._metrics.fallbacks.inc()
+                    reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
+                run.live.family = pb.ENCODER_FAMILY_CPU
+                made = await self._encode(run, handle, work, pb.ENCODER_FAMILY_CPU, folder)
+                warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
+                return replace(made, reason=reason, warnings=(warning,))
+            finally:
+                self._metrics.bytes_read.inc(handle.bytes_read)
+
+    async def _encode(
+        self,
+        run: Run,
+        handle: SourceHandle,
+        work: task_pb2.WholeTask,
+        family: pb.EncoderFamily.ValueType,
+        folder: Path,
+    ) -> _Made:
+        """Run FFmpeg and check what it made."""
+        run.enter(pb.EXPORT_PHASE_ENCODING)
+        site = Site(self._runs.ffmpeg, handle.url, self._runs.threads, folder)
+        commands = whole_commands(site=site, info=work.info, plan=work.plan, family=family)
+        seconds = await self._runs.make(
+            run,
+            commands,
+            handle,
+            family=family,
+            time_limit=work.time_limit,
+            rate=work.plan.frame_rate,
+        )
+        run.enter(pb.EXPORT_PHASE_VERIFYING)
+        facts = await self._runs.inspect(commands[-1].output)
+        check_output(facts, work.plan)
+        return _Made(commands[-1].output, facts, seconds, family, work.family_reason)
+
+
+def output_of(
+    facts: OutputFacts,
+    stored: storage.ObjectStat,
+    family: pb.EncoderFamily.ValueType,
+    reason: str,
+) -> pb.Output:
+    """Return what a stored and checked file is, without a URL."""
+    return pb.Output(
+        size_bytes=stored.size_bytes,
+        frame_count=facts.frame_count,
+        duration=duration_of(facts.duration),
+        width=facts.width,
+        height=facts.height,
+        sha256=stored.sha256,
+        encoder_family=family,
+        encoder_name=ENCODER_NAMES[family],
+        encoder_reason=reason,
+    )
