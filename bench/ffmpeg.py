@@ -12,7 +12,7 @@ from functools import cache
 
 import imageio_ffmpeg
 
-from services.encoder.command import AUDIO_BIT_RATE, CRF
+from services.encoder.options import AUDIO_BIT_RATE, CRF
 from videoexport.v1 import export_pb2 as pb
 
 TIMEOUT_S = 600
