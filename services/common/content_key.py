@@ -53,6 +53,8 @@ class VideoKeys:
         common.CopyFrom(template)
         common.ClearField("start_frame")
         common.ClearField("end_frame")
+        # Where reading begins changes no picture, and is another place for each chunk.
+        common.info.video.ClearField("keyframes")
         # A GPU has no threads of ours, but its chunks are not worth another kind of key.
         self._common = _digest("video", user_id, source, common, tools.build, tools.threads)
 

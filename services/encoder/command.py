@@ -29,6 +29,7 @@ from services.encoder.options import (
     audio_codec,
     clean_output,
     devices,
+    first_read,
     fraction,
     global_options,
     source_input,
@@ -77,12 +78,15 @@ class Site:
         url: the source as the gateway serves it, on loopback HTTP, without secrets.
         threads: of libx264; other counts give other bytes.
         folder: where scripts and outputs go; nothing else is in it.
+        least_margin: seconds that readings begin early at the least, because with the usual
+            margin frames were missing.
     """
 
     ffmpeg: Path
     url: str
     threads: int
     folder: Path
+    least_margin: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,12 @@ def _encode(
     arguments = [*global_options(job.site.ffmpeg), "-copyts", *devices(job.family)]
     threads = max(1, min(job.site.threads, DECODER_THREADS // len(readings)))
     for reading in readings:
-        arguments += source_input(job.site.url, job.info, job.timeline, reading, threads=threads)
+        first = first_read(
+            *(job.info, job.timeline.rate, reading.start),
+            sound=job.sound,
+            least_margin=job.site.least_margin,
+        )
+        arguments += source_input(job.site.url, job.info, job.timeline, first, threads=threads)
     arguments += ["-filter_complex_threads", str(job.site.threads)]
     for graph in graphs:
         arguments += ["-/filter_complex", str(graph)]

@@ -120,6 +120,10 @@ class PartMissing(MediaError):
         self.keys = tuple(keys)
 
 
+class FramesMissing(OutputMismatch):
+    """The file lacks frames of the plan, which reading from further ahead may bring."""
+
+
 class ScratchFull(MediaError):
     """There is no room left for the output on the encoder's disk."""
 

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.errors import DomainError
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand
-from services.encoder.errors import MediaError
+from services.encoder.command import FfmpegCommand, Site
+from services.encoder.errors import FramesMissing, MediaError
 from services.encoder.ffmpeg import FfmpegProcess
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts
 from services.encoder.probe import verify_output
 from services.encoder.settings import EncoderSettings
+from services.encoder.source_gateway import SourceHandle
 from videoexport.v1 import export_pb2 as pb
+
+log = structlog.get_logger()
+
+# Seconds that readings begin early at the least, in turn; the last is the whole source.
+LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
 
 
 class Readable(Protocol):
@@ -32,6 +41,38 @@ class Readable(Protocol):
 
     async def wait_failed(self) -> None:
         """Return once it is lost for good."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A file to make of a source.
+
+    Attributes:
+        commands: the runs that make it at a place, the last one's output being it.
+        check: raises OutputMismatch unless the file is the one wanted.
+        family: what encodes.
+        rate: frames per second of the file.
+        time_limit: how long FFmpeg may run altogether.
+    """
+
+    commands: Callable[[Site], Sequence[FfmpegCommand]]
+    check: Callable[[OutputFacts], None]
+    family: pb.EncoderFamily.ValueType
+    rate: pb.Rational
+    time_limit: Duration
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished and checked file on scratch.
+
+    Attributes:
+        seconds: that FFmpeg took.
+    """
+
+    path: Path
+    facts: OutputFacts
+    seconds: float
 
 
 class FfmpegRuns:
@@ -47,6 +88,39 @@ class FfmpegRuns:
         self._metrics = metrics
         self.ffmpeg = ffmpeg
         self.threads = settings.threads
+
+    async def fill(self, run: Run, order: Order, source: SourceHandle, folder: Path) -> Made:
+        """Make a file of a source and check it.
+
+        Where frames are missing, their source could not be decoded from where the reading
+        began: it is read again from further ahead, in the end from its beginning.
+
+        Raises:
+            MediaError, DomainError: why that failed.
+        """
+        *first, last = LEAST_MARGINS
+        for margin in first:
+            try:
+                return await self._fill(run, order, source, folder, margin)
+            except FramesMissing as error:
+                log.warning("frames are missing; read from further ahead", problem=error.message)
+        return await self._fill(run, order, source, folder, last)
+
+    async def _fill(
+        self, run: Run, order: Order, source: SourceHandle, folder: Path, margin: Fraction
+    ) -> Made:
+        run.enter(pb.EXPORT_PHASE_ENCODING)
+        commands = order.commands(Site(self.ffmpeg, source.url, self.threads, folder, margin))
+        seconds = await self.make(
+            *(run, commands, source),
+            family=order.family,
+            time_limit=order.time_limit,
+            rate=order.rate,
+        )
+        run.enter(pb.EXPORT_PHASE_VERIFYING)
+        facts = await self.inspect(commands[-1].output)
+        order.check(facts)
+        return Made(commands[-1].output, facts, seconds)
 
     async def make(
         self,

@@ -56,7 +56,7 @@ class Timeline:
     rate: Fraction
     origin: Fraction
 
-    def time(self, frame: int) -> Fraction:
+    def time(self, frame: int | Fraction) -> Fraction:
         """Return when a frame begins, in seconds on the container's clock."""
         return self.origin + frame / self.rate
 
@@ -120,10 +120,18 @@ def video_graph(
     branches = []
     for index, reading in enumerate(readings):
         span = reading.end - reading.start
+        start = _seconds(timeline.time(reading.start))
         chain = list(picture) if picture_first else []
-        chain.append(f"fps={timeline.rate}:start_time={_seconds(timeline.time(reading.start))}")
-        # Ends the input as soon as its last frame is out.
-        chain.append(f"trim=end_frame={span}")
+        if reading.start == 0:
+            # What a damaged beginning lacks is filled with the first picture there is.
+            chain.append(f"fps={timeline.rate}:start_time={start}")
+            chain.append(f"trim=end_frame={span}")
+        else:
+            # Not filled: a picture that is missing here could not be decoded from where the
+            # reading began. The count then tells, and it is read from further ahead.
+            chain += [f"setpts=PTS-({start})/TB", f"fps={timeline.rate}"]
+            # Ends the input as soon as its last frame is out.
+            chain.append(f"trim=start_pts=0:end_pts={span}")
         if len(reading.ranges) > 1:
             chain.append(f"select='{selection(reading.ranges, reading.start)}'")
         chain.append("setpts=PTS-STARTPTS")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.filters import Timeline
-from services.encoder.readings import Reading
 from videoexport.v1 import export_pb2 as pb
 
 ENCODER_NAMES: Mapping[pb.EncoderFamily.ValueType, str] = {
@@ -33,14 +33,19 @@ MAX_PIXELS = 1 << 26
 # waits a little longer than that, and far shorter when the gateway has given up.
 RW_TIMEOUT_MICROSECONDS = 45_000_000
 
-# How much earlier than its first frame a reading begins, in seconds, by container.
-# A complete index of mov and mp4 leads every stream to its own packet. In matroska
-# the sound of the first pictures may lie in the cluster before theirs: seeking
-# exactly lost 30 ms of it.
-SEEK_MARGINS = {MP4_FORMAT: Fraction(0), "matroska,webm": Fraction(1, 4)}
-# Without an index, timestamps are searched that need not be a keyframe's: seeking
-# exactly hit a wrong frame in 22 of 25 cuts of a ts. 6 s is design §8's.
-DEFAULT_SEEK_MARGIN = Fraction(6)
+# How much earlier than its first frame a reading begins, in seconds, by container, for its
+# index leads to a place from which not all can be decoded. In mov and mp4 a seek takes the
+# first frame's delay for that of all: where more pictures are coded ahead of their turn, it
+# leads to a keyframe that is shown too late (12 of 175 cuts of x265's defaults). In matroska
+# the sound of the first pictures may lie in the cluster before theirs.
+SEEK_MARGINS = {MP4_FORMAT: Fraction(1, 2), "matroska,webm": Fraction(1, 4)}
+# The most pictures that codecs code ahead of their turn, H.264's and HEVC's 16, and one.
+REORDERED_FRAMES = 17
+# A decoder of sound is quiet for up to 71 ms (MP3) or 80 ms (Opus).
+SOUND_MARGIN = Fraction(1, 10)
+# Without an index, timestamps are searched that need not be a keyframe's: seeking exactly hit
+# a wrong frame in 22 of 25 cuts of a ts. x264 and x265 put keyframes up to 250 frames apart.
+DEFAULT_SEEK_MARGIN = Fraction(12)
 
 # Inputs beyond this many get one decoder thread each.
 DECODER_THREADS = 8
@@ -57,13 +62,41 @@ def global_options(ffmpeg: Path) -> list[str]:
     ]
 
 
+def first_read(
+    info: pb.SourceInfo, rate: Fraction, start: int, *, sound: bool, least_margin: Fraction
+) -> Fraction:
+    """Return where a reading begins, in frames of the grid: at or before its first frame.
+
+    That is a keyframe where one is known within the margin, for it needs nothing before it.
+
+    Args:
+        rate: frames per second of the grid.
+        start: the first frame that is needed.
+        sound: whether sound is read, too.
+        least_margin: seconds that it begins early at the least.
+    """
+    video = info.video
+    own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
+    margin = DEFAULT_SEEK_MARGIN
+    if video.HasField("max_keyframe_interval"):
+        usual = SEEK_MARGINS.get(info.container, DEFAULT_SEEK_MARGIN)
+        margin = max(usual, REORDERED_FRAMES / own_rate)
+    earliest = start - max(margin, least_margin) * rate
+    latest = start - max(SOUND_MARGIN if sound else Fraction(0), least_margin) * rate
+    place = bisect_right(video.keyframes, latest * own_rate / rate)
+    if place and (keyframe := video.keyframes[place - 1] * rate / own_rate) >= earliest:
+        return keyframe
+    return earliest
+
+
 def source_input(
-    url: str, info: pb.SourceInfo, timeline: Timeline, reading: Reading, *, threads: int
+    url: str, info: pb.SourceInfo, timeline: Timeline, first: Fraction, *, threads: int
 ) -> list[str]:
     """Return the options of one input of a source and its URL.
 
     Args:
         url: the source as the gateway serves it, on loopback HTTP, without secrets.
+        first: where to begin, in frames of the grid; below 0 is the beginning.
         threads: of its decoder.
     """
     options = [
@@ -81,12 +114,9 @@ def source_input(
         *("-initial_request_size", "65536", "-request_size", "65536"),
         *("-threads", str(threads)),
     ]
-    if reading.start > 0:
-        margin = DEFAULT_SEEK_MARGIN
-        if info.video.HasField("max_keyframe_interval"):
-            margin = SEEK_MARGINS.get(info.container, DEFAULT_SEEK_MARGIN)
+    if first > 0:
         # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.
-        target = timeline.time(reading.start) + 1 / timeline.rate / 4 - margin
+        target = timeline.time(first) + 1 / timeline.rate / 4
         if target > timeline.origin:
             # Not "accurate": the graph needs the picture that shows at its start,
             # which may have begun earlier.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Self
 
-from services.encoder.errors import OutputMismatch
+from services.encoder.errors import FramesMissing, OutputMismatch
 from videoexport.v1 import export_pb2 as pb
 
 # How far lengths may be off, in seconds: the rounding of timestamps, and no more.
@@ -74,7 +74,9 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
     if not facts.index_in_front:
         faults.append("its index at the end")
     if faults:
-        raise OutputMismatch("the output has " + ", ".join(faults))
+        short = facts.frame_count < plan.frame_count
+        kind = FramesMissing if short else OutputMismatch
+        raise kind("the output has " + ", ".join(faults))
 
 
 def check_soundtrack(facts: OutputFacts, duration: Fraction) -> None:

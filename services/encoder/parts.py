@@ -6,20 +6,17 @@ it can use it; and one that is there already is not made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from google.protobuf.duration_pb2 import Duration
-
 from services.common.content_key import Toolchain, audio_key, video_key
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
+from services.encoder.command import audio_commands, video_commands
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg_runs import FfmpegRuns, Order
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.output_facts import OutputFacts, check_output, check_soundtrack
+from services.encoder.output_facts import check_output, check_soundtrack
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
@@ -38,23 +35,6 @@ class Part:
 
     stored: task_pb2.StoredPart
     frames_per_second: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What to make, and how to tell that it was made.
-
-    Attributes:
-        commands: the runs at a place.
-        check: raises OutputMismatch unless the file is the one wanted.
-    """
-
-    key: bytes
-    family: pb.EncoderFamily.ValueType
-    rate: pb.Rational
-    time_limit: Duration
-    commands: Callable[[Site], Sequence[FfmpegCommand]]
-    check: Callable[[OutputFacts], None]
 
 
 class PartEncode:
@@ -94,16 +74,16 @@ class PartEncode:
             width=chunk.width,
             height=chunk.height,
         )
-        order = _Order(
-            key=video_key(user_id, source, chunk, self._tools),
+        order = Order(
+            commands=lambda site: video_commands(site=site, chunk=chunk),
+            check=lambda facts: check_output(facts, wanted),
             family=chunk.family,
             rate=chunk.frame_rate,
             time_limit=work.time_limit,
-            commands=lambda site: video_commands(site=site, chunk=chunk),
-            check=lambda facts: check_output(facts, wanted),
         )
+        key = video_key(user_id, source, chunk, self._tools)
         try:
-            return await self._make(run, user_id, source, order)
+            return await self._make(run, user_id, source, order, key)
         except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
             if chunk.family != pb.ENCODER_FAMILY_NVENC:
                 raise
@@ -123,49 +103,35 @@ class PartEncode:
         rate = soundtrack.frame_rate
         frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
         duration = frames * Fraction(rate.denominator, rate.numerator)
-        order = _Order(
-            key=audio_key(user_id, source, soundtrack, self._tools),
+        order = Order(
+            commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
+            check=lambda facts: check_soundtrack(facts, duration),
             family=pb.ENCODER_FAMILY_CPU,
             rate=rate,
             time_limit=work.time_limit,
-            commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
-            check=lambda facts: check_soundtrack(facts, duration),
         )
-        return await self._make(run, user_id, source, order)
+        key = audio_key(user_id, source, soundtrack, self._tools)
+        return await self._make(run, user_id, source, order, key)
 
     async def _make(
-        self, run: Run, user_id: str, source: task_pb2.TaskSource, order: _Order
+        self, run: Run, user_id: str, source: task_pb2.TaskSource, order: Order, key: bytes
     ) -> Part:
-        name = order.key.hex()
-        [there] = await self._storage.stat(user_id, [storage.ObjectRef(cache_key=name)])
+        reference = storage.ObjectRef(cache_key=key.hex())
+        [there] = await self._storage.stat(user_id, [reference])
         if there.exists:
-            stored = task_pb2.StoredPart(key=order.key, size_bytes=there.size_bytes, found=True)
-            return Part(stored)
+            return Part(task_pb2.StoredPart(key=key, size_bytes=there.size_bytes, found=True))
         with scratch(self._own_scratch, run.run_id) as folder:
-            run.enter(pb.EXPORT_PHASE_ENCODING)
-            async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+            opened = self._gateway.expose(self._storage.source_object(user_id, source))
+            async with opened as handle:
                 try:
-                    commands = order.commands(
-                        Site(self._runs.ffmpeg, handle.url, self._runs.threads, folder)
-                    )
-                    seconds = await self._runs.make(
-                        run,
-                        commands,
-                        handle,
-                        family=order.family,
-                        time_limit=order.time_limit,
-                        rate=order.rate,
-                    )
+                    made = await self._runs.fill(run, order, handle, folder)
                 finally:
                     self._metrics.bytes_read.inc(handle.bytes_read)
-            output = commands[-1].output
-            facts = await self._runs.inspect(output)
-            order.check(facts)
-            upload = storage.CreateUploadRequest(cache_key=name)
-            kept = await self._storage.upload(user_id, upload, output)
-        self._metrics.bytes_written.inc(kept.size_bytes)
-        stored = task_pb2.StoredPart(key=order.key, size_bytes=kept.size_bytes)
-        frames_per_second = facts.frame_count / max(seconds, 1e-3)
-        if facts.frame_count:
+            run.enter(pb.EXPORT_PHASE_UPLOADING)
+            upload = storage.CreateUploadRequest(cache_key=reference.cache_key)
+            stored = await self._storage.upload(user_id, upload, made.path)
+        self._metrics.bytes_written.inc(stored.size_bytes)
+        frames_per_second = made.facts.frame_count / max(made.seconds, 1e-3)
+        if made.facts.frame_count:
             self._metrics.encoded(order.family, frames_per_second, order.rate)
-        return Part(stored, frames_per_second)
+        return Part(task_pb2.StoredPart(key=key, size_bytes=stored.size_bytes), frames_per_second)

@@ -40,7 +40,8 @@ class Timing:
         varies: whether the time between frames varies.
         frame_count: length of the grid.
         keyframe_interval: the longest, in seconds; None without an index.
-        keyframes: frames of the grid that are keyframes, at most one in KEYFRAME_SPACING.
+        keyframes: frames of the grid from which all that follow can be decoded, at most one
+            in KEYFRAME_SPACING; empty where that cannot be told.
     """
 
     first_frame: VideoFrame
@@ -81,6 +82,7 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
     if not 0 < frame_count / rate <= MAX_SECONDS:
         raise InvalidSource("the video says that it lasts for days, or not at all")
     interval = index.keyframe_interval(round(frame_count / rate / tick)) if complete else None
+    told = complete and _closed(container, video, index, head.ahead)
     return Timing(
         first_frame=head.frame,
         first_time=head.first * tick,
@@ -88,7 +90,7 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
         varies=varies,
         frame_count=frame_count,
         keyframe_interval=None if interval is None else interval * tick,
-        keyframes=index.keyframes_on_grid(rate * tick, KEYFRAME_SPACING / tick) if complete else (),
+        keyframes=index.keyframes_on_grid(rate * tick, KEYFRAME_SPACING / tick) if told else (),
     )
 
 
@@ -99,11 +101,13 @@ class _Head:
     Attributes:
         frame: the first picture.
         first: when it shows.
+        ahead: how far ahead of its turn the first packet is coded; None where it is not said.
         times: when the first packets show, ascending.
     """
 
     frame: VideoFrame
     first: int
+    ahead: int | None
     times: list[int]
 
     @classmethod
@@ -127,7 +131,8 @@ class _Head:
         if frame is None or frame.pts is None:
             raise InvalidSource("no picture of the video can be decoded")
         times = sorted(_times(packets))
-        return cls(frame, frame.pts, [time for time in times if time >= frame.pts])
+        later = [time for time in times if time >= frame.pts]
+        return cls(frame, frame.pts, _ahead(packets[0]), later)
 
 
 def _decode_one(packet: Packet[VideoStream]) -> VideoFrame | None:
@@ -136,6 +141,26 @@ def _decode_one(packet: Packet[VideoStream]) -> VideoFrame | None:
     except av.FFmpegError:
         return None  # damaged beginnings are usual in recordings; what follows may be fine
     return next((frame for frame in frames if isinstance(frame, VideoFrame)), None)
+
+
+def _ahead(packet: Packet[VideoStream]) -> int | None:
+    """Return how long before it shows a packet is decoded."""
+    return None if packet.pts is None or packet.dts is None else packet.pts - packet.dts
+
+
+def _closed(
+    container: InputContainer, video: VideoStream, index: _Index, ahead: int | None
+) -> bool:
+    """Return whether keyframes show when the index says so, judged by the one in the middle.
+
+    The index of mov and mp4 says when they are decoded. In open GOPs pictures that follow
+    a keyframe show before it, so that it is coded further ahead than the first of all.
+    """
+    if "matroska" in container.format.name or len(index.keyframes) < 2:
+        return True
+    container.seek(index.keyframes[len(index.keyframes) // 2], stream=video)
+    packet = next(container.demux(video), None)
+    return packet is not None and _ahead(packet) == ahead
 
 
 def _times(packets: list[Packet[VideoStream]]) -> Iterator[int]:

@@ -5,7 +5,7 @@ Used by queued tasks and by direct Encode calls alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -13,14 +13,14 @@ import structlog
 from services.common.errors import Reason, as_sentence
 from services.common.planner import duration_of
 from services.encoder.board import Run
-from services.encoder.command import Site, whole_commands
+from services.encoder.command import whole_commands
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import ENCODER_NAMES
 from services.encoder.output_facts import OutputFacts, check_output
 from services.encoder.scratch import scratch
-from services.encoder.source_gateway import SourceGateway, SourceHandle
+from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
@@ -45,12 +45,10 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A finished and checked file on scratch, and how it came about."""
+class _Result:
+    """A finished file, and how it came about."""
 
-    path: Path
-    facts: OutputFacts
-    seconds: float
+    made: Made
     family: pb.EncoderFamily.ValueType
     reason: str
     warnings: tuple[pb.ExportWarning, ...] = ()
@@ -88,14 +86,15 @@ class WholeEncode:
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         with scratch(self._own_scratch, run.run_id) as folder:
-            made = await self._make(run, user_id, source, work, folder)
+            result = await self._make(run, user_id, source, work, folder)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
-            stored = await self._storage.store(user_id, upload, made.path)
+            stored = await self._storage.store(user_id, upload, result.made.path)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        frames_per_second = made.facts.frame_count / max(made.seconds, 1e-3)
-        self._metrics.encoded(made.family, frames_per_second, work.plan.frame_rate)
-        output = output_of(made.facts, stored, made.family, made.reason)
-        return Encoded(output, made.warnings, frames_per_second)
+        facts = result.made.facts
+        frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
+        self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
+        output = output_of(facts, stored, result.family, result.reason)
+        return Encoded(output, result.warnings, frames_per_second)
 
     async def _make(
         self,
@@ -104,49 +103,37 @@ class WholeEncode:
         source: task_pb2.TaskSource,
         work: task_pb2.WholeTask,
         folder: Path,
-    ) -> _Made:
+    ) -> _Result:
         """Encode with the task's family; on the CPU where the GPU fails."""
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
                 try:
-                    return await self._encode(run, handle, work, work.family, folder)
+                    made = await self._runs.fill(run, _order(work, work.family), handle, folder)
+                    return _Result(made, work.family, work.family_reason)
                 except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
                     if work.family != pb.ENCODER_FAMILY_NVENC:
                         raise
                     log.warning("gpu failed; the cpu encodes", problem=str(error))
                     self._metrics.fallbacks.inc()
                     reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
-                run.live.family = pb.ENCODER_FAMILY_CPU
-                made = await self._encode(run, handle, work, pb.ENCODER_FAMILY_CPU, folder)
+                run.live.family = cpu = pb.ENCODER_FAMILY_CPU
+                made = await self._runs.fill(run, _order(work, cpu), handle, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
-                return replace(made, reason=reason, warnings=(warning,))
+                return _Result(made, cpu, reason, (warning,))
             finally:
                 self._metrics.bytes_read.inc(handle.bytes_read)
 
-    async def _encode(
-        self,
-        run: Run,
-        handle: SourceHandle,
-        work: task_pb2.WholeTask,
-        family: pb.EncoderFamily.ValueType,
-        folder: Path,
-    ) -> _Made:
-        """Run FFmpeg and check what it made."""
-        run.enter(pb.EXPORT_PHASE_ENCODING)
-        site = Site(self._runs.ffmpeg, handle.url, self._runs.threads, folder)
-        commands = whole_commands(site=site, info=work.info, plan=work.plan, family=family)
-        seconds = await self._runs.make(
-            run,
-            commands,
-            handle,
-            family=family,
-            time_limit=work.time_limit,
-            rate=work.plan.frame_rate,
-        )
-        run.enter(pb.EXPORT_PHASE_VERIFYING)
-        facts = await self._runs.inspect(commands[-1].output)
-        check_output(facts, work.plan)
-        return _Made(commands[-1].output, facts, seconds, family, work.family_reason)
+
+def _order(work: task_pb2.WholeTask, family: pb.EncoderFamily.ValueType) -> Order:
+    return Order(
+        commands=lambda site: whole_commands(
+            site=site, info=work.info, plan=work.plan, family=family
+        ),
+        check=lambda facts: check_output(facts, work.plan),
+        family=family,
+        rate=work.plan.frame_rate,
+        time_limit=work.time_limit,
+    )
 
 
 def output_of(

@@ -21,6 +21,7 @@ from services.encoder.command import (
     whole_commands,
 )
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
+from services.encoder.ffmpeg_runs import LEAST_MARGINS
 from services.encoder.output_facts import OutputFacts, check_output
 from services.encoder.probe import probe, verify_output
 from services.encoder.source_gateway import SourceGateway
@@ -95,17 +96,22 @@ async def export(
             quality=quality,
         )
         async with gateway.expose(server.source()) as handle:
-            site = Site(find_ffmpeg(), handle.url, 1, folder)
-            commands = whole_commands(site=site, info=info, plan=plan, family=pb.ENCODER_FAMILY_CPU)
-            results = []
-            for command in commands:
-                command.write_scripts()
-                process = FfmpegProcess(command.arguments, stall_timeout, time_limit=120)
-                results.append(await process.run())
+            for margin in LEAST_MARGINS:
+                site = Site(find_ffmpeg(), handle.url, 1, folder, margin)
+                commands = whole_commands(
+                    site=site, info=info, plan=plan, family=pb.ENCODER_FAMILY_CPU
+                )
+                results = []
+                for command in commands:
+                    command.write_scripts()
+                    process = FfmpegProcess(command.arguments, stall_timeout, time_limit=120)
+                    results.append(await process.run())
+                facts = await verify_output(commands[-1].output)
+                if facts.frame_count == plan.frame_count:
+                    break
             bytes_read = handle.bytes_read
         bytes_sent = server.bytes_sent - before
     path = commands[-1].output
-    facts = await verify_output(path)
     check_output(facts, plan)
     return Export(path, info, facts, commands, tuple(results), bytes_read, bytes_sent)
 

@@ -257,7 +257,7 @@ class VideoChunk(_message.Message):
     """Required. The family to encode with."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
-        """Required. What the source is, without its keyframes."""
+        """Required. What the source is; of its keyframes the last that is not after the first frame."""
 
     @_builtins.property
     def frame_rate(self) -> _export_pb2.Rational:

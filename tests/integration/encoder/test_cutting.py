@@ -44,6 +44,11 @@ TRICKY = [
 FRAGMENTED = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "2", "-g", "25", "-bf", "2")
 HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=25:log-level=none")
+HEVC_DEFAULTS = ("-c:v", "libx265", "-preset", "fast", "-crf", "20", "-x265-params")
+HEVC_DEFAULTS += ("keyint=50:log-level=none",)
+DEEP = ("-c:v", "libx264", "-crf", "18", "-x264-params")
+DEEP += ("open-gop=1:bframes=8:b-adapt=0:keyint=25:min-keyint=25:scenecut=0",)
+MPEG4 = ("-c:v", "mpeg4", "-q:v", "2", "-g", "25", "-bf", "2")
 VP9 = ("-c:v", "libvpx-vp9", "-g", "25", "-deadline", "realtime", "-cpu-used", "8")
 
 SOURCES = {
@@ -56,6 +61,10 @@ SOURCES = {
     "mp4 of 12.5 fps": Clip(frames=FRAMES, rate=Fraction(25, 2)),
     "mp4 of 59.94 fps": Clip(frames=FRAMES, rate=Fraction(60000, 1001), clicks=0.25),
     "mp4 of HEVC": Clip(frames=FRAMES, encoder=HEVC),
+    "mp4 of HEVC as it comes": Clip(frames=FRAMES, encoder=HEVC_DEFAULTS),
+    "mp4 of open GOPs of many B-frames": Clip(frames=FRAMES, encoder=DEEP),
+    "mp4 of MPEG-4 part 2": Clip(frames=FRAMES, encoder=MPEG4),
+    "mov of MPEG-2": Clip(frames=FRAMES, container="mov", encoder=MPEG2),
     "mp4 of 10 bits": Clip(frames=FRAMES, pixel_format="yuv420p10le"),
     "mp4 of 5.1 sound": Clip(frames=FRAMES, channels=6),
     "mp4 of late sound": Clip(frames=FRAMES, audio_delay=1.5),
@@ -217,15 +226,43 @@ async def test_sound_that_ends_early_is_followed_by_silence(clip: MakeClip, tmp_
     assert min(abs(time - (40 / 25 + 0.2)) for time in heard) < 0.002
 
 
-@pytest.mark.parametrize(("container", "b_frames"), [("mp4", 2), ("mkv", 0), ("ts", 0)])
+@pytest.mark.parametrize("name", ["mp4 of HEVC as it comes", "mp4 of open GOPs of many B-frames"])
+async def test_every_frame_can_be_the_first_where_pictures_are_coded_ahead_of_their_turn(
+    clip: MakeClip, tmp_path: Path, name: str
+) -> None:
+    ranges = [(frame, frame + 1) for frame in range(190, 10, -3)]
+    made = await export(clip(SOURCES[name]), ranges, tmp_path)
+    assert_same_frames(made.path, SOURCES[name], ranges)
+
+
+async def test_gop_longer_than_the_margin_is_read_from_further_ahead(
+    clip: MakeClip, tmp_path: Path
+) -> None:
+    source = Clip(frames=900, container="ts", gop=400, width=64, height=36)
+    ranges = [(780, 795), (390, 395)]
+    made = await export(clip(source), ranges, tmp_path, size=(64, 36))
+    assert_same_frames(made.path, source, ranges)
+
+
+@pytest.mark.parametrize(
+    ("container", "b_frames", "codec"),
+    [
+        ("mp4", 2, "aac"),
+        ("mp4", 0, "aac"),
+        ("mp4", 0, "libmp3lame"),
+        ("mp4", 0, "libopus"),
+        ("mkv", 0, "aac"),
+        ("ts", 0, "aac"),
+    ],
+)
 async def test_sound_is_whole_from_the_first_sample_of_a_segment(
-    tmp_path: Path, container: str, b_frames: int
+    tmp_path: Path, container: str, b_frames: int, codec: str
 ) -> None:
     tone = tmp_path / f"tone.{container}"
     await run_ffmpeg(
         *("-f", "lavfi", "-i", "testsrc2=size=64x36:rate=25:duration=8"),
         *("-f", "lavfi", "-i", "sine=frequency=440:duration=8:sample_rate=48000"),
-        *("-c:v", "libx264", "-bf", str(b_frames), "-g", "25", "-c:a", "aac", tone),
+        *("-c:v", "libx264", "-bf", str(b_frames), "-g", "25", "-c:a", codec, tone),
     )
     # On a keyframe, where the least of the sound before it is read.
     made = await export(tone, [(100, 150)], tmp_path)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -146,6 +147,22 @@ async def test_everything_about_a_source_of_many_hours_arrives(
     )
     info = await probe_bytes(long.read_bytes())
     assert len(info.video.keyframes) == 30_000
+
+
+@pytest.mark.parametrize(("container", "told"), [("mp4", False), ("mkv", True)])
+async def test_keyframes_are_told_only_where_the_index_says_when_they_show(
+    clip: MakeClip, container: str, *, told: bool
+) -> None:
+    params = "open-gop=1:bframes=8:b-adapt=0:keyint=25:min-keyint=25:scenecut=0"
+    x264 = ("-c:v", "libx264", "-x264-params", params)
+    path = clip(Clip(frames=200, encoder=x264, container=container))
+    info = await probe_bytes(path.read_bytes())
+    with av.open(str(path)) as file:
+        times = [packet.pts for packet in file.demux(video=0) if packet.is_keyframe]
+        tick = 25 * file.streams.video[0].time_base
+    shown = {round((time - times[0]) * tick) for time in times}
+    assert shown >= set(info.video.keyframes)
+    assert bool(info.video.keyframes) == told
 
 
 async def test_source_without_an_index_has_no_keyframes_to_tell(clip: MakeClip) -> None:

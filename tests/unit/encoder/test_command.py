@@ -1,12 +1,22 @@
 """Whole argument lists: whatever changes them changes the bytes of every output."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
-from services.encoder.command import FfmpegCommand, Site, trial_command, whole_commands
+from services.encoder.assembly import assemble_command
+from services.encoder.command import (
+    FfmpegCommand,
+    Site,
+    audio_commands,
+    trial_command,
+    video_commands,
+    whole_commands,
+)
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 FFMPEG = Path("/opt/ffmpeg")
 FOLDER = Path("/scratch/run_1")
@@ -131,12 +141,12 @@ def test_whole_source_is_one_run_without_seeking() -> None:
 def test_neighbours_share_an_input_and_a_jump_back_gets_its_own() -> None:
     info = source("mpegts", audio=False, index=False, first=1_480_000_000)
     (command,) = commands(info, plan((500, 510), (530, 540), (250, 255), audio=False))
-    # 6 s before the first frame, but a quarter of a frame late; never before the beginning.
+    # 12 s before the first frame, but a quarter of a frame late; never before the beginning.
     seek = words("-seek_timestamp 1 -noaccurate_seek -ss")
     assert list(command.arguments) == [
         *BEGINNING,
-        *one_input("mpegts", 3, *seek, "15.490000"),
-        *one_input("mpegts", 3, *seek, "5.490000"),
+        *one_input("mpegts", 3, *seek, "9.490000"),
+        *one_input("mpegts", 3),
         *GRAPHS,
         *("-map", "[v]"),
         *X264,
@@ -147,9 +157,9 @@ def test_neighbours_share_an_input_and_a_jump_back_gets_its_own() -> None:
     ]
     assert command.scripts == {
         FOLDER / "output.video.txt": (
-            f"[0:0]{PICTURE},fps=25:start_time=21.480000,trim=end_frame=40,"
+            f"[0:0]{PICTURE},setpts=PTS-(21.480000)/TB,fps=25,trim=start_pts=0:end_pts=40,"
             "select='if(lt(n,30),lt(n,10),lt(n,40))',setpts=PTS-STARTPTS[v0];\n"
-            f"[1:0]{PICTURE},fps=25:start_time=11.480000,trim=end_frame=5,"
+            f"[1:0]{PICTURE},setpts=PTS-(11.480000)/TB,fps=25,trim=start_pts=0:end_pts=5,"
             "setpts=PTS-STARTPTS[v1];\n"
             "[v0][v1]concat=n=2:v=1:a=0,settb=1/25,setpts=N[v]\n"
         )
@@ -162,10 +172,127 @@ def test_seek_margin_follows_the_container() -> None:
         arguments = command.arguments
         return float(arguments[arguments.index("-ss") + 1]) if "-ss" in arguments else None
 
-    assert target(MOV, True) == 20.01
-    assert target(MOV, False) == 14.01, "a fragmented file has no index"
-    assert target("matroska,webm", True) == 19.76
-    assert target("flv", True) == 14.01
+    # 17 frames at 25 a second are longer than half a second.
+    assert target(MOV, True) == 19.33
+    assert target(MOV, False) == 8.01, "a fragmented file has no index"
+    assert target("matroska,webm", True) == 19.33
+    assert target("flv", True) == 8.01
+
+
+def test_reading_begins_with_a_keyframe_that_is_known() -> None:
+    def target(rate: Fraction, sound: bool, *keyframes: int) -> str:
+        info = source(audio=sound)
+        info.video.keyframes.extend(keyframes)
+        start = int(500 * rate / 25)
+        wanted = plan((start, start + 10), rate=rate, audio=sound)
+        (command,) = commands(info, wanted)
+        return command.arguments[command.arguments.index("-ss") + 1]
+
+    assert target(Fraction(25), False, 0, 482, 483, 500, 501) == "20.010000"
+    assert target(Fraction(25), False, 0, 483) == "19.330000"
+    assert target(Fraction(25), False, 0, 482) == "19.330000", "too far to be worth it"
+    assert target(Fraction(25), True, 490, 498) == "19.610000", "sound needs 0.1 s before"
+    assert target(Fraction(50), False, 490) == "19.605000", "keyframes count at the source's rate"
+
+
+def test_reading_of_missing_frames_begins_further_ahead() -> None:
+    site = replace(SITE, least_margin=Fraction(15))
+    family = pb.ENCODER_FAMILY_CPU
+    (command,) = whole_commands(site=site, info=source(), plan=plan((500, 510)), family=family)
+    assert command.arguments[command.arguments.index("-ss") + 1] == "5.010000"
+
+
+def chunk(keyframe: int) -> task_pb2.VideoChunk:
+    info = source()
+    info.video.keyframes.append(keyframe)
+    return task_pb2.VideoChunk(
+        info=info,
+        frame_rate=pb.Rational(numerator=25, denominator=1),
+        start_frame=500,
+        end_frame=700,
+        width=1280,
+        height=720,
+        quality=pb.QUALITY_MEDIUM,
+        family=pb.ENCODER_FAMILY_CPU,
+    )
+
+
+def test_chunk_is_pictures_that_join_with_others() -> None:
+    (command,) = video_commands(site=SITE, chunk=chunk(keyframe=500))
+    seek = words("-seek_timestamp 1 -noaccurate_seek -ss 20.010000")
+    assert list(command.arguments) == [
+        *BEGINNING,
+        *one_input(MOV, 3, *seek),
+        *GRAPHS,
+        *("-map", "[v]"),
+        *X264,
+        *words("-x264-params stitchable=1 -threads:v 3"),
+        *COUNTED,
+        *CLEAN,
+        *MP4,
+    ]
+    assert command.frame_count == 200
+    assert command.scripts == {
+        FOLDER / "output.video.txt": (
+            "[0:0]setpts=PTS-(20.000000)/TB,fps=25,trim=start_pts=0:end_pts=200,"
+            "setpts=PTS-STARTPTS[v0];\n"
+            f"[v0]settb=1/25,setpts=N,{PICTURE}[v]\n"
+        )
+    }
+
+
+def test_chunk_that_begins_elsewhere_is_read_from_further_ahead() -> None:
+    (command,) = video_commands(site=SITE, chunk=chunk(keyframe=482))
+    assert command.arguments[command.arguments.index("-ss") + 1] == "19.330000"
+
+
+def test_soundtrack_is_sound_alone() -> None:
+    spans = [task_pb2.FrameSpan(start_frame=a, end_frame=b) for a, b in ((0, 50), (500, 600))]
+    rate = pb.Rational(numerator=25, denominator=1)
+    track = task_pb2.Soundtrack(info=source(), frame_rate=rate, spans=spans)
+    (command,) = audio_commands(site=SITE, soundtrack=track)
+    seek = words("-seek_timestamp 1 -noaccurate_seek -ss 19.330000")
+    assert list(command.arguments) == [
+        *BEGINNING,
+        *one_input(MOV, 3),
+        *one_input(MOV, 3, *seek),
+        *words("-filter_complex_threads 3"),
+        *AUDIO_GRAPH,
+        *AAC,
+        *CLEAN,
+        *MP4,
+    ]
+
+
+def test_assembly_copies_parts_and_sound() -> None:
+    command = assemble_command(
+        ffmpeg=FFMPEG,
+        urls=["http://127.0.0.1:4567/parts/0", "http://127.0.0.1:4567/parts/1"],
+        frame_counts=[10, 20],
+        sound_url="http://127.0.0.1:4567/sound/0",
+        rate=pb.Rational(numerator=30000, denominator=1001),
+        folder=FOLDER,
+    )
+    assert list(command.arguments) == [
+        *BEGINNING[:-1],
+        *words("-protocol_whitelist file,http,tcp"),
+        *words(f"-format_whitelist concat,{MOV} -f concat -safe 0"),
+        *words("-i /scratch/run_1/parts.ffconcat"),
+        *words(f"-protocol_whitelist http,tcp -format_whitelist {MOV}"),
+        *words("-rw_timeout 45000000 -i http://127.0.0.1:4567/sound/0"),
+        *words("-map 0:v:0 -c:v copy -map 1:a:0 -c:a copy"),
+        *CLEAN,
+        *MP4,
+    ]
+    assert command.scripts == {
+        FOLDER / "parts.ffconcat": (
+            "ffconcat version 1.0\n"
+            "file http://127.0.0.1:4567/parts/0\nduration 0.333667\n"
+            "option rw_timeout 45000000\n"
+            "file http://127.0.0.1:4567/parts/1\nduration 0.667333\n"
+            "option rw_timeout 45000000\n"
+        )
+    }
 
 
 def test_no_seek_where_it_would_lead_to_the_beginning() -> None:

@@ -185,7 +185,7 @@ def test_sound_fades_at_real_cuts_alone(
 def test_video_graph_of_one_range_selects_nothing() -> None:
     timeline = Timeline(Fraction(25), Fraction(3, 2))
     assert video_graph([Reading((FrameRange(10, 20),))], timeline, 0, ["null"]) == (
-        "[0:0]fps=25:start_time=1.900000,trim=end_frame=10,setpts=PTS-STARTPTS[v0];\n"
+        "[0:0]setpts=PTS-(1.900000)/TB,fps=25,trim=start_pts=0:end_pts=10,setpts=PTS-STARTPTS[v0];\n"
         "[v0]settb=1/25,setpts=N,null[v]\n"
     )
 
