@@ -301,7 +301,7 @@ def _list_filter(request: service.ListExportsRequest, user_id: str) -> ListFilte
     return ListFilter(
         user_id=user_id,
         video_id=request.video_id or None,
-        # Each once: a request can repeat them more often than a statement takes parameters.
+        # Each once: a state that is repeated is the same filter.
         states=tuple(
             ExportState(pb.ExportState.Name(state).removeprefix("EXPORT_STATE_"))
             for state in sorted(set(request.states))

