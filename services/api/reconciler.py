@@ -1,5 +1,8 @@
 """What keeps rows and the world in step: a round every few seconds, on every replica.
 
+Objects are deleted beside the rounds: storage that does not answer is waited
+for, and nothing else is to wait with it.
+
 Each duty takes its rows with SKIP LOCKED and may be done twice, so replicas
 need no leader among them.
 """
@@ -18,7 +21,7 @@ from nats.js.errors import NotFoundError
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
 from services.api.settings import ApiSettings
-from services.api.signals import Signals
+from services.api.signals import Signals, Wake
 from services.api.states import ExportState
 from services.api.store import Housekeeping
 from services.api.store.housekeeping import Deletion
@@ -42,6 +45,8 @@ log = structlog.get_logger()
 
 # A row of an ended export is locked for so long while NATS does not answer.
 PUBLISH_SECONDS = 2.0
+# First pause of a deletion that failed, in limits of a call to the StorageService.
+DELETION_PATIENCE = 1.5
 
 Duties = list[tuple[str, Callable[[], Awaitable[object]]]]
 
@@ -68,11 +73,12 @@ class Reconciler:
         self._signals = signals
         self._metrics = metrics
         self._problems: dict[str, str] = {}
+        self._garbage = Wake()
         self._gpu_seen_at = time.monotonic()
 
     async def run(self) -> None:
         """Go round for ever; one duty that fails does not stop the others."""
-        urgent: Duties = [("announce", self._announce), ("delete objects", self._delete_objects)]
+        urgent: Duties = [("announce", self._announce)]
         regular: Duties = [
             ("topology", self._ensure_topology),
             ("expire", self._expire),
@@ -89,7 +95,14 @@ class Reconciler:
                 last_round = time.monotonic()
             for name, duty in [*urgent, *regular] if due else urgent:
                 await self._attempt(name, duty)
+            self._garbage.set()
             await self._signals.reconcile.wait(self._settings.reconcile_interval)
+
+    async def run_deletions(self) -> None:
+        """Delete objects for ever, after each round."""
+        while True:
+            await self._garbage.wait(self._settings.reconcile_interval)
+            await self._attempt("delete objects", self._delete_objects)
 
     async def _attempt(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -149,7 +162,8 @@ class Reconciler:
             await self._signals.export_changed(export_id)
 
     async def _delete_objects(self) -> None:
-        while count := await self._housekeeping.delete_objects(self._delete):
+        backoff = timedelta(seconds=DELETION_PATIENCE * self._settings.storage_timeout)
+        while count := await self._housekeeping.delete_objects(self._delete, backoff=backoff):
             self._metrics.deletions.inc(count)
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:

@@ -56,11 +56,13 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         watches = Watches(exports.get, metrics)
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
+        reconciler = Reconciler(settings, housekeeping, nats, storage, encoders, signals, metrics)
         loops = (
             writer.run,
             Dispatcher(tasks, nats, encoders, signals, metrics).run,
             EventConsumer(settings, tasks, nats, encoders, signals, metrics).run,
-            Reconciler(settings, housekeeping, nats, storage, encoders, signals, metrics).run,
+            reconciler.run,
+            reconciler.run_deletions,
         )
 
         async def listen() -> None:

@@ -25,7 +25,7 @@ from services.api.store.database import Database
 from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
 from services.api.store.records import ExportRecord, TaskRecord, from_json, to_json
-from services.common.errors import DomainError
+from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
@@ -33,7 +33,6 @@ from videoexport.v1 import storage_service_pb2 as storage
 BATCH = 100
 SUBMISSION_AGE = timedelta(days=1)
 PROBE_AGE = timedelta(days=90)
-# Longer than one call to the StorageService may take.
 DELETION_BACKOFF = timedelta(seconds=15)
 DELETION_BACKOFF_LIMIT = timedelta(hours=1)
 
@@ -121,7 +120,12 @@ class Housekeeping:
                 )
         return ids
 
-    async def delete_objects(self, remove: Callable[[Sequence[Deletion]], Awaitable[None]]) -> int:
+    async def delete_objects(
+        self,
+        remove: Callable[[Sequence[Deletion]], Awaitable[None]],
+        *,
+        backoff: timedelta = DELETION_BACKOFF,
+    ) -> int:
         """Delete objects that are due; return how many. Where it fails, try later.
 
         Claiming puts a row off by its next pause, so that nothing is locked
@@ -129,11 +133,14 @@ class Housekeeping:
 
         Args:
             remove: deletes objects of one user.
+            backoff: the first pause of a row, then doubled; longer than `remove`
+                takes, or another replica would do the same meanwhile.
 
         Raises:
-            DomainError: some could not be deleted; the others are.
+            DomainError: some could not be deleted; while storage is away, the
+                rest was not tried.
         """
-        claimed = await self._claim_deletions()
+        claimed = await self._claim_deletions(backoff)
         failure: DomainError | None = None
         count = 0
         for _, group in groupby(claimed, key=lambda item: item.user_id):
@@ -142,6 +149,9 @@ class Housekeeping:
                 await remove(deletions)
             except DomainError as error:
                 failure = error
+                # The next user's call would wait in vain as well, and every row is put off.
+                if error.reason is Reason.STORAGE_UNAVAILABLE:
+                    break
             else:
                 await self._deleted(deletions)
                 count += len(deletions)
@@ -149,7 +159,7 @@ class Housekeeping:
             raise failure
         return count
 
-    async def _claim_deletions(self) -> list[Deletion]:
+    async def _claim_deletions(self, backoff: timedelta) -> list[Deletion]:
         """Return due deletions by user, each put off by its next pause."""
         due = (
             select(object_deletions.c.id)
@@ -161,7 +171,7 @@ class Housekeeping:
         pause = func.least(
             DELETION_BACKOFF_LIMIT,
             # Bounded, or the power outgrows an interval after two days.
-            DELETION_BACKOFF * func.power(2, func.least(object_deletions.c.attempts, 16)),
+            backoff * func.power(2, func.least(object_deletions.c.attempts, 16)),
         )
         claim = (
             update(object_deletions)

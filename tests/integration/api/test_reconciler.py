@@ -127,7 +127,7 @@ async def test_output_expires_and_its_object_is_deleted(
     await rig.sql("UPDATE exports SET expires_at = now()")
     async with (
         overheard(nats, "videoexport.updates.*", task_pb2.ExportChanged) as changes,
-        running(with_storage.reconciler.run),
+        running(with_storage.reconciler.run, with_storage.reconciler.run_deletions),
     ):
         await until(lambda: is_export(case, ExportState.EXPIRED))
         await until(lambda: _deleted(kept, 1))
@@ -151,7 +151,7 @@ async def test_objects_of_several_users_are_deleted_each_in_its_own_call(
         case = await rig.create(user)
         await case.complete(f"run_{case.id}")
         await rig.exports.delete(case.id, user)
-    async with running(parts.reconciler.run):
+    async with running(parts.reconciler.run_deletions):
         await until(lambda: _deleted(kept, 3))
         await asyncio.sleep(0.2)
     assert sorted(user for user, _ in kept.deleted) == ["anna", "ben", "ben"]
@@ -164,7 +164,7 @@ async def test_storage_that_is_away_is_logged_once_and_asked_seldom(rig: Rig, na
     await case.complete()
     await rig.exports.delete(case.id, "anna")
     with capture_logs() as logs:
-        async with running(parts.reconciler.run):
+        async with running(parts.reconciler.run_deletions):
             await asyncio.sleep(0.7)
     assert away.asked == 1
     assert await rig.deletions() == [("anna", "run_1")]
@@ -172,6 +172,61 @@ async def test_storage_that_is_away_is_logged_once_and_asked_seldom(rig: Rig, na
     assert [(entry["duty"], entry["problem"]) for entry in held_up] == [
         ("delete objects", "STORAGE_UNAVAILABLE")
     ]
+
+
+class HangingStorage(StorageCalls):
+    """A StorageService that does not answer, nor ever runs into the limit of a call."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def delete(self, user_id: str, objects: Sequence[storage.ObjectRef]) -> None:
+        self.asked.set()
+        await asyncio.sleep(60)
+
+
+async def test_storage_that_hangs_holds_up_nothing_else(rig: Rig, nats: Client) -> None:
+    hanging = HangingStorage()
+    parts = Parts(rig, nats, hanging)
+    case = await rig.create()
+    await case.complete("run_1")
+    await rig.exports.delete(case.id, "anna")
+    async with running(parts.reconciler.run, parts.reconciler.run_deletions):
+        await hanging.asked.wait()
+        expiring = await rig.create()
+        await expiring.complete("run_2")
+        await until(lambda: is_announced(rig), 3)
+        await rig.sql("UPDATE exports SET expires_at = now()")
+        await until(lambda: is_export(expiring, ExportState.EXPIRED), 3)
+
+
+async def test_objects_are_deleted_soon_after_an_export_was(rig: Rig, nats: Client) -> None:
+    kept = KeptStorage()
+    parts = Parts(rig, nats, kept, reconcile_interval=60)
+    async with running(parts.reconciler.run, parts.reconciler.run_deletions):
+        await asyncio.sleep(0.3)
+        case = await rig.create()
+        await case.complete()
+        await rig.exports.delete(case.id, "anna")
+        parts.signals.reconcile.set()
+        await until(lambda: _deleted(kept, 1), 3)
+
+
+async def test_deletion_is_put_off_for_longer_than_a_call_to_storage_takes(
+    rig: Rig, nats: Client
+) -> None:
+    parts = Parts(rig, nats, storage_timeout=100)
+    case = await rig.create()
+    await case.complete()
+    await rig.exports.delete(case.id, "anna")
+    async with running(parts.reconciler.run_deletions):
+        await until(lambda: _put_off(rig))
+    pause = "SELECT extract(epoch FROM min(not_before) - now()) FROM object_deletions"
+    assert 140 < await rig.value(pause) <= 150
+
+
+async def _put_off(rig: Rig) -> bool:
+    return bool(await rig.value("SELECT bool_or(attempts > 0) FROM object_deletions"))
 
 
 # What was lost

@@ -152,21 +152,22 @@ async def test_two_replicas_expire_each_output_once(rig: Rig, replica: Rig) -> N
 class Storage:
     """What was asked to be deleted."""
 
-    def __init__(self, *, away: bool = False) -> None:
+    def __init__(self, *, away: bool = False, reason: Reason = Reason.STORAGE_UNAVAILABLE) -> None:
         self.asked: list[Deletion] = []
         self.away = away
+        self._reason = reason
 
     async def remove(self, deletions: Sequence[Deletion]) -> None:
         self.asked += deletions
         if self.away:
-            raise DomainError(Reason.STORAGE_UNAVAILABLE, "Away.")
+            raise DomainError(self._reason, "Away.")
 
 
-async def doomed(rig: Rig, *runs: str) -> Case:
-    case = await rig.create()
+async def doomed(rig: Rig, *runs: str, user: str = "anna") -> Case:
+    case = await rig.create(user)
     for run in runs:
         await case.started(run)
-    await rig.exports.delete(case.id, "anna")
+    await rig.exports.delete(case.id, user)
     return case
 
 
@@ -205,6 +206,24 @@ async def test_deletion_that_fails_is_tried_again_after_a_growing_pause(rig: Rig
     )
     store.away = False
     assert await rig.housekeeping.delete_objects(store.remove) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "asked"), [(Reason.STORAGE_UNAVAILABLE, 1), (Reason.INVALID_REQUEST, 3)]
+)
+async def test_users_are_not_asked_for_in_turn_while_storage_is_away(
+    rig: Rig, reason: Reason, asked: int
+) -> None:
+    users = ("anna", "ben", "cleo")
+    for user in users:
+        await doomed(rig, f"run_{user}", user=user)
+    store = Storage(away=True, reason=reason)
+    with pytest.raises(DomainError) as raised:
+        await rig.housekeeping.delete_objects(store.remove)
+    assert raised.value.reason is reason
+    assert [item.user_id for item in store.asked] == list(users[:asked])
+    # Those that were not asked for are put off as well.
+    assert await rig.value("SELECT count(*) FROM object_deletions WHERE not_before < now()") == 0
 
 
 async def test_deletion_goes_on_after_any_number_of_failures(rig: Rig) -> None:
