@@ -33,7 +33,7 @@ from services.common import ids
 from services.common.checks import source_violations
 from services.common.errors import DomainError, Reason
 from services.common.families import choose_family
-from services.common.planner import plan_export
+from services.common.planner import plan_export, processing_time
 from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
@@ -172,11 +172,9 @@ class Exports:
             pb.Resolution.Name(plan.resolution),
             pb.Quality.Name(plan.quality),
         )
-        return (
-            plan
-            if speed is None
-            else plan_export(info, segments, settings, frames_per_second=speed)
-        )
+        if speed is not None:
+            plan.estimated_processing_time.CopyFrom(processing_time(plan.frame_count, speed))
+        return plan
 
     async def _probe_now(self, user_id: str, key: str, source: pb.Source) -> pb.SourceInfo:
         """Have some encoder examine a source; one that is busy or going away sends us on.

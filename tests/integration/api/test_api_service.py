@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,8 +29,9 @@ from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from services.api import exports
 from services.common.config import StartupError
-from services.common.planner import MAX_SEGMENTS
+from services.common.planner import MAX_SEGMENTS, plan_export
 from services.common.subjects import Lane
 from services.common.version import VERSION
 from videoexport.v1 import export_pb2 as pb
@@ -136,9 +138,12 @@ async def _has_plan(api: Api, export_id: str) -> bool:
     return (await get(api, export_id)).HasField("plan")
 
 
-async def test_plan_estimates_with_the_speed_that_was_measured(
-    api: Api, rig: Rig, encoder: FakeEncoder
+async def test_plan_is_made_once_and_estimates_with_the_speed_that_was_measured(
+    api: Api, rig: Rig, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A thousand segments take a tenth of a second of the event loop.
+    plan_once = Mock(wraps=plan_export)
+    monkeypatch.setattr(exports, "plan_export", plan_once)
     video = await encoder.probed_video(rig)
     request = service.CreateExportRequest(source=pb.Source(video_id=video), validate_only=True)
     await rig.sql(
@@ -147,6 +152,7 @@ async def test_plan_estimates_with_the_speed_that_was_measured(
     )
     answer = await api.exports.CreateExport(request, metadata=ANNA)
     assert answer.plan.estimated_processing_time == Duration(seconds=11)
+    plan_once.assert_called_once()
 
 
 async def test_concurrent_calls_with_one_request_id_make_one_export(
