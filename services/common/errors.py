@@ -15,6 +15,9 @@ from enum import StrEnum
 from grpc import StatusCode
 
 ERROR_DOMAIN = "videoexport"
+# When to try again where nothing better is known: what is away or busy for a moment
+# is often back by then, and callers that follow it are no burden.
+RETRY_AFTER = timedelta(seconds=2)
 
 
 class Reason(StrEnum):
@@ -198,6 +201,9 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
 }
 
+# Answers to calls that may succeed when only time passes.
+PASSING = frozenset({StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED})
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -223,7 +229,8 @@ class DomainError(Exception):
         message: one sentence for a person; no secrets, no paths.
         violations: for INVALID_REQUEST and INVALID_SEGMENTS, all of them.
         quota: the limit, for the reasons under "Limits".
-        retry_after: when trying again makes sense, where that is known.
+        retry_after: when trying again makes sense; by default soon for what
+            passes by itself, never for the rest.
     """
 
     def __init__(
@@ -240,6 +247,8 @@ class DomainError(Exception):
         self.message = message
         self.violations = tuple(violations)
         self.quota = quota
+        if retry_after is None and self.status in PASSING:
+            retry_after = RETRY_AFTER
         self.retry_after = retry_after
 
     @property

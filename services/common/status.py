@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TypeVar
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import RpcError, StatusCode
 from grpc.aio import AioRpcError
 
-from services.common.errors import ERROR_DOMAIN, DomainError, Reason
+from services.common.errors import ERROR_DOMAIN, DomainError, QuotaViolation, Reason, Violation
+
+M = TypeVar("M", bound=Message)
 
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_DETAILS_KEY = "videoexport-max-error-bytes"
@@ -91,17 +95,35 @@ def from_rpc_error(error: RpcError, *, unavailable: Reason) -> DomainError:
         return DomainError(unavailable, "The service did not answer.")
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            reason = _reason_of(status_pb2.Status.FromString(value))
-            if reason is not None:
-                return DomainError(reason, error.details() or reason.value)
+            found = _from_status(status_pb2.Status.FromString(value), error.details() or "")
+            if found is not None:
+                return found
     if error.code() in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED):
         return DomainError(unavailable, "A service that is needed did not answer in time.")
     return DomainError(Reason.INTERNAL, "Another service answered with an unknown error.")
 
 
-def _reason_of(status: status_pb2.Status) -> Reason | None:
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            return Reason(info.reason) if info.reason in Reason.__members__ else None
-    return None
+def _from_status(status: status_pb2.Status, message: str) -> DomainError | None:
+    """Return the error that `to_status` has made this of, or None where it was not ours."""
+    info = _detail(status, error_details_pb2.ErrorInfo())
+    if info is None or info.domain != ERROR_DOMAIN or info.reason not in Reason.__members__:
+        return None
+    request = _detail(status, error_details_pb2.BadRequest())
+    failure = _detail(status, error_details_pb2.QuotaFailure())
+    retry = _detail(status, error_details_pb2.RetryInfo())
+    quota = failure.violations[0] if failure and failure.violations else None
+    return DomainError(
+        Reason(info.reason),
+        message or info.reason,
+        violations=[
+            Violation(item.field, item.description)
+            for item in (request.field_violations if request else ())
+        ],
+        quota=QuotaViolation(quota.subject, quota.description) if quota else None,
+        retry_after=retry.retry_delay.ToTimedelta() if retry else None,
+    )
+
+
+def _detail(status: status_pb2.Status, kind: M) -> M | None:
+    """Return the first detail of a kind, filled into `kind`."""
+    return next((kind for packed in status.details if packed.Unpack(kind)), None)

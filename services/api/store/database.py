@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -13,8 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from services.api.migrate import driver_url
 from services.common.errors import DomainError, Reason
-
-RETRY_AFTER = timedelta(seconds=2)
 
 
 class Database:
@@ -86,5 +83,4 @@ def unavailable() -> DomainError:
     return DomainError(
         Reason.STORE_UNAVAILABLE,
         "The database cannot be reached at the moment; nothing was stored.",
-        retry_after=RETRY_AFTER,
     )

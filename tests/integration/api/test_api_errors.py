@@ -208,6 +208,7 @@ async def test_plan_of_a_source_that_nobody_can_examine_is_unavailable(
     request = create(video, validate_only=True)
     refused = await refusal(api.exports.CreateExport(request, metadata=ANNA))
     assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "NO_ENCODER")
+    assert refused.retry_seconds == 2
 
 
 # Lists

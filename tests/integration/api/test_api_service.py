@@ -502,7 +502,7 @@ async def test_storage_away_is_unavailable_and_hides_no_export(
             request = service.CreateExportRequest(source=pb.Source(video_id=video))
             refused = await refusal(api.exports.CreateExport(request, metadata=ANNA))
             assert refused.code is StatusCode.UNAVAILABLE
-            assert refused.reason == "STORAGE_UNAVAILABLE"
+            assert (refused.reason, refused.retry_seconds) == ("STORAGE_UNAVAILABLE", 2)
             export = await get(api, case.id)
             assert export.state == pb.EXPORT_STATE_COMPLETED
             assert export.output.download_url == ""

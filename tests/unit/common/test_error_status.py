@@ -153,6 +153,29 @@ def test_error_of_another_service_keeps_its_reason_and_message() -> None:
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        invalid_request(THOUSAND[:3]),
+        DomainError(
+            Reason.RUNNING_QUOTA,
+            "You have 3 unfinished exports.",
+            quota=QuotaViolation("user:anna", "unfinished exports at the same time"),
+            retry_after=timedelta(seconds=15),
+        ),
+        DomainError(Reason.SOURCE_NOT_FOUND, "There is no video vid_1."),
+        DomainError(Reason.DRAINING, "Going away.", retry_after=timedelta(0)),
+    ],
+    ids=lambda said: said.reason,
+)
+def test_error_of_another_service_keeps_its_details(said: DomainError) -> None:
+    trailing = Metadata((DETAILS_KEY, to_status(said).SerializeToString()))
+    error = from_rpc_error(
+        rpc_error(said.status, said.message, trailing), unavailable=Reason.INTERNAL
+    )
+    assert vars(error) == vars(said)
+
+
+@pytest.mark.parametrize(
     "code",
     [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED],
 )

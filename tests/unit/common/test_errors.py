@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
 from grpc import StatusCode
 
-from services.common.errors import TABLE, DomainError, Reason, Violation, invalid_request
+from services.common.errors import (
+    RETRY_AFTER,
+    TABLE,
+    DomainError,
+    Reason,
+    Violation,
+    invalid_request,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
 
@@ -72,6 +80,15 @@ def test_domain_error_takes_status_and_retryability_from_its_row() -> None:
     assert error.retryable
     assert not DomainError(Reason.INVALID_SOURCE, "…").retryable
     assert str(error) == error.message == "The queue is full."
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_passes_by_itself_says_when_to_try_again(reason: Reason) -> None:
+    passing = {StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED}
+    soon = RETRY_AFTER if TABLE[reason].status in passing else None
+    assert DomainError(reason, "…").retry_after == soon
+    known = timedelta(minutes=7)
+    assert DomainError(reason, "…", retry_after=known).retry_after == known
 
 
 def test_invalid_request_names_the_first_violation_and_counts_the_rest() -> None:
