@@ -11,7 +11,7 @@ import structlog
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
 from services.api.page_token import decode_token, encode_token
-from services.api.peers import probe_at
+from services.api.peers import probe_by_any
 from services.api.progress import LiveProgress
 from services.api.requests import check_create, check_export_id, check_list
 from services.api.settings import ApiSettings
@@ -31,7 +31,7 @@ from services.api.views import to_export
 from services.api.work import probe_task, whole_task
 from services.common import ids
 from services.common.checks import source_violations
-from services.common.errors import DomainError, Reason
+from services.common.errors import DomainError
 from services.common.families import choose_family
 from services.common.planner import plan_export, processing_time
 from services.common.storage import StorageCalls
@@ -177,23 +177,15 @@ class Exports:
         return plan
 
     async def _probe_now(self, user_id: str, key: str, source: pb.Source) -> pb.SourceInfo:
-        """Have some encoder examine a source; one that is busy or going away sends us on.
+        """Have some encoder examine a source, and keep what it says.
 
         Raises:
-            DomainError: INVALID_SOURCE, NO_ENCODER, SLOTS_BUSY.
+            DomainError: INVALID_SOURCE, NO_ENCODER, TIME_LIMIT.
         """
-        last: DomainError | None = None
-        for address in self._encoders.addresses():
-            try:
-                info = await probe_at(address, user_id, source, self._settings.probe_timeout)
-            except DomainError as error:
-                if error.reason not in (Reason.SLOTS_BUSY, Reason.DRAINING, Reason.NO_ENCODER):
-                    raise
-                last = error
-            else:
-                await self._tasks.keep_probe(key, info)
-                return info
-        raise last or DomainError(Reason.NO_ENCODER, "No encoder is live.")
+        addresses = self._encoders.addresses()
+        info = await probe_by_any(addresses, user_id, source, self._settings.probe_timeout)
+        await self._tasks.keep_probe(key, info)
+        return info
 
     async def get(self, export_id: str, user_id: str) -> pb.Export:
         """Return one export.
