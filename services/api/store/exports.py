@@ -116,9 +116,9 @@ class ExportStore:
         """
         async with self._database.transaction() as connection:
             await _lock_user(connection, new.user_id)
-            earlier = await _earlier_submission(connection, new.user_id, submission)
+            earlier = await _earlier(connection, new.user_id, submission)
             if earlier is not None:
-                return await _get(connection, earlier, new.user_id)
+                return earlier
             await _check_quotas(connection, new.user_id, quotas, count_hour=True)
             await connection.execute(insert(exports).values(_export_values(new)))
             await connection.execute(
@@ -139,8 +139,7 @@ class ExportStore:
             DomainError: REQUEST_ID_REUSED.
         """
         async with self._database.transaction() as connection:
-            export_id = await _earlier_submission(connection, user_id, submission)
-            return None if export_id is None else await _get(connection, export_id, user_id)
+            return await _earlier(connection, user_id, submission)
 
     async def get(self, export_id: str, user_id: str) -> ExportRecord:
         """Return one export of the user.
@@ -280,13 +279,28 @@ async def _lock_user(connection: AsyncConnection, user_id: str) -> None:
 async def _get(
     connection: AsyncConnection, export_id: str, user_id: str, *, lock: bool = False
 ) -> ExportRecord:
+    record = await _find(connection, export_id, user_id, lock=lock)
+    if record is None:
+        raise DomainError(Reason.EXPORT_NOT_FOUND, f"There is no export {export_id}.")
+    return record
+
+
+async def _find(
+    connection: AsyncConnection, export_id: str, user_id: str, *, lock: bool = False
+) -> ExportRecord | None:
     query = select_exports().where(exports.c.id == export_id, exports.c.user_id == user_id)
     if lock:
         query = query.with_for_update(of=exports)
     row = (await connection.execute(query)).mappings().one_or_none()
-    if row is None:
-        raise DomainError(Reason.EXPORT_NOT_FOUND, f"There is no export {export_id}.")
-    return ExportRecord.from_row(row)
+    return None if row is None else ExportRecord.from_row(row)
+
+
+async def _earlier(
+    connection: AsyncConnection, user_id: str, submission: Submission
+) -> ExportRecord | None:
+    """Return the export of the same call; one deleted between the two queries counts as none."""
+    export_id = await _earlier_submission(connection, user_id, submission)
+    return None if export_id is None else await _find(connection, export_id, user_id)
 
 
 async def _earlier_submission(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
+from api_parts import until
 from api_rig import INFO, PLAN, SOURCE, Case, Rig
 
 from services.api.states import ExportState
@@ -92,6 +94,32 @@ async def test_concurrent_duplicates_on_two_replicas_make_one_export(
     )
     assert len({case.id for case in cases}) == 1
     assert [await count(rig, name) for name in ("exports", "tasks", "submissions")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("repeat", ["earlier", "create"])
+async def test_repeated_call_counts_as_new_where_its_export_is_just_being_deleted(
+    rig: Rig, repeat: str
+) -> None:
+    first = await rig.create(request_id="r")
+    async with await psycopg.AsyncConnection.connect(rig.url) as deleting:
+        # Its submission can still be read; its row is gone when it can be read again.
+        await deleting.execute("LOCK TABLE exports")
+        await deleting.execute("DELETE FROM exports")
+        await deleting.execute("UPDATE submissions SET request_id = NULL")
+        if repeat == "create":
+            repeated: asyncio.Task[Any] = asyncio.create_task(rig.create(request_id="r"))
+        else:
+            call = rig.exports.earlier("anna", Submission("r", b"body"))
+            repeated = asyncio.create_task(call)
+        await until(lambda: _waits_for_exports(rig))
+        await deleting.commit()
+    found = await repeated
+    assert found is None if repeat == "earlier" else found.id != first.id
+
+
+async def _waits_for_exports(rig: Rig) -> bool:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'exports'::regclass"
+    return bool(await rig.value(waiting))
 
 
 async def test_request_id_is_free_again_after_a_day(rig: Rig) -> None:
