@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -122,11 +122,17 @@ class ProgressWriter:
             self._live.forget_old()
             updates, self._waiting = list(self._waiting.values()), {}
             try:
-                moved, stale_runs = await self._tasks.progressed(updates)
+                await self._write(updates)
             except DomainError as error:
                 log.warning("progress not written", reason=error.reason)
-                continue
-            # A run that was cancelled, or overtaken, may not have heard of it.
-            await self._signals.stop_runs(stale_runs)
-            for export_id in moved:
-                await self._signals.export_changed(export_id)
+            except Exception as error:
+                # A defect of ours, or a schema that is still to come: the service
+                # goes on answering callers meanwhile.
+                log.error("progress not written", exc_info=error)
+
+    async def _write(self, updates: Sequence[Progress]) -> None:
+        moved, stale_runs = await self._tasks.progressed(updates)
+        # A run that was cancelled, or overtaken, may not have heard of it.
+        await self._signals.stop_runs(stale_runs)
+        for export_id in moved:
+            await self._signals.export_changed(export_id)

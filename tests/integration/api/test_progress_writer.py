@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 
 import pytest
 from api_parts import Parts, overheard, running, until
 from api_rig import Case, Rig
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from services.api import progress as module
 from services.api.progress import LiveProgress, ProgressWriter
@@ -66,6 +68,28 @@ async def test_progress_reaches_readers_at_once_and_the_row_soon(
 
 async def _has_progress(case: Case, progress: float) -> bool:
     return (await case.now()).progress == progress
+
+
+@pytest.mark.usefixtures("live")
+async def test_writer_waits_for_a_schema_that_is_still_to_come(rig: Rig, nats: Client) -> None:
+    case = await rig.create()
+    await case.begin()
+    with capture_logs() as logs:
+        await rig.sql("ALTER TABLE tasks RENAME TO other")
+        try:
+            await say(nats, case, 20)
+            await until(lambda: _logged(logs))
+        finally:
+            await rig.sql("ALTER TABLE other RENAME TO tasks")
+        await say(nats, case, 40)
+        await until(lambda: _has_progress(case, 39.6))
+    assert {(entry["event"], entry["log_level"]) for entry in logs} == {
+        ("progress not written", "error")
+    }
+
+
+async def _logged(logs: list[MutableMapping[str, Any]]) -> bool:
+    return bool(logs)
 
 
 @pytest.mark.usefixtures("live")
