@@ -262,6 +262,11 @@ class FakeEncoder:
         await rig.tasks.keep_probe(source_key(user, stat.object.source), info)
         return stat.object.source.video_id
 
+    async def delete(self, user: str, reference: storage.ObjectRef) -> None:
+        """Delete an object."""
+        request = storage.DeleteObjectsRequest(objects=[reference])
+        await self._storage.DeleteObjects(request, metadata=call_metadata(user))
+
     async def get(self, url: str) -> tuple[int, bytes]:
         """Return status and body of a URL."""
         async with self._http.get(url) as response:

@@ -36,6 +36,7 @@ from services.common.subjects import Lane
 from services.common.version import VERSION
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
+from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
 
@@ -96,6 +97,24 @@ async def test_life_of_an_export(api: Api, encoder: FakeEncoder) -> None:
 
 async def _is_gone(encoder: FakeEncoder, url: str) -> bool:
     return (await encoder.get(url))[0] == 404
+
+
+async def test_file_of_an_expired_export_is_gone_from_storage(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    kept, expired = [await create(api, await encoder.probed_video(rig)) for _ in range(2)]
+    for _ in range(2):
+        await encoder.encode(await encoder.take(Lane.CPU), b"a finished file")
+    urls = {}
+    for export in (kept, expired):
+        await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))  # noqa: B023
+        urls[export.id] = (await get(api, export.id)).output.download_url
+        assert await encoder.get(urls[export.id]) == (200, b"a finished file")
+    await rig.sql("UPDATE exports SET expires_at = now() WHERE id = %s", expired.id)
+    await until(lambda: _is_gone(encoder, urls[expired.id]))
+    after = await get(api, expired.id)
+    assert (after.state, after.output.download_url) == (pb.EXPORT_STATE_EXPIRED, "")
+    assert (await encoder.get(urls[kept.id]))[0] == 200
 
 
 async def test_download_url_is_minted_at_each_read_and_names_the_file(
@@ -174,15 +193,15 @@ async def accepted(api: Api) -> float:
 
 
 async def test_repeated_call_gets_its_export_although_the_source_is_gone(
-    api: Api, rig: Rig, encoder: FakeEncoder
+    api: Api, encoder: FakeEncoder
 ) -> None:
     video = await encoder.video()
     first = await create(api, video, "r")
-    await rig.sql(
-        "UPDATE exports SET source = jsonb_set(source, '{video_id}', '\"x\"') WHERE id = %s",
-        first.id,
-    )
+    await encoder.delete("anna", storage.ObjectRef(source=pb.Source(video_id=video)))
     assert (await create(api, video, "r")).id == first.id
+    new = service.CreateExportRequest(source=pb.Source(video_id=video), request_id="other")
+    refused = await refusal(api.exports.CreateExport(new, metadata=ANNA))
+    assert refused.reason == "SOURCE_NOT_FOUND"
 
 
 async def test_failed_export_is_tried_again_by_its_owner(
