@@ -37,6 +37,8 @@ BATCH = 32
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 ACK_SECONDS = 5.0
+# How often an event is tried that meets a defect of ours.
+DELIVERIES = 5
 
 
 class EventConsumer:
@@ -112,12 +114,31 @@ class EventConsumer:
                 log.warning("event not applied", reason=error.reason)
                 await message.nak(delay=PAUSE_SECONDS)
             except Exception as error:
-                # A defect of ours must not stop the events behind it; this
-                # one comes again, and its log line with it.
+                # A defect of ours must not stop the events behind it.
                 log.error("event not applied", exc_info=error)
-                await message.nak(delay=10 * PAUSE_SECONDS)
+                await self._put_off(message, event)
             else:
                 await message.ack_sync(timeout=ACK_SECONDS)
+
+    async def _put_off(self, message: Msg, event: task_pb2.TaskEvent) -> None:
+        """Let an event come again; the export fails when that did not help.
+
+        Should not even that be possible, the reconciler will find the task lost.
+        """
+        if message.metadata.num_delivered >= DELIVERIES:
+            error = _error(Reason.INTERNAL, "What an encoder said was not understood.")
+            try:
+                await self._after(event, await self._tasks.failed(event, lambda _: error))
+            except DomainError:
+                pass  # the database is away
+            except Exception as problem:
+                log.error("event dropped", exc_info=problem)
+                await message.ack()
+                return
+            else:
+                await message.ack()
+                return
+        await message.nak(delay=self._settings.retry_delay * 2**message.metadata.num_delivered)
 
     async def apply(self, event: task_pb2.TaskEvent) -> None:
         """Apply one event.

@@ -292,10 +292,7 @@ def _list_filter(request: service.ListExportsRequest, user_id: str) -> ListFilte
         user_id=user_id,
         video_id=request.video_id or None,
         # Each once: a state that is repeated is the same filter.
-        states=tuple(
-            ExportState(pb.ExportState.Name(state).removeprefix("EXPORT_STATE_"))
-            for state in sorted(set(request.states))
-        ),
+        states=tuple(ExportState.of(state) for state in sorted(set(request.states))),
         created_after=time("created_after"),
         created_before=time("created_before"),
     )

@@ -13,6 +13,7 @@ from services.api.store.records import ExportRecord
 from services.common.metrics import from_zero
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 # From a probe of a local file to a film on a slow machine.
 EXPORT_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
@@ -108,16 +109,17 @@ class ApiMetrics:
 
     def created(self, record: ExportRecord) -> None:
         """Count an accepted export."""
-        self._created.labels(*_kind(record)).inc()
+        self._created.labels(*_kind(record.plan or record.settings)).inc()
 
-    def ended(self, record: ExportRecord) -> None:
+    def ended(self, end: task_pb2.ExportEnded) -> None:
         """Count an export that reached a terminal state."""
-        self._ended.labels(record.state, *_kind(record)).inc()
-        if record.ended_at is not None and record.state is not ExportState.EXPIRED:
-            seconds = (record.ended_at - record.created_at).total_seconds()
-            self._seconds.labels(record.state).observe(seconds)
-        fell_back = any(warning.code == "GPU_FALLBACK" for warning in record.warnings)
-        if fell_back and record.state is ExportState.COMPLETED:
+        state = ExportState.of(end.state)
+        self._ended.labels(state, *_kind(end)).inc()
+        if state is not ExportState.EXPIRED:
+            age = end.end_time.ToDatetime() - end.create_time.ToDatetime()
+            self._seconds.labels(state).observe(age.total_seconds())
+        fell_back = any(warning.code == "GPU_FALLBACK" for warning in end.warnings)
+        if fell_back and state is ExportState.COMPLETED:
             self.fallbacks.inc()
 
     def queues(self, depths: Iterable[QueueDepth], active: Iterable[tuple[str, int]]) -> None:
@@ -137,13 +139,10 @@ class ApiMetrics:
             self.active.labels(export_state).set(counts.get(export_state, 0))
 
 
-def _kind(record: ExportRecord) -> tuple[str, str]:
-    plan = record.plan or pb.Plan(
-        quality=record.settings.quality, resolution=record.settings.resolution
-    )
+def _kind(export: pb.Plan | pb.ExportSettings | task_pb2.ExportEnded) -> tuple[str, str]:
     return (
-        _label(pb.Quality.Name(plan.quality), "QUALITY_"),
-        _label(pb.Resolution.Name(plan.resolution), "RESOLUTION_"),
+        _label(pb.Quality.Name(export.quality), "QUALITY_"),
+        _label(pb.Resolution.Name(export.resolution), "RESOLUTION_"),
     )
 
 

@@ -66,8 +66,6 @@ exports = Table(
     _time("ended_at"),
     _time("expires_at"),
     _time("updated_at", required=True),
-    # When the terminal state was published for other services.
-    _time("announced_at"),
     # ListExports: one user's, newest first, with and without each filter.
     Index("exports_list_idx", "user_id", "created_at", "id"),
     Index("exports_list_video_idx", "user_id", "video_id", "created_at", "id"),
@@ -82,12 +80,6 @@ exports = Table(
     Index("exports_queue_idx", "created_at", "id", postgresql_where=text("state = 'QUEUED'")),
     # Retention.
     Index("exports_expiry_idx", "expires_at", postgresql_where=text("state = 'COMPLETED'")),
-    # Terminal states still to be published.
-    Index(
-        "exports_unannounced_idx",
-        "ended_at",
-        postgresql_where=text("ended_at IS NOT NULL AND announced_at IS NULL"),
-    ),
 )
 
 tasks = Table(
@@ -190,6 +182,15 @@ object_deletions = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     _time("not_before", required=True),
     Index("object_deletions_due_idx", "not_before"),
+)
+
+# videoexport.v1.ExportEnded, still to be published for other services: written in the
+# transaction of the end, so that it outlives the export. The key is the order of sending.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("message", JSONB, nullable=False),
 )
 
 # Measured frames per second of finished encodes, as a moving average.

@@ -25,7 +25,6 @@ from services.api.signals import Signals, Wake
 from services.api.states import ExportState
 from services.api.store import Housekeeping
 from services.api.store.housekeeping import Deletion
-from services.api.store.records import ExportRecord
 from services.api.work import moved_to
 from services.common.errors import DomainError, Reason
 from services.common.families import FamilyChoice
@@ -37,13 +36,12 @@ from services.common.nats import (
 )
 from services.common.storage import StorageCalls
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
-from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
-# A row of an ended export is locked for so long while NATS does not answer.
+# A transaction is open for so long while NATS does not answer.
 PUBLISH_SECONDS = 2.0
 # First pause of a deletion that failed, in limits of a call to the StorageService.
 DELETION_PATIENCE = 1.5
@@ -134,27 +132,18 @@ class Reconciler:
         while await self._housekeeping.announce(self._publish_end):
             pass
 
-    async def _publish_end(self, record: ExportRecord) -> None:
-        expired = record.state is ExportState.EXPIRED
-        ended = timestamp_of(
-            record.updated_at if expired or record.ended_at is None else record.ended_at
-        )
-        message = task_pb2.ExportEnded(
-            export_id=record.id,
-            user_id=record.user_id,
-            state=pb.ExportState.Value(f"EXPORT_STATE_{record.state}"),
-            end_time=ended,
-            error=record.error,
-        )
+    async def _publish_end(self, message: task_pb2.ExportEnded) -> None:
+        state = ExportState.of(message.state)
+        ended = message.end_time
         await publish_durably(
             self._js,
-            exports_subject(record.id, record.state),
+            exports_subject(message.export_id, state),
             message,
             # A retried export may fail again: each end is a message of its own.
-            message_id=f"{record.id}.{record.state}.{ended.seconds}.{ended.nanos}",
+            message_id=f"{message.export_id}.{state}.{ended.seconds}.{ended.nanos}",
             timeout=PUBLISH_SECONDS,
         )
-        self._metrics.ended(record)
+        self._metrics.ended(message)
 
     async def _expire(self) -> None:
         for export_id in await self._housekeeping.expire():
@@ -198,7 +187,8 @@ class Reconciler:
         """Give tasks for the GPU to the CPU when no GPU encoder is left.
 
         None is left when none was heard of for as long as an encoder may be
-        silent, although heartbeats could reach us all that time.
+        silent, although heartbeats could reach us all that time. Tasks that were
+        running go, too, once nothing was heard of them for as long as JetStream waits.
         """
         now = time.monotonic()
         if self._encoders.slots(Lane.GPU) or not self._signals.connected:
@@ -208,9 +198,10 @@ class Reconciler:
         message = "No GPU encoder was live any more, so the CPU encodes."
         choice = FamilyChoice(pb.ENCODER_FAMILY_CPU, message)
         warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=message)
-        for task in await self._housekeeping.tasks_of_lane(Lane.GPU):
+        silence = timedelta(seconds=self._settings.ack_wait)
+        for task in await self._housekeeping.idle_tasks(Lane.GPU, silence):
             moved = await self._housekeeping.move_lane(
-                task, choice.lane, moved_to(task.message, choice), warning
+                task, silence, choice.lane, moved_to(task.message, choice), warning
             )
             if moved:
                 log.warning("task moved off the GPU", task_id=task.id)

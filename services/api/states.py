@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from videoexport.v1 import export_pb2 as pb
+
 
 class ExportState(StrEnum):
     """Where an export stands; the names are those of `videoexport.v1.ExportState`."""
@@ -14,6 +16,11 @@ class ExportState(StrEnum):
     FAILED = "FAILED"  # `error` says why; RetryExport may queue it again
     CANCELLED = "CANCELLED"  # the owner's word, final
     EXPIRED = "EXPIRED"  # was COMPLETED; retention has removed the output
+
+    @classmethod
+    def of(cls, state: pb.ExportState.ValueType) -> ExportState:
+        """Return the state that the contract calls so."""
+        return cls(pb.ExportState.Name(state).removeprefix("EXPORT_STATE_"))
 
 
 class TaskState(StrEnum):

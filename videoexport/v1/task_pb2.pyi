@@ -843,12 +843,20 @@ class ExportEnded(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     export_id: _builtins.str
     """Required. Identifier of the export."""
     user_id: _builtins.str
     """Required. The owner."""
     state: _export_pb2.ExportState.ValueType
     """Required. The terminal state."""
+    resolution: _export_pb2.Resolution.ValueType
+    """Resolution of its plan; as requested where it ended without one."""
+    quality: _export_pb2.Quality.ValueType
+    """Quality of its plan; as requested where it ended without one."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When it was reached."""
@@ -856,6 +864,14 @@ class ExportEnded(_message.Message):
     @_builtins.property
     def error(self) -> _export_pb2.ExportError:
         """Why it failed; present only when the state is FAILED."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. When the export was accepted."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_export_pb2.ExportWarning]:
+        """What its owner should know."""
 
     def __init__(
         self,
@@ -865,10 +881,14 @@ class ExportEnded(_message.Message):
         state: _export_pb2.ExportState.ValueType = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         error: _export_pb2.ExportError | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        resolution: _export_pb2.Resolution.ValueType = ...,
+        quality: _export_pb2.Quality.ValueType = ...,
+        warnings: _abc.Iterable[_export_pb2.ExportWarning] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "error", b"error", "export_id", b"export_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "export_id", b"export_id", "quality", b"quality", "resolution", b"resolution", "state", b"state", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

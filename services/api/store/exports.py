@@ -34,6 +34,7 @@ from services.api.states import (
     TaskState,
     export_sources,
 )
+from services.api.store.announcements import ENDED, announce_later
 from services.api.store.database import Database
 from services.api.store.garbage import discard_run_objects
 from services.api.store.records import (
@@ -223,6 +224,8 @@ class ExportStore:
         """
         async with self._database.transaction() as connection:
             await _get(connection, export_id, user_id, lock=True)
+            # One that goes on ends with this, which others are to hear of.
+            await end_export(connection, export_id, ExportState.CANCELLED)
             running = await end_tasks(connection, export_id)
             await discard_run_objects(connection, export_id, keep_run_id=None)
             await connection.execute(delete(exports).where(exports.c.id == export_id))
@@ -394,7 +397,6 @@ async def _queue_again(connection: AsyncConnection, export_id: str) -> None:
             phase="WAITING",
             error=None,
             ended_at=None,
-            announced_at=None,
             updated_at=func.now(),
         )
     )
@@ -443,9 +445,11 @@ async def end_export(
             updated_at=func.now(),
             **values,
         )
-        .returning(exports.c.id)
+        .returning(*ENDED)
     )
-    return result.one_or_none() is not None
+    ended = list(result)
+    await announce_later(connection, ended)
+    return bool(ended)
 
 
 async def end_tasks(connection: AsyncConnection, export_id: str) -> list[str]:

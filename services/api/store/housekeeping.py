@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 
 from services.api.models import exports, object_deletions, probes, submissions, tasks
 from services.api.states import (
@@ -21,14 +21,15 @@ from services.api.states import (
     TaskState,
     export_sources,
 )
+from services.api.store.announcements import ENDED, announce_later, lock_oldest, remove
 from services.api.store.database import Database
-from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
-from services.api.store.records import ExportRecord, TaskRecord, from_json, to_json
+from services.api.store.records import TaskRecord, from_json, to_json
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
 
 BATCH = 100
 SUBMISSION_AGE = timedelta(days=1)
@@ -62,35 +63,26 @@ class Housekeeping:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def announce(self, publish: Callable[[ExportRecord], Awaitable[None]]) -> int:
-        """Publish terminal states that are not published yet; return how many.
+    async def announce(self, publish: Callable[[task_pb2.ExportEnded], Awaitable[None]]) -> int:
+        """Publish ends that are not published yet; return how many.
 
-        Each is marked after JetStream has stored it, so it is sent at least
-        once; each in a transaction of its own, so that an outage of NATS holds
-        up the owner of one export, for as long as `publish` tries, and no others.
+        Each is forgotten after JetStream has stored it, so it is sent at least once.
         """
         count = 0
         while count < BATCH and await self._announce_one(publish):
             count += 1
         return count
 
-    async def _announce_one(self, publish: Callable[[ExportRecord], Awaitable[None]]) -> bool:
-        query = (
-            select_exports()
-            .where(exports.c.ended_at.is_not(None), exports.c.announced_at.is_(None))
-            .order_by(exports.c.ended_at)
-            .limit(1)
-            .with_for_update(of=exports, skip_locked=True)
-        )
+    async def _announce_one(
+        self, publish: Callable[[task_pb2.ExportEnded], Awaitable[None]]
+    ) -> bool:
         async with self._database.transaction() as connection:
-            row = (await connection.execute(query)).mappings().one_or_none()
-            if row is None:
+            found = await lock_oldest(connection)
+            if found is None:
                 return False
-            record = ExportRecord.from_row(row)
-            await publish(record)
-            await connection.execute(
-                update(exports).where(exports.c.id == record.id).values(announced_at=func.now())
-            )
+            announcement, message = found
+            await publish(message)
+            await remove(connection, announcement)
         return True
 
     async def expire(self) -> list[str]:
@@ -106,14 +98,16 @@ class Housekeeping:
             rows = (await connection.execute(due)).all()
             ids = [str(row.id) for row in rows]
             if ids:
-                await connection.execute(
+                expired = await connection.execute(
                     update(exports)
                     .where(
                         exports.c.id.in_(ids),
                         exports.c.state.in_(export_sources(ExportState.EXPIRED)),
                     )
-                    .values(state=ExportState.EXPIRED, announced_at=None, updated_at=func.now())
+                    .values(state=ExportState.EXPIRED, updated_at=func.now())
+                    .returning(*ENDED)
                 )
+                await announce_later(connection, list(expired))
                 await discard(
                     connection,
                     [(row.user_id, output_of(row.id, row.output_run_id)) for row in rows],
@@ -227,26 +221,25 @@ class Housekeeping:
             )
             return result.one_or_none() is not None
 
-    async def tasks_of_lane(self, lane: Lane) -> list[TaskRecord]:
-        """Return the tasks of a lane that no encoder has begun."""
-        query = (
-            select(tasks)
-            .where(
-                tasks.c.lane == lane,
-                tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
-            )
-            .limit(BATCH)
-        )
+    async def idle_tasks(self, lane: Lane, silence: timedelta) -> list[TaskRecord]:
+        """Return the tasks of a lane that nobody has begun, or whose run was silent for so long."""
+        query = select(tasks).where(tasks.c.lane == lane, _idle(silence)).limit(BATCH)
         async with self._database.transaction() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [TaskRecord.from_row(row) for row in rows]
 
     async def move_lane(
-        self, task: TaskRecord, lane: Lane, message: bytes, warning: pb.ExportWarning
+        self,
+        task: TaskRecord,
+        silence: timedelta,
+        lane: Lane,
+        message: bytes,
+        warning: pb.ExportWarning,
     ) -> bool:
-        """Give a task that nobody has begun to another lane, as a new message.
+        """Give an idle task to another lane, as a new message.
 
         Args:
+            silence: how long nothing was heard of a run that counts as lost.
             warning: for the owner, where a GPU was asked for by name.
         """
         async with self._database.transaction() as connection:
@@ -263,7 +256,7 @@ class Housekeeping:
                 .where(
                     tasks.c.id == task.id,
                     tasks.c.attempt == task.attempt,
-                    tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
+                    _idle(silence),
                 )
                 .values(state=TaskState.PENDING, lane=lane, message=message, not_before=func.now())
                 .returning(tasks.c.id)
@@ -317,3 +310,10 @@ class Housekeeping:
         )
         async with self._database.transaction() as connection:
             return [(str(row[0]), int(row[1])) for row in (await connection.execute(query)).all()]
+
+
+def _idle(silence: timedelta) -> ColumnElement[bool]:
+    return or_(
+        tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
+        and_(tasks.c.state == TaskState.RUNNING, tasks.c.seen_at < func.now() - silence),
+    )

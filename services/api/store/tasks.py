@@ -75,7 +75,7 @@ class TaskStore:
     async def dispatch(self, lane: Lane, window: int, publish: Publish) -> int:
         """Publish due tasks of a lane until `window` are in flight; return how many.
 
-        Fair between users: fewest in flight first, then priority, then age.
+        Fair between users: fewest in flight first, then age; of one user's by priority.
         A task becomes DISPATCHED in the same transaction, after JetStream has
         stored it; if that transaction is lost, the task is published again
         under the same message id, and JetStream drops it.
@@ -293,7 +293,7 @@ async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list
     )
     rank = (func.coalesce(in_flight.c.running, 0) + turn).label("rank")
     due = (
-        select(tasks.c.id, tasks.c.priority, tasks.c.created_at, rank)
+        select(tasks.c.id, tasks.c.created_at, rank)
         .outerjoin(in_flight, in_flight.c.user_id == tasks.c.user_id)
         .where(
             tasks.c.lane == lane,
@@ -302,15 +302,13 @@ async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list
         )
         .subquery()
     )
-    first = (
-        select(due).order_by(due.c.rank, due.c.priority.desc(), due.c.created_at).limit(limit)
-    ).subquery()
+    first = select(due).order_by(due.c.rank, due.c.created_at).limit(limit).subquery()
     rows = await connection.execute(
         select(tasks)
         .join(first, first.c.id == tasks.c.id)
         .where(tasks.c.state == TaskState.PENDING)
         # The order of publishing is the order in which encoders take them.
-        .order_by(first.c.rank, first.c.priority.desc(), first.c.created_at)
+        .order_by(first.c.rank, first.c.created_at)
         .with_for_update(of=tasks, skip_locked=True)
     )
     return [TaskRecord.from_row(row) for row in rows.mappings()]

@@ -275,8 +275,26 @@ async def test_event_that_meets_a_defect_does_not_stop_those_behind_it(
         await parts.publish(started(sent, "run_\0"), message_id="x")
         await parts.publish(started(sent, "run_2"))
         await until(lambda: is_task(sent, TaskState.RUNNING))
-    assert await parts.messages(EVENTS) == 1
-    assert "event not applied" in [entry["event"] for entry in logs]
+        assert await parts.messages(EVENTS) == 1
+        await until(lambda: settled(parts))
+    assert [entry["event"] for entry in logs].count("event not applied") == events.DELIVERIES
+    assert "event dropped" in [entry["event"] for entry in logs]
+
+
+@pytest.mark.usefixtures("consuming")
+async def test_export_fails_when_a_defect_keeps_its_event_from_being_applied(
+    parts: Parts, rig: Rig
+) -> None:
+    case = await rig.create(probe=True)
+    await rig.dispatch(Lane.PROBE)
+    # Nothing of a source can be planned that has no frame rate.
+    info = pb.SourceInfo(video=pb.VideoStream(frame_count=10))
+    await parts.publish(case.event("run_1", succeeded=task_pb2.TaskSucceeded(info=info)))
+    await until(lambda: is_export(case, ExportState.FAILED))
+    error = (await case.now()).error
+    assert error is not None
+    assert (error.code, error.retryable) == ("INTERNAL", True)
+    await until(lambda: settled(parts))
 
 
 # Outages

@@ -82,9 +82,9 @@ async def test_priority_orders_a_users_own_exports(rig: Rig) -> None:
 
 
 async def test_priority_does_not_pass_the_turn_of_others(rig: Rig) -> None:
-    a1, a2 = await tasks_of(rig, "aa", priority=100)
     [b1] = await tasks_of(rig, "b", priority=-100)
-    assert await rig.dispatch() == [a1, b1, a2]
+    a1, a2 = await tasks_of(rig, "aa", priority=100)
+    assert await rig.dispatch() == [b1, a1, a2]
 
 
 async def test_task_is_marked_only_when_it_is_stored_for_sure(rig: Rig) -> None:

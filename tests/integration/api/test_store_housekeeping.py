@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import psycopg
 import pytest
@@ -12,7 +13,6 @@ from api_rig import INFO, NO_QUOTAS, Case, Rig
 
 from services.api.states import ExportState, TaskState
 from services.api.store.housekeeping import Deletion, QueueDepth
-from services.api.store.records import ExportRecord
 from services.api.work import moved_to
 from services.common.errors import DomainError, Reason
 from services.common.families import choose_family
@@ -31,10 +31,10 @@ class Ends:
         self.published: list[tuple[str, ExportState]] = []
         self._fail_at = fail_at
 
-    async def publish(self, record: ExportRecord) -> None:
+    async def publish(self, message: task_pb2.ExportEnded) -> None:
         if len(self.published) == self._fail_at:
             raise TimeoutError
-        self.published.append((record.id, record.state))
+        self.published.append((message.export_id, ExportState.of(message.state)))
 
 
 # Announce
@@ -72,9 +72,9 @@ async def test_every_end_of_a_retried_export_is_announced(rig: Rig) -> None:
     case = await rig.create()
     await case.fail()
     ends = Ends()
-    await rig.housekeeping.announce(ends.publish)
+    # Also of one that is retried before its end was announced.
     await rig.exports.retry(case.id, "anna", NO_QUOTAS)
-    assert await rig.housekeeping.announce(ends.publish) == 0
+    assert await rig.housekeeping.announce(ends.publish) == 1
     await rig.dispatch()
     await case.started("run_2", attempt=2)
     await case.succeeded("run_2", attempt=2)
@@ -93,15 +93,61 @@ async def test_expiry_is_announced_too(rig: Rig) -> None:
     assert ends.published[-1] == (case.id, ExportState.EXPIRED)
 
 
+@pytest.mark.parametrize(
+    ("state", "announced"),
+    [
+        (ExportState.QUEUED, ExportState.CANCELLED),
+        (ExportState.COMPLETED, ExportState.COMPLETED),
+        (ExportState.FAILED, ExportState.FAILED),
+    ],
+)
+async def test_end_is_announced_although_the_export_was_deleted(
+    rig: Rig, state: ExportState, announced: ExportState
+) -> None:
+    case = await rig.create()
+    if state is ExportState.COMPLETED:
+        await case.complete()
+    if state is ExportState.FAILED:
+        await case.fail()
+    await rig.exports.delete(case.id, "anna")
+    ends = Ends()
+    await rig.housekeeping.announce(ends.publish)
+    assert ends.published == [(case.id, announced)]
+
+
+async def test_announcement_tells_of_plan_error_and_warnings(rig: Rig) -> None:
+    case = await rig.create()
+    await case.fail()
+    unplanned = await rig.create(probe=True)
+    low = json.dumps({"quality": "QUALITY_LOW"})
+    await rig.sql("UPDATE exports SET plan = NULL, settings = %s WHERE id = %s", low, unplanned.id)
+    await rig.exports.cancel(unplanned.id, "anna")
+    heard: list[task_pb2.ExportEnded] = []
+
+    async def publish(message: task_pb2.ExportEnded) -> None:
+        heard.append(message)
+
+    await rig.housekeeping.announce(publish)
+    record = await case.now()
+    assert record.plan is not None
+    assert record.ended_at is not None
+    [failed, cancelled] = heard
+    assert cancelled.quality == pb.QUALITY_LOW
+    assert failed.error == record.error
+    assert (failed.quality, failed.resolution) == (record.plan.quality, record.plan.resolution)
+    assert failed.end_time.ToDatetime(UTC) == record.ended_at
+    assert failed.create_time.ToDatetime(UTC) == record.created_at
+
+
 async def test_two_replicas_announce_each_end_once(rig: Rig, replica: Rig) -> None:
     cases = [await rig.create() for _ in range(6)]
     for number, case in enumerate(cases):
         await case.complete(f"run_{number}")
     ends = Ends()
 
-    async def slowly(record: ExportRecord) -> None:
+    async def slowly(message: task_pb2.ExportEnded) -> None:
         await asyncio.sleep(0.02)
-        await ends.publish(record)
+        await ends.publish(message)
 
     await asyncio.gather(*(each.housekeeping.announce(slowly) for each in (rig, replica)))
     assert len(ends.published) == len(set(ends.published)) == 6
@@ -116,7 +162,7 @@ async def test_owner_who_holds_an_export_does_not_hold_up_the_others(rig: Rig) -
     async with await psycopg.AsyncConnection.connect(rig.url) as owner:
         await owner.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [cases[0].id])
         async with asyncio.timeout(2):
-            assert await rig.housekeeping.announce(ends.publish) == 2
+            assert await rig.housekeeping.announce(ends.publish) == 3
             assert len(await rig.housekeeping.expire()) == 2
     assert await rig.housekeeping.expire() == [cases[0].id]
 
@@ -312,14 +358,14 @@ async def test_task_that_nobody_has_begun_moves_to_another_lane(rig: Rig, sent: 
     case = await rig.create(lane=Lane.GPU)
     if sent:
         await rig.dispatch(Lane.GPU)
-    [task] = await rig.housekeeping.tasks_of_lane(Lane.GPU)
+    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
     choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
     message = moved_to(task.message, choice)
-    assert await rig.housekeeping.move_lane(task, Lane.CPU, message, choice.warnings[0])
+    assert await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, message, choice.warnings[0])
     row = await case.task_row()
     assert (row["state"], row["lane"], row["message"]) == ("PENDING", "cpu", message)
     assert (await case.now()).warnings == (), "no GPU was asked for by name"
-    assert await rig.housekeeping.tasks_of_lane(Lane.GPU) == []
+    assert await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE) == []
     assert await rig.dispatch(Lane.CPU) == [case.task.id]
     # Who had received it in the lane it left is behind.
     assert (await case.task_row())["attempt"] == (2 if sent else 1)
@@ -328,11 +374,26 @@ async def test_task_that_nobody_has_begun_moves_to_another_lane(rig: Rig, sent: 
 async def test_task_that_has_begun_meanwhile_does_not_move(rig: Rig) -> None:
     case = await rig.create(lane=Lane.GPU)
     await rig.dispatch(Lane.GPU)
-    [task] = await rig.housekeeping.tasks_of_lane(Lane.GPU)
+    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
     await case.started()
-    assert not await rig.housekeeping.move_lane(task, Lane.CPU, b"", pb.ExportWarning())
+    assert not await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, b"", pb.ExportWarning())
     assert (await case.task_row())["lane"] == "gpu"
     assert (await case.now()).warnings == ()
+
+
+async def test_task_that_runs_moves_only_when_nothing_is_heard_of_it(rig: Rig) -> None:
+    case = await rig.create(lane=Lane.GPU)
+    await case.begin()
+    assert await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE) == []
+    await rig.sql("UPDATE tasks SET seen_at = now() - interval '61 seconds'")
+    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
+    choice = choose_family(pb.ENCODER_PREFERENCE_AUTO, gpu_live=False)
+    message = moved_to(task.message, choice)
+    await rig.sql("UPDATE tasks SET seen_at = now()")
+    assert not await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, message, pb.ExportWarning())
+    await rig.sql("UPDATE tasks SET seen_at = now() - interval '61 seconds'")
+    assert await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, message, pb.ExportWarning())
+    assert await rig.dispatch(Lane.CPU) == [case.task.id]
 
 
 # Forgetting and measuring
@@ -381,10 +442,10 @@ async def test_queues_are_measured_by_lane_and_state(rig: Rig) -> None:
 
 async def test_message_of_a_moved_task_names_the_new_family(rig: Rig) -> None:
     await rig.create(lane=Lane.GPU)
-    [task] = await rig.housekeeping.tasks_of_lane(Lane.GPU)
+    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
     choice = choose_family(pb.ENCODER_PREFERENCE_CPU, gpu_live=False)
     await rig.housekeeping.move_lane(
-        task, Lane.CPU, moved_to(task.message, choice), pb.ExportWarning()
+        task, MINUTE, Lane.CPU, moved_to(task.message, choice), pb.ExportWarning()
     )
-    [moved] = await rig.housekeeping.tasks_of_lane(Lane.CPU)
+    [moved] = await rig.housekeeping.idle_tasks(Lane.CPU, MINUTE)
     assert task_pb2.Task.FromString(moved.message).whole.family == pb.ENCODER_FAMILY_CPU

@@ -28,7 +28,7 @@ QUOTAS = Quotas(exports_per_hour=100, running_per_user=100, queue_limit=100)
 LONG = timedelta(hours=1)
 
 
-async def published(record: ExportRecord) -> None:
+async def published(message: task_pb2.ExportEnded) -> None:
     pass
 
 
@@ -101,9 +101,9 @@ async def reconciler(rig: Rig, case: Case) -> None:
     await housekeeping.delete_objects(deleted)
     lost = await rig.create(lane=Lane.GPU)
     await rig.dispatch(Lane.GPU)
-    [task] = await housekeeping.tasks_of_lane(Lane.GPU)
+    [task] = await housekeeping.idle_tasks(Lane.GPU, LONG)
     choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
-    assert await housekeeping.move_lane(task, Lane.CPU, task.message, choice.warnings[0])
+    assert await housekeeping.move_lane(task, LONG, Lane.CPU, task.message, choice.warnings[0])
     await rig.dispatch()
     await rig.sql("UPDATE tasks SET seen_at = now() - interval '2 hours'")
     silent: list[TaskRecord] = await housekeeping.silent_tasks(Lane.CPU, LONG)

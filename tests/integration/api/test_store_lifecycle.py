@@ -144,13 +144,6 @@ async def test_retry_keeps_progress_and_what_was_finished(rig: Rig) -> None:
     assert await rig.value("SELECT state FROM tasks WHERE id = 'tsk_probe'") == "SUCCEEDED"
 
 
-async def test_retry_is_announced_anew_when_it_ends(rig: Rig) -> None:
-    case = await in_state(rig, ExportState.FAILED)
-    await rig.sql("UPDATE exports SET announced_at = now() WHERE id = %s", case.id)
-    await rig.exports.retry(case.id, "anna", NO_QUOTAS)
-    assert await rig.value("SELECT announced_at FROM exports") is None
-
-
 @pytest.mark.parametrize("state", [ExportState.QUEUED, ExportState.PROCESSING])
 async def test_retry_of_an_unfinished_export_returns_it(rig: Rig, state: ExportState) -> None:
     case = await in_state(rig, state)

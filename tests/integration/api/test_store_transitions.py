@@ -50,8 +50,10 @@ async def requeue(case: Case) -> None:
 
 
 async def move(case: Case) -> None:
+    await case.rig.sql("UPDATE tasks SET seen_at = now() - interval '1 hour'")
     task = record_of(await case.task_row())
-    await case.rig.housekeeping.move_lane(task, Lane.GPU, task.message, pb.ExportWarning())
+    silence = timedelta(minutes=1)
+    await case.rig.housekeeping.move_lane(task, silence, Lane.GPU, task.message, pb.ExportWarning())
 
 
 async def started(case: Case) -> None:
@@ -118,7 +120,7 @@ TASK_STEPS: dict[str, tuple[Step, dict[TaskState, TaskState]]] = {
     "failed_for_good": (failed_for_good, dict.fromkeys(UNDECIDED, T.FAILED)),
     "cancel": (cancel, dict.fromkeys(UNDECIDED, T.CANCELLED)),
     "requeue": (requeue, {T.DISPATCHED: T.PENDING, T.RUNNING: T.PENDING}),
-    "move": (move, {T.DISPATCHED: T.PENDING}),
+    "move": (move, {T.DISPATCHED: T.PENDING, T.RUNNING: T.PENDING}),
 }
 
 

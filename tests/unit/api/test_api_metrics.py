@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from api_records import CREATED, PLAN, record
+from api_records import PLAN, record
+from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import CollectorRegistry
 
 from services.api.metrics import ApiMetrics
-from services.api.states import ExportState, TaskState
+from services.api.states import TaskState
 from services.api.store.housekeeping import QueueDepth
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 
 @pytest.fixture
@@ -38,11 +40,22 @@ def test_accepted_exports_are_counted_by_what_was_asked(
     assert registry.get_sample_value(name, unplanned) == 1
 
 
+def ended(state: pb.ExportState.ValueType, *warnings: pb.ExportWarning) -> task_pb2.ExportEnded:
+    return task_pb2.ExportEnded(
+        state=state,
+        create_time=Timestamp(seconds=100),
+        end_time=Timestamp(seconds=107),
+        resolution=pb.RESOLUTION_720P,
+        quality=pb.QUALITY_MEDIUM,
+        warnings=warnings,
+    )
+
+
 def test_ended_exports_are_counted_and_timed_by_state(
     metrics: ApiMetrics, registry: CollectorRegistry
 ) -> None:
-    ended = record(state=ExportState.COMPLETED, plan=PLAN, ended_at=CREATED + timedelta(seconds=7))
-    metrics.ended(ended)
+    metrics.ended(ended(pb.EXPORT_STATE_COMPLETED))
+    metrics.ended(ended(pb.EXPORT_STATE_EXPIRED))
     labels = {"state": "COMPLETED", "quality": "medium", "resolution": "720p"}
     assert registry.get_sample_value("videoexport_exports_total", labels) == 1
     by_state = {"state": "COMPLETED"}
@@ -52,7 +65,8 @@ def test_ended_exports_are_counted_and_timed_by_state(
 
 def test_fallbacks_are_counted(metrics: ApiMetrics, registry: CollectorRegistry) -> None:
     warning = pb.ExportWarning(code="GPU_FALLBACK", message="…")
-    metrics.ended(record(state=ExportState.COMPLETED, plan=PLAN, warnings=(warning,)))
+    metrics.ended(ended(pb.EXPORT_STATE_COMPLETED, warning))
+    metrics.ended(ended(pb.EXPORT_STATE_EXPIRED, warning))
     assert registry.get_sample_value("videoexport_gpu_fallbacks_total") == 1
 
 
