@@ -147,10 +147,11 @@ class DirectCalls:
     def drain(self, grace: float | None) -> None:
         """Take no new work; hand running tasks back after `grace` seconds, if that is given."""
         self._board.start_drain()
+        # The newest word counts, also where it takes a limit away.
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
         if grace is not None:
-            # The newest word counts.
-            if self._draining is not None:
-                self._draining.cancel()
             self._draining = asyncio.create_task(self._board.drained(grace))
 
 
