@@ -154,7 +154,10 @@ class FfmpegRuns:
                     run.encoded,
                     frames_before=frames_before,
                     rate=rate.numerator / rate.denominator,
-                ),
+                )
+                # What joins finished parts copies frames that were counted when they were made.
+                if command.frame_count
+                else None,
             )
             try:
                 await _watched(process, readables)

@@ -1,0 +1,51 @@
+"""Several runs of FFmpeg make one output: its progress counts every frame once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from prometheus_client import CollectorRegistry
+
+from services.common import ids
+from services.common.subjects import Lane
+from services.encoder.board import Run
+from services.encoder.command import FfmpegCommand
+from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.metrics import EncoderMetrics
+from services.encoder.settings import EncoderSettings
+from videoexport.v1 import export_pb2 as pb
+
+RATE = pb.Rational(numerator=25, denominator=1)
+LIMIT = Duration(seconds=20)
+
+
+def reporting(frames: int, frame_count: int, folder: Path) -> FfmpegCommand:
+    """A program that reports so many frames, as the run of a command that makes `frame_count`."""
+    report = f"frame={frames // 2}\nfps=5\nprogress=continue\nframe={frames}\nfps=5\nprogress=end"
+    arguments = (sys.executable, "-c", f"print({report!r})")
+    return FfmpegCommand(arguments, {}, folder / "output.mp4", frame_count)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> FfmpegRuns:
+    settings = EncoderSettings(
+        nats_url="nats://unused", storage_address="unused", scratch_dir=tmp_path
+    )
+    return FfmpegRuns(settings, Path(sys.executable), EncoderMetrics(CollectorRegistry()))
+
+
+async def make(runs: FfmpegRuns, run: Run, *commands: FfmpegCommand) -> None:
+    await runs.make(run, commands, family=pb.ENCODER_FAMILY_NVENC, time_limit=LIMIT, rate=RATE)
+
+
+async def test_join_does_not_count_its_frames_again(runs: FfmpegRuns, tmp_path: Path) -> None:
+    run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=100))
+    encoding = [reporting(60, 60, tmp_path), reporting(40, 40, tmp_path)]
+    await make(runs, run, *encoding)
+    assert run.live.frames_done == 100
+    joined = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=100))
+    await make(runs, joined, *encoding, reporting(100, 0, tmp_path))
+    assert joined.live.frames_done == 100
