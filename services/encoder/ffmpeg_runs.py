@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
-from services.common.errors import DomainError
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
-from services.encoder.errors import FramesMissing, MediaError
+from services.encoder.errors import FramesMissing
 from services.encoder.ffmpeg import FfmpegProcess
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts
 from services.encoder.probe import verify_output
+from services.encoder.readable import Readable, unless_lost
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceHandle
 from videoexport.v1 import export_pb2 as pb
@@ -30,17 +28,6 @@ log = structlog.get_logger()
 
 # Seconds that readings begin early at the least, in turn; the last is the whole source.
 LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
-
-
-class Readable(Protocol):
-    """What FFmpeg reads through the gateway: a source, or parts."""
-
-    @property
-    def failure(self) -> MediaError | DomainError | None:
-        """Why it is lost for good; None while it is not."""
-
-    async def wait_failed(self) -> None:
-        """Return once it is lost for good."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +147,7 @@ class FfmpegRuns:
                 else None,
             )
             try:
-                await _watched(process, readables)
+                await unless_lost(process.run(), *readables)
             finally:
                 used = self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family))
                 used.inc(process.cpu_seconds)
@@ -182,19 +169,3 @@ class FfmpegRuns:
         # A CUDA driver maps as much as it likes.
         on_gpu = family == pb.ENCODER_FAMILY_NVENC
         return None if on_gpu else self._settings.encode_memory_bytes
-
-
-async def _watched(process: FfmpegProcess, readables: Sequence[Readable]) -> None:
-    """Run FFmpeg, but stop as soon as something that it reads is lost, with the true reason."""
-    encoding = asyncio.create_task(process.run())
-    tasks = [encoding, *(asyncio.create_task(each.wait_failed()) for each in readables)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for each in readables:
-            if each.failure is not None:
-                raise each.failure
-        await encoding
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.encoder.errors import MediaError
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.probe import probe
+from services.encoder.readable import unless_lost
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
 from videoexport.v1 import export_pb2 as pb
@@ -33,17 +33,14 @@ class SourceProber:
             MediaError: INVALID_SOURCE, or why it could not be read.
         """
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+            examining = probe(
+                handle.url,
+                size_bytes=source.size_bytes,
+                etag=source.etag,
+                timeout=self._timeout,
+            )
             try:
-                return await probe(
-                    handle.url,
-                    size_bytes=source.size_bytes,
-                    etag=source.etag,
-                    timeout=self._timeout,
-                )
-            except MediaError:
                 # What S3 said is truer than what the demuxer made of it.
-                if handle.failure is not None:
-                    raise handle.failure from None
-                raise
+                return await unless_lost(examining, handle)
             finally:
                 self._metrics.bytes_read.inc(handle.bytes_read)
