@@ -16,7 +16,7 @@ from services.common.errors import DomainError, Reason
 from services.common.storage import StorageCalls, answer
 from services.encoder.errors import PartMissing
 from services.encoder.source_gateway import SourceObject
-from videoexport.transfer import TransferError, upload_file
+from videoexport.transfer import Patience, TransferError, upload_file
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
@@ -26,6 +26,10 @@ log = structlog.get_logger()
 SOURCE_URL_LIFETIME = timedelta(hours=1)
 STAT_BATCH = 1000  # what one StatObjects takes
 PREVIEW_URL_LIFETIME = timedelta(days=1)
+# A finished file may be an hour's work: it waits for a StorageService or an S3 that
+# restarts. After that the run fails, so that the slot does other work meanwhile.
+UPLOAD_PATIENCE = Patience(tries=12)
+UPLOAD_GIVE_UP_AFTER = 60.0
 
 
 class StorageClient(StorageCalls):
@@ -75,13 +79,34 @@ class StorageClient(StorageCalls):
     ) -> storage.ObjectStat:
         """Store a finished file, checked part by part; nothing stays of a failed upload.
 
+        While storage is away it is begun again, for up to UPLOAD_GIVE_UP_AFTER seconds.
+
         Raises:
             DomainError: STORAGE_UNAVAILABLE.
         """
+        loop = asyncio.get_running_loop()
+        tries, give_up = 0, 0.0
+        while True:
+            try:
+                return await self._upload(user_id, request, path)
+            except DomainError as error:
+                tries += 1
+                give_up = give_up or loop.time() + UPLOAD_GIVE_UP_AFTER
+                if error.reason is not Reason.STORAGE_UNAVAILABLE or loop.time() >= give_up:
+                    raise
+                log.warning("upload waits for storage", problem=error.message)
+            await UPLOAD_PATIENCE.wait(tries)
+
+    async def _upload(
+        self, user_id: str, request: storage.CreateUploadRequest, path: Path
+    ) -> storage.ObjectStat:
+        upload = upload_file(
+            *(self._stub, self._http, request, path),
+            metadata=as_user(user_id),
+            patience=UPLOAD_PATIENCE,
+        )
         try:
-            return await answer(
-                upload_file(self._stub, self._http, request, path, metadata=as_user(user_id))
-            )
+            return await answer(upload)
         except TransferError as error:
             raise DomainError(Reason.STORAGE_UNAVAILABLE, str(error)) from error
 
