@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import psutil
 import pytest
+from nats.aio.msg import Msg
 
+from services.common.nats import connect, first_connection
+from services.common.subjects import events_subject
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, read_frame_numbers
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 MakeClip = Callable[[Clip], Path]
+Event = tuple[str, str]
 
 # Some seconds of work for one thread.
 LONG = Clip(rate=Fraction(25), frames=300, width=320, height=180, gop=50)
@@ -87,6 +92,24 @@ async def test_delete_while_running_stops_the_work(
     assert leftovers.objects() == []
 
 
+@asynccontextmanager
+async def events_of(cluster: LocalCluster, export_id: str) -> AsyncIterator[list[Event]]:
+    """Collect what encoders report of an export from now on: what, and who."""
+    seen: list[Event] = []
+
+    async def note(message: Msg) -> None:
+        event = task_pb2.TaskEvent.FromString(message.data)
+        if event.export_id == export_id:
+            seen.append((str(event.WhichOneof("kind")), event.encoder_id))
+
+    url = cluster.infrastructure.nats.url
+    async with connect(url, name="test", on_closed=lambda: None) as nats:
+        await first_connection(nats)
+        await nats.subscribe(events_subject("*"), cb=note)
+        await nats.flush()
+        yield seen
+
+
 @pytest.mark.parametrize("grace", ["60", "0.1"], ids=["finishes", "hands over"])
 async def test_sigterm_during_encode_loses_nothing(
     scratch: Path, clip: MakeClip, tmp_path: Path, grace: str
@@ -96,18 +119,37 @@ async def test_sigterm_during_encode_loses_nothing(
         "encoder": {"VIDEOEXPORT_ENCODER_TASK_DRAIN_SECONDS": grace},
     }
     folder = scratch / f"drain-{tmp_path.name}"
+    told: list[str] = []
     async with (
         LocalCluster(
-            folder, encoders=2, encoder_threads=1, extra_env=settings, fsync=False
+            folder,
+            encoders=2,
+            encoder_threads=1,
+            extra_env=settings,
+            fsync=False,
+            notify=told.append,
         ) as cluster,
         AsyncClient(cluster.api.address, user="drain") as client,
     ):
         running = await start_long(client, clip)
         busy = running.encode_status.encoder_id
-        pid = cluster.pids[busy]
+        (other,) = {"encoder-1", "encoder-2"} - {busy}
+        encoder = psutil.Process(cluster.pids[busy])
+        ffmpeg = [each for each in encoder.children(recursive=True) if "ffmpeg" in each.name()]
+        assert ffmpeg
 
-        os.kill(pid, signal.SIGTERM)
-        async with asyncio.timeout(120):
-            done = await client.wait(running.id)
+        async with events_of(cluster, running.id) as events:
+            encoder.terminate()
+            async with asyncio.timeout(120):
+                done = await client.wait(running.id)
         await client.download(done, tmp_path / "out.mp4")
+        async with asyncio.timeout(30):
+            while not any(line.startswith(busy) for line in told):
+                await asyncio.sleep(0.1)
+    if grace == "60":
+        assert events == [("succeeded", busy)]
+    else:
+        assert events == [("released", busy), ("started", other), ("succeeded", other)]
+    assert not any(each.is_running() for each in ffmpeg)
+    assert any(line.startswith(f"{busy} exited with status 0") for line in told)
     assert read_frame_numbers(tmp_path / "out.mp4") == list(range(LONG.frames))
