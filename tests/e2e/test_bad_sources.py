@@ -17,6 +17,16 @@ from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
 VALID = Clip(rate=Fraction(25), frames=100)
+# Filler makes it larger than what is read ahead of the encoder.
+PADDED = ("-b:v", "20M", "-maxrate", "20M", "-bufsize", "2M", "-x264-params", "nal-hrd=cbr")
+LARGE = Clip(
+    rate=Fraction(25),
+    frames=300,
+    width=320,
+    height=180,
+    encoder=("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", *PADDED),
+)
+SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_1080P, quality=pb.QUALITY_HIGH)
 
 
 def text_file(path: Path, clip: MakeClip) -> None:
@@ -89,15 +99,36 @@ async def test_empty_object_fails_the_export(client: AsyncClient, leftovers: Lef
     assert failed.value.export.error.code == "INVALID_SOURCE"
 
 
-async def test_source_overwritten_after_probing_is_never_exported_half_and_half(
+async def test_source_overwritten_after_probing_is_probed_anew(
     client: AsyncClient, clip: MakeClip, leftovers: Leftovers
 ) -> None:
     key = f"{client.user}.mp4"
-    leftovers.put("videoexport-imports", key, clip(VALID).read_bytes())
     uri = f"s3://videoexport-imports/{key}"
-    await client.plan(uri)
-    other = clip(Clip(rate=Fraction(25), frames=50)).read_bytes()
-    leftovers.put("videoexport-imports", key, other)
-    plan = await client.plan(uri)
-    assert plan is not None
-    assert plan.frame_count == 50, "the new version is probed anew"
+    for frames in (100, 50):
+        content = clip(Clip(rate=Fraction(25), frames=frames)).read_bytes()
+        leftovers.put("videoexport-imports", key, content)
+        plan = await client.plan(uri)
+        assert plan is not None
+        assert plan.frame_count == frames
+
+
+@pytest.mark.usefixtures("idle")
+async def test_source_overwritten_while_it_is_encoded_is_never_exported_half_and_half(
+    client: AsyncClient, clip: MakeClip, leftovers: Leftovers
+) -> None:
+    key = f"{client.user}.mp4"
+    content = clip(LARGE).read_bytes()
+    assert len(content) > 20_000_000, "small enough to be read ahead as a whole"
+    leftovers.put("videoexport-imports", key, content)
+    export = await client.create_export(f"s3://videoexport-imports/{key}", settings=SLOW)
+    async with asyncio.timeout(60):
+        async for seen in client.watch(export.id):
+            if seen.encode_status.frames_done > 0:
+                break
+        # As long, so that nothing but its version tells it from the other.
+        leftovers.put("videoexport-imports", key, content[:-1] + b"!")
+        with pytest.raises(ExportFailed) as failed:
+            await client.wait(export.id)
+    error = failed.value.export.error
+    assert (error.code, error.retryable) == ("SOURCE_CHANGED", False)
+    assert leftovers.objects() == leftovers.parts() == leftovers.scratch_files() == []

@@ -60,38 +60,6 @@ async def test_progress_never_goes_back_and_two_watchers_see_the_same_end(
     assert first[-1].output.sha256 == second[-1].output.sha256
 
 
-@pytest.mark.usefixtures("idle")
-async def test_cancel_during_encode_leaves_nothing(
-    client: AsyncClient, clip: MakeClip, leftovers: Leftovers
-) -> None:
-    running = await start_long(client, clip)
-    assert leftovers.ffmpeg_processes()
-    cancelled = await client.cancel(running.id)
-    assert cancelled.state == pb.EXPORT_STATE_CANCELLED
-    async with asyncio.timeout(5):
-        while leftovers.ffmpeg_processes():
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
-    assert leftovers.objects() == []
-    assert leftovers.parts() == []
-    assert leftovers.scratch_files() == []
-    # Cancelling again is not an error.
-    assert (await client.cancel(running.id)).state == pb.EXPORT_STATE_CANCELLED
-
-
-@pytest.mark.usefixtures("idle")
-async def test_delete_while_running_stops_the_work(
-    client: AsyncClient, clip: MakeClip, leftovers: Leftovers
-) -> None:
-    running = await start_long(client, clip)
-    await client.delete(running.id)
-    async with asyncio.timeout(5):
-        while leftovers.ffmpeg_processes():
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
-    assert leftovers.objects() == []
-
-
 @asynccontextmanager
 async def events_of(cluster: LocalCluster, export_id: str) -> AsyncIterator[list[Event]]:
     """Collect what encoders report of an export from now on: what, and who."""
@@ -108,6 +76,46 @@ async def events_of(cluster: LocalCluster, export_id: str) -> AsyncIterator[list
         await nats.subscribe(events_subject("*"), cb=note)
         await nats.flush()
         yield seen
+
+
+async def all_quiet(client: AsyncClient, leftovers: Leftovers) -> None:
+    """Wait until FFmpeg has ended and no encoder says that it runs anything."""
+    async with asyncio.timeout(10):
+        while leftovers.ffmpeg_processes() or any(
+            encoder.running_tasks for encoder in await client.encoders()
+        ):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("idle")
+async def test_cancel_during_encode_leaves_nothing(
+    cluster: LocalCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers
+) -> None:
+    running = await start_long(client, clip)
+    assert leftovers.ffmpeg_processes()
+    assert leftovers.scratch_files()
+    async with events_of(cluster, running.id) as events:
+        cancelled = await client.cancel(running.id)
+        assert cancelled.state == pb.EXPORT_STATE_CANCELLED
+        await all_quiet(client, leftovers)
+    # It was stopped: a run that had ended by itself would have said how.
+    assert events == []
+    assert leftovers.objects() == leftovers.parts() == leftovers.scratch_files() == []
+    # Cancelling again is not an error.
+    assert (await client.cancel(running.id)).state == pb.EXPORT_STATE_CANCELLED
+
+
+@pytest.mark.usefixtures("idle")
+async def test_delete_while_running_stops_the_work(
+    cluster: LocalCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers
+) -> None:
+    running = await start_long(client, clip)
+    assert leftovers.scratch_files()
+    async with events_of(cluster, running.id) as events:
+        await client.delete(running.id)
+        await all_quiet(client, leftovers)
+    assert events == []
+    assert leftovers.objects() == leftovers.parts() == leftovers.scratch_files() == []
 
 
 @pytest.mark.parametrize("grace", ["60", "0.1"], ids=["finishes", "hands over"])
