@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -13,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, read_frame_numbers
 from videoexport.client import AsyncClient, Client, ExportFailed, Refused
 from videoexport.v1 import export_pb2 as pb
@@ -23,6 +26,18 @@ MakeClip = Callable[[Clip], Path]
 SHORT = Clip(rate=Fraction(25), frames=100)
 LONG = Clip(rate=Fraction(25), frames=1500, width=320, height=180, gop=50)
 SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_1080P, quality=pb.QUALITY_HIGH)
+# A program that uploads slowly: each of the blocks of 256 KiB waits to be told.
+UPLOADING = """
+import sys, time
+from videoexport.client import Client
+
+def tell(sent, total):
+    print(sent, flush=True)
+    time.sleep(0.05)
+
+with Client(sys.argv[1], user=sys.argv[2]) as client:
+    client.upload(sys.argv[3], on_progress=tell)
+"""
 
 
 class Relay:
@@ -192,3 +207,27 @@ async def test_blocking_client_does_all_that_the_other_does(
                 blocking.get(long.id)
 
     await asyncio.to_thread(use)
+
+
+async def test_interrupt_of_the_blocking_client_leaves_no_upload(
+    client: AsyncClient, cluster_address: str, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    file = tmp_path / "talk.mp4"
+    with file.open("wb") as sparse:
+        sparse.truncate(64 << 20)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", UPLOADING, cluster_address, client.user, str(file)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        assert await process.stdout.readline()
+        assert leftovers.parts() != []
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert err.endswith(b"KeyboardInterrupt\n")
+    assert b"was destroyed" not in err
+    assert leftovers.parts() == []
+    assert leftovers.objects("videos") == []

@@ -17,6 +17,7 @@ from videoexport.client.aio import DEFAULT_ADDRESS, AsyncClient
 from videoexport.client.blocking import Client
 from videoexport.client.calls import Timeouts
 from videoexport.client.errors import (
+    ClientClosed,
     ExportFailed,
     FieldProblem,
     LocalFileFailed,
@@ -33,6 +34,7 @@ __all__ = [
     "TERMINAL_STATES",
     "AsyncClient",
     "Client",
+    "ClientClosed",
     "ExportFailed",
     "FieldProblem",
     "LocalFileFailed",

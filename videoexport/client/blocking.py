@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,18 +14,24 @@ from typing import Any, Self, TypeVar
 
 from videoexport.client.aio import DEFAULT_ADDRESS, AsyncClient
 from videoexport.client.calls import Timeouts
+from videoexport.client.errors import ClientClosed
 from videoexport.client.files import OnBytes, ignore
 from videoexport.client.naming import SegmentLike, SourceLike
 from videoexport.v1 import export_pb2, export_service_pb2
 
 T = TypeVar("T")
 
+# What was cancelled gets so long to undo what it had begun: an upload tells the service to
+# forget its parts, and waits a few seconds for the answer.
+_UNDO_S = 10.0
+
 
 class Client:
     """`AsyncClient` for blocking programs; safe to use from several threads.
 
     It runs an event loop in a thread of its own from construction to `close`.
-    What each method does, takes and raises stands at `AsyncClient`.
+    What each method does, takes and raises stands at `AsyncClient`; after `close`
+    each raises `ClientClosed`. Ctrl-C ends a call once what it had begun is undone.
 
     Example:
         >>> with Client("127.0.0.1:50051", user="ann") as client:
@@ -49,6 +57,12 @@ class Client:
             address, user=user, storage_address=storage_address, timeouts=timeouts
         )
         self._loop = asyncio.new_event_loop()
+        # The calls under way; only the loop's thread looks here.
+        self._calls: dict[Future[Any], asyncio.Task[Any]] = {}
+        # Nothing is given to the loop once it is to end. Reentrant, because a forgotten
+        # iterator may be collected, and so closed, at any moment.
+        self._gate = threading.RLock()
+        self._closed = False
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="videoexport-client", daemon=True
         )
@@ -67,13 +81,18 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close every channel and end the thread; closing twice is harmless."""
-        if self._loop.is_closed():
-            return
-        self._run(self._client.__aexit__(None, None, None))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Close every channel and end the thread; closing twice is harmless.
+
+        Calls under way in other threads undo what they had begun and raise `ClientClosed`.
+        """
+        with self._gate:
+            self._closed = True
+            if self._loop.is_closed():
+                return
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def upload(
         self,
@@ -132,7 +151,12 @@ class Client:
         Raises:
             TimeoutError: it has not ended in that time, and goes on.
         """
-        return self._run(asyncio.wait_for(self._client.wait(export_id), timeout))
+
+        async def ended() -> export_pb2.Export:
+            async with asyncio.timeout(timeout):
+                return await self._client.wait(export_id)
+
+        return self._run(ended())
 
     def cancel(self, export_id: str) -> export_pb2.Export:
         """Cancel an export for good."""
@@ -192,13 +216,53 @@ class Client:
         return self._run(self._client.service_info())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        outcome: Future[T] = Future()
+        with self._gate:
+            if self._closed:
+                work.close()
+                raise ClientClosed
+            self._loop.call_soon_threadsafe(self._begin, work, outcome)
         try:
-            return future.result()
+            return outcome.result()
         except BaseException:
             # Ctrl-C arrives in the caller's thread; the work must not go on unseen.
-            future.cancel()
+            if not outcome.done():
+                self._loop.call_soon_threadsafe(self._stop, outcome)
+                wait([outcome], timeout=_UNDO_S)
             raise
+
+    def _begin(self, work: Coroutine[Any, Any, T], outcome: Future[T]) -> None:
+        def settle(task: asyncio.Task[T]) -> None:
+            del self._calls[outcome]
+            if task.cancelled():
+                # Whoever was interrupted hears nothing of it.
+                outcome.set_exception(ClientClosed())
+            elif error := task.exception():
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(task.result())
+
+        task = self._calls[outcome] = self._loop.create_task(work)
+        task.add_done_callback(settle)
+
+    def _stop(self, outcome: Future[Any]) -> None:
+        task = self._calls.get(outcome)
+        # Only once: a second cancellation would not wait for what the first one undoes.
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    async def _end(self) -> None:
+        calls = dict(self._calls)
+        for outcome in calls:
+            self._stop(outcome)
+        if calls:
+            await asyncio.wait(calls.values(), timeout=_UNDO_S)
+        await self._loop.shutdown_asyncgens()
+        await self._client.__aexit__(None, None, None)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         async def step() -> T:
@@ -212,4 +276,6 @@ class Client:
                     return
                 yield item
         finally:
-            self._run(items.aclose())
+            # An iterator may outlive the client, whose end has closed the stream.
+            with suppress(ClientClosed):
+                self._run(items.aclose())

@@ -105,6 +105,13 @@ class ServiceUnreachable(VideoExportError):
         self.reason = reason
 
 
+class ClientClosed(VideoExportError):
+    """The client was closed before or during the call."""
+
+    def __init__(self) -> None:
+        super().__init__("The client is closed.")
+
+
 class TransferFailed(VideoExportError):
     """The bytes of a file did not arrive whole."""
 
