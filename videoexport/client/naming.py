@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
-from decimal import Context, Decimal, Inexact
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
@@ -141,5 +141,10 @@ def _clock(text: str) -> Decimal:
 
 
 def _decimal(number: Decimal | float) -> Decimal:
-    # str() of a float is the shortest decimal that reads back as the same float.
-    return number if isinstance(number, Decimal) else Decimal(str(number))
+    if isinstance(number, Decimal):
+        return number
+    try:
+        # str() of a float is the shortest decimal that reads back as the same float.
+        return Decimal(str(number))
+    except InvalidOperation:  # None, for example, where nobody checks types
+        raise ValueError(f"{number!r} is not a time") from None

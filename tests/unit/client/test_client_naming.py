@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, cast
 
 import pytest
@@ -124,6 +125,12 @@ def test_duration_refuses_text_that_is_no_time(text: str) -> None:
 def test_duration_refuses_numbers_that_are_no_time(number: float | Decimal) -> None:
     with pytest.raises(ValueError, match=r"out of range|more digits"):
         duration(number)
+
+
+@pytest.mark.parametrize("value", [None, True, Fraction(1, 2), b"5"])
+def test_duration_refuses_what_is_no_time_at_all(value: Any) -> None:
+    with pytest.raises(ValueError, match="is not a time"):
+        duration(value)
 
 
 @pytest.mark.parametrize("text", ["", "5", "5-", "-5", "1-2-3", "-5-10", "a-b", "1--2", "nan-5"])
