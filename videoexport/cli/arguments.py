@@ -48,6 +48,23 @@ class LocalFile:
 SourceArgument: TypeAlias = LocalFile | export_pb2.Source
 
 
+class FileType(click.ParamType[Path]):
+    """A local file to be uploaded."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return its path; neither directories nor pipes and devices are files."""
+        path = Path(value)
+        if not value or not path.exists():
+            self.fail(f"There is no file {value!r}.", param, ctx)
+        if not path.is_file():
+            self.fail(f"{value} is not a regular file.", param, ctx)
+        if not os.access(path, os.R_OK):
+            self.fail(f"{value} cannot be read.", param, ctx)
+        return path
+
+
 class SourceType(click.ParamType[SourceArgument]):
     """A local file, a video id or s3://bucket/key."""
 
@@ -59,15 +76,9 @@ class SourceType(click.ParamType[SourceArgument]):
         """Return what `value` names; whether it exists elsewhere is for the service to say."""
         if isinstance(value, LocalFile | export_pb2.Source):
             return value
-        path = Path(value)
-        if _VIDEO_ID.fullmatch(value) or value.startswith("s3://"):
-            pass
-        elif path.is_file():
-            if not os.access(path, os.R_OK):
-                self.fail(f"{value} cannot be read.", param, ctx)
-            return LocalFile(path)
-        elif path.exists():
-            self.fail(f"{value} is not a file.", param, ctx)
+        named = _VIDEO_ID.fullmatch(value) or value.startswith("s3://")
+        if value and not named and Path(value).exists():
+            return LocalFile(FileType().convert(value, param, ctx))
         try:
             return source_message(value)
         except ValueError:

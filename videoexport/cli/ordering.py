@@ -9,6 +9,7 @@ import click
 
 from videoexport.cli import render
 from videoexport.cli.arguments import (
+    FileType,
     LocalFile,
     Order,
     PriorityType,
@@ -26,9 +27,7 @@ _WITHOUT_FILE = (export_pb2.EXPORT_STATE_FAILED, export_pb2.EXPORT_STATE_CANCELL
 
 
 @command("upload", "upload talk.mp4", "upload talk.mp4 --json")
-@click.argument(
-    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
-)
+@click.argument("file", type=FileType(), metavar="FILE")
 async def upload(session: Session, file: Path) -> None:
     """Upload a video and print its video id."""
     with open_display() as display:

@@ -113,7 +113,7 @@ class AsyncClient:
         Raises:
             OSError: there is no such file.
             Refused: it is empty, or the service does not take its name or size.
-            LocalFileFailed: it cannot be read, or its name is not text.
+            LocalFileFailed: it cannot be read, is no regular file, or its name is not text.
             TransferFailed: it did not arrive; nothing is left behind.
         """
         store = await self._file_store()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -61,17 +62,20 @@ class FileStore:
             OSError: there is no such file.
             Refused: the file is empty, or the service does not take its name or size.
             ServiceUnreachable: StorageService did not answer.
-            LocalFileFailed: the file cannot be read, or its name is not text.
+            LocalFileFailed: it cannot be read, is no regular file, or its name is not text.
             TransferFailed: S3 did not take it.
         """
         if not _is_text(file_name):
             raise LocalFileFailed(f"{file_name!r} is not a name in UTF-8; the file needs another.")
-        size = (await asyncio.to_thread(path.stat)).st_size
+        found = await asyncio.to_thread(path.stat)
+        if not stat.S_ISREG(found.st_mode):
+            raise LocalFileFailed(f"{path.name} is not a regular file.")
+        size = found.st_size
         if size == 0:
             raise Refused("INVALID_SOURCE", f"{path.name} is empty, so it is not a video.")
         await self._connection.ready(within=self._timeouts.connect)
         with self._meaning():
-            stat = await transfer.upload_file(
+            uploaded = await transfer.upload_file(
                 StorageServiceStub(self._connection.channel),
                 self._http,
                 storage_service_pb2.CreateUploadRequest(
@@ -82,7 +86,7 @@ class FileStore:
                 metadata=self._connection.metadata,
                 on_progress=_of_total(on_progress, size),
             )
-        return stat.object.source.video_id
+        return uploaded.object.source.video_id
 
     async def download(
         self,
