@@ -48,6 +48,21 @@ class LocalFile:
 SourceArgument: TypeAlias = LocalFile | export_pb2.Source
 
 
+class GivenType(click.ParamType[str]):
+    """Text that is not empty, as an unset variable of a shell is.
+
+    An empty one would be taken for none, and do something else than was meant.
+    """
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is."""
+        if not value:
+            self.fail("it is empty.", param, ctx)
+        return str(value)
+
+
 class FileType(click.ParamType[Path]):
     """A local file to be uploaded."""
 

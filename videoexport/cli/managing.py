@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from videoexport.cli import render
+from videoexport.cli.arguments import GivenType
 from videoexport.cli.group import command, export_argument
 from videoexport.cli.session import Session
 from videoexport.client import Refused
@@ -35,7 +36,7 @@ async def get(session: Session, export_id: str) -> None:
     multiple=True,
     help="Only exports in this state; may be given many times.",
 )
-@click.option("--video", metavar="VIDEO_ID", default="", help="Only exports of this video.")
+@click.option("--video", type=GivenType(), metavar="VIDEO_ID", help="Only exports of this video.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -43,7 +44,9 @@ async def get(session: Session, export_id: str) -> None:
     metavar="N",
     help="Show at most so many. Default: 50.",
 )
-async def list_exports(session: Session, states: tuple[str, ...], video: str, limit: int) -> None:
+async def list_exports(
+    session: Session, states: tuple[str, ...], video: str | None, limit: int
+) -> None:
     """List your exports, newest first."""
     request = export_service_pb2.ListExportsRequest(
         page_size=min(limit, _LARGEST_PAGE),

@@ -10,6 +10,7 @@ import click
 from videoexport.cli import render
 from videoexport.cli.arguments import (
     FileType,
+    GivenType,
     LocalFile,
     Order,
     PriorityType,
@@ -74,6 +75,7 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
 )
 @click.option(
     "--request-id",
+    type=GivenType(),
     metavar="ID",
     help="The same ID with the same arguments gives the same export for 24 hours. A file counts "
     "as another source each time it is uploaded; name its video id instead.",

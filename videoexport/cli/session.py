@@ -14,6 +14,7 @@ import click
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
+from videoexport.cli.arguments import GivenType
 from videoexport.cli.text import plain
 from videoexport.client import DEFAULT_ADDRESS, AsyncClient, user_name
 
@@ -62,6 +63,7 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --address, --user and --json."""
     address = click.option(
         "--address",
+        type=GivenType(),
         metavar="HOST:PORT",
         callback=_keep(_ADDRESS),
         expose_value=False,
@@ -69,6 +71,7 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     user = click.option(
         "--user",
+        type=GivenType(),
         metavar="NAME",
         callback=_keep(_USER),
         expose_value=False,

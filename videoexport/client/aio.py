@@ -164,13 +164,16 @@ class AsyncClient:
                 for what a time may be. Default: the whole source.
             settings: how the output is made; default: every default of ExportSettings.
             request_id: makes it idempotent for 24 hours, also over several processes;
-                default: a new one for this call.
+                default: a new one for this call. It must not be empty.
             priority: -100 to 100; higher runs earlier among the user's exports.
 
         Raises:
-            ValueError: a time or the source is not of a form listed above.
+            ValueError: a time, the source or the request id is not of a form listed above.
             Refused: with all `violations`, or with `retry_after` when a quota is reached.
         """
+        # To the service an empty one is none: the export would be made anew each time.
+        if request_id == "":
+            raise ValueError("the request id is empty")
         response = await self._connection.call(
             self._stub.CreateExport,
             export_service_pb2.CreateExportRequest(
@@ -337,7 +340,7 @@ class AsyncClient:
     async def list(
         self,
         *,
-        video_id: str = "",
+        video_id: str | None = None,
         states: Iterable[export_pb2.ExportState.ValueType] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -353,9 +356,15 @@ class AsyncClient:
             states: only exports in one of these.
             created_after: only exports created at this time or later, aware of its zone.
             created_before: only exports created earlier than this.
+
+        Raises:
+            ValueError: the video id is empty, or a time has no zone.
         """
+        # To the service an empty one is none: the exports of all videos would be listed.
+        if video_id == "":
+            raise ValueError("the video id is empty")
         request = export_service_pb2.ListExportsRequest(
-            video_id=video_id,
+            video_id=video_id or "",
             states=states,
             created_after=_timestamp(created_after),
             created_before=_timestamp(created_before),

@@ -192,7 +192,7 @@ class Client:
     def list(
         self,
         *,
-        video_id: str = "",
+        video_id: str | None = None,
         states: Iterable[export_pb2.ExportState.ValueType] = (),
         created_after: datetime | None = None,
         created_before: datetime | None = None,

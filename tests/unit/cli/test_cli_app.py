@@ -102,6 +102,11 @@ def test_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
         (["probe", "nosuch.mp4"], "nosuch.mp4"),
         (["probe", "s3://bucket"], "s3://bucket"),
         (["delete"], "ID"),
+        # An empty text would be taken for none.
+        (["export", "talk.mp4", "--request-id", ""], "'--request-id': it is empty"),
+        (["list", "--video", ""], "'--video': it is empty"),
+        (["list", "--user", ""], "'--user': it is empty"),
+        (["list", "--address", ""], "'--address': it is empty"),
         (["get", "exp_\udcff"], "exp_\\udcff"),
         (["export", "talk.mp4", "--segment", "1-nan"], "'1-nan'"),
         (["export", "talk.mp4", "--segment", "1-2", "--segment", "-1-2"], "'-1-2'"),
@@ -204,6 +209,15 @@ def test_user_name_that_no_service_takes_is_a_wrong_argument(
     first, second = capsys.readouterr().err.splitlines()
     assert first == second
     assert first.startswith(f"videoexport: The user {name!r} is not a user name: ")
+
+
+def test_empty_user_variable_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOEXPORT_USER", "")
+    monkeypatch.setattr(getpass, "getuser", lambda: "müller")
+    assert run(["list", "--address", NOBODY]) == 2
+    assert "your login name 'müller'" in capsys.readouterr().err
 
 
 def test_login_name_that_no_service_takes_asks_for_a_user(
