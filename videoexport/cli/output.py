@@ -29,7 +29,8 @@ def output_path(
         raise click.UsageError(f"--output: there is no directory {path.parent}.")
     if not os.access(path.parent, os.W_OK):
         raise click.UsageError(f"--output: {path.parent} cannot be written to.")
-    if path.exists():
+    # Also a link that leads nowhere is there, and would give way to the file.
+    if os.path.lexists(path):
         if not path.is_file():
             raise click.UsageError(f"--output: {path} is not a file.")
         if isinstance(source, LocalFile) and path.samefile(source.path):

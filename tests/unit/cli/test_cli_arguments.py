@@ -116,6 +116,20 @@ def test_output_never_replaces_the_source(tmp_path: Path) -> None:
     file.write_bytes(b"x")
     with pytest.raises(click.UsageError, match="is the source"):
         output_path(file, "name", force=True, source=LocalFile(file))
+    soft, hard = tmp_path / "soft.mp4", tmp_path / "hard.mp4"
+    soft.symlink_to(file)
+    hard.hardlink_to(file)
+    for link in (soft, hard):
+        with pytest.raises(click.UsageError, match="is the source"):
+            output_path(link, "name", force=True, source=LocalFile(file))
+
+
+def test_output_is_no_link_that_leads_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "cut.mp4"
+    link.symlink_to(tmp_path / "unmounted" / "cut.mp4")
+    for force in (False, True):
+        with pytest.raises(click.UsageError, match=r"cut\.mp4 is not a file"):
+            output_path(link, "name", force=force)
 
 
 def test_output_needs_a_place_that_can_be_written(tmp_path: Path) -> None:
