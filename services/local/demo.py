@@ -12,13 +12,17 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import click
+
 from services.local.__main__ import stop_on_signal
 from services.local.clip import timecode_clip
 from services.local.cluster import LocalCluster
 from services.local.infra import to_stderr
 from services.local.process import PartFailed
 from services.local.supervisor import DirectoryInUse
+from videoexport.cli.arguments import LocalFile
 from videoexport.cli.ordering import follow
+from videoexport.cli.output import output_path
 from videoexport.cli.progress import ProgressDisplay, open_display
 from videoexport.cli.render import summary
 from videoexport.client import AsyncClient, ExportFailed, VideoExportError
@@ -26,6 +30,7 @@ from videoexport.v1 import export_pb2
 
 USER = "demo"
 EXIT_FAILED = 1
+EXIT_WRONG_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 
 # Where the three segments begin, as shares of the source.
@@ -87,6 +92,7 @@ async def demonstrate(source: Path | None, output: Path, directory: Path) -> Non
     """Run the demonstration and print what came out.
 
     Raises:
+        click.UsageError: the output cannot or must not be written there.
         DirectoryInUse, PartFailed: the cluster did not start.
         VideoExportError: the export did not work.
         OSError: a file cannot be read or written.
@@ -94,6 +100,7 @@ async def demonstrate(source: Path | None, output: Path, directory: Path) -> Non
     if source is None:
         source = await timecode_clip(directory / "demo", to_stderr)
     output.parent.mkdir(parents=True, exist_ok=True)
+    output = output_path(output, "demo", force=True, source=LocalFile(source))
     to_stderr("starting NATS, an S3 server, Postgres and the three services")
     began = time.monotonic()
     async with LocalCluster(directory) as cluster:
@@ -128,6 +135,9 @@ async def run(arguments: argparse.Namespace) -> int:
     except asyncio.CancelledError:
         to_stderr("interrupted; everything is stopped")
         return EXIT_INTERRUPTED
+    except click.UsageError as error:
+        to_stderr(error.message)
+        return EXIT_WRONG_ARGUMENTS
     except (DirectoryInUse, PartFailed) as error:
         to_stderr(f"the cluster did not start: {error}")
         return EXIT_FAILED
