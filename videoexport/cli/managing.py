@@ -50,7 +50,7 @@ async def list_exports(
     """List your exports, newest first."""
     request = export_service_pb2.ListExportsRequest(
         page_size=min(limit, _LARGEST_PAGE),
-        video_id=video,
+        video_id=video or "",
         states=[export_pb2.ExportState.Value(_PREFIX + state.upper()) for state in states],
     )
     listed = export_service_pb2.ListExportsResponse()
