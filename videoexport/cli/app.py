@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from videoexport.cli import managing, ordering
 from videoexport.cli.group import cli
 from videoexport.cli.session import Interrupted
+from videoexport.cli.signals import Stopped, status_of
 from videoexport.cli.text import plain, waiting_time
 from videoexport.client import ExportFailed, LocalFileFailed, Refused, VideoExportError
 
@@ -21,12 +24,10 @@ WRONG_ARGUMENTS = 2
 REFUSED = 3
 FAILED = 4
 UNREACHABLE = 5
-# What shells report of a program that SIGINT ended.
-INTERRUPTED = 130
+INTERRUPTED = status_of(signal.SIGINT)
 
 # The first that fits counts.
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
-    (Interrupted, INTERRUPTED),
     (click.Abort, INTERRUPTED),
     (KeyboardInterrupt, INTERRUPTED),
     (click.ClickException, WRONG_ARGUMENTS),
@@ -46,21 +47,29 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return WRONG_ARGUMENTS
-    except (Exception, KeyboardInterrupt) as error:
-        click.echo(f"videoexport: {plain(_sentence(error))}", err=True)
-        if isinstance(error, Refused | ExportFailed) and len(error.violations) > 1:
-            for violation in error.violations:
-                line = f"  {violation.field}: {violation.description}"
-                click.echo(plain(line), err=True)
+    except (Exception, KeyboardInterrupt, Stopped) as error:
+        # A terminal that has gone hears nothing; the status is for others.
+        with suppress(OSError):
+            _say(error)
+        if isinstance(error, Interrupted | Stopped):
+            return status_of(error.number)
         return next(status for kind, status in _STATUS if isinstance(error, kind))
     return DONE
+
+
+def _say(error: BaseException) -> None:
+    click.echo(f"videoexport: {plain(_sentence(error))}", err=True)
+    if isinstance(error, Refused | ExportFailed) and len(error.violations) > 1:
+        for violation in error.violations:
+            line = f"  {violation.field}: {violation.description}"
+            click.echo(plain(line), err=True)
 
 
 def _sentence(error: BaseException) -> str:
     match error:
         case click.ClickException():
             return error.format_message()
-        case click.Abort() | KeyboardInterrupt():
+        case click.Abort() | KeyboardInterrupt() | Stopped():
             return "Interrupted."
         case Refused(retry_after=delay) if delay is not None:
             return f"{error.message} Try again in {waiting_time(delay)}."

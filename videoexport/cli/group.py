@@ -37,7 +37,7 @@ Exit status:
   3  refused: not valid, over a quota, or not found
   4  the export failed or was cancelled
   5  the service cannot be reached or cannot work now, or a transfer failed
-  130  interrupted
+  130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
 """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

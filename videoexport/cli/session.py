@@ -7,6 +7,7 @@ import functools
 import getpass
 import os
 import shlex
+import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec
 
@@ -15,6 +16,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from videoexport.cli.arguments import GivenType
+from videoexport.cli.signals import call_on_signals
 from videoexport.cli.text import plain
 from videoexport.client import DEFAULT_ADDRESS, AsyncClient, user_name
 
@@ -28,7 +30,15 @@ _JSON = "videoexport.json"
 
 
 class Interrupted(Exception):
-    """Ctrl-C; the text says what goes on without us."""
+    """Ctrl-C or another signal to end; the text says what goes on without us.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 class Session:
@@ -37,7 +47,7 @@ class Session:
     Attributes:
         client: open while the command runs.
         json: whether stdout is to carry one JSON object and nothing else.
-        after_interrupt: what to say when Ctrl-C ends the command.
+        after_interrupt: what to say when a signal ends the command.
     """
 
     def __init__(self, client: AsyncClient, *, json: bool, given: Sequence[str]) -> None:
@@ -99,14 +109,30 @@ def with_session(
         client = AsyncClient(_address(meta), user=_user(meta))
         session = Session(client, json=_JSON in meta, given=_given(meta))
 
+        signals: list[int] = []
+
         async def work() -> None:
+            task = asyncio.current_task()
+
+            def stop(number: int) -> None:
+                # Only once: a second cancellation would disturb what the first one undoes.
+                if task is not None and not signals:
+                    task.cancel()
+                signals.append(number)
+
+            call_on_signals(asyncio.get_running_loop(), stop)
             async with client:
                 await function(session, *args, **kwargs)
 
         try:
             asyncio.run(work())
         except KeyboardInterrupt:
-            raise Interrupted(session.after_interrupt) from None
+            raise Interrupted(session.after_interrupt, signal.SIGINT) from None
+        except (asyncio.CancelledError, OSError):
+            # With SIGHUP the terminal has gone, and writing to it fails.
+            if not signals:
+                raise
+            raise Interrupted(session.after_interrupt, signals[0]) from None
         except UnicodeEncodeError as error:
             # What the service sends is always text; arguments need not be.
             raise click.UsageError(
