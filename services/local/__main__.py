@@ -92,18 +92,25 @@ async def up(directory: Path, encoders: int, encoder_threads: int | None) -> int
     raise AssertionError("waits for ever")
 
 
-def stop_on_signal(task: asyncio.Task[object] | None) -> None:
-    """Cancel a task at the first signal to stop; further ones do not disturb its clean-up."""
-    loop = asyncio.get_running_loop()
+def stop_on_signal(task: asyncio.Task[object] | None) -> list[int]:
+    """Cancel a task at the first signal to stop; further ones do not disturb its clean-up.
 
-    def stop() -> None:
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, lambda: None)
-        if task is not None:
+    Returns:
+        The signals that came: empty for now.
+    """
+    loop = asyncio.get_running_loop()
+    came: list[int] = []
+
+    def stop(number: int) -> None:
+        if task is not None and not came:
             task.cancel()
+        came.append(number)
 
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop)
+        # What nohup starts has SIGHUP ignored, and outlives its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop, number)
+    return came
 
 
 def main() -> int:

@@ -25,13 +25,13 @@ from videoexport.cli.ordering import follow
 from videoexport.cli.output import output_path
 from videoexport.cli.progress import ProgressDisplay, open_display
 from videoexport.cli.render import summary
+from videoexport.cli.signals import status_of
 from videoexport.client import AsyncClient, ExportFailed, VideoExportError
 from videoexport.v1 import export_pb2
 
 USER = "demo"
 EXIT_FAILED = 1
 EXIT_WRONG_ARGUMENTS = 2
-EXIT_INTERRUPTED = 130
 
 # Where the three segments begin, as shares of the source.
 STARTS = (0.1, 0.45, 0.8)
@@ -129,12 +129,12 @@ async def _export(
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration and return the exit status."""
-    stop_on_signal(asyncio.current_task())
+    signals = stop_on_signal(asyncio.current_task())
     try:
         await demonstrate(arguments.source, arguments.output, arguments.data)
     except asyncio.CancelledError:
         to_stderr("interrupted; everything is stopped")
-        return EXIT_INTERRUPTED
+        return status_of(signals[0])
     except click.UsageError as error:
         to_stderr(error.message)
         return EXIT_WRONG_ARGUMENTS
@@ -142,6 +142,9 @@ async def run(arguments: argparse.Namespace) -> int:
         to_stderr(f"the cluster did not start: {error}")
         return EXIT_FAILED
     except (VideoExportError, OSError) as error:
+        # With SIGHUP the terminal has gone, and writing to it fails.
+        if signals:
+            return status_of(signals[0])
         to_stderr(f"the demonstration failed: {error}")
         return EXIT_FAILED
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,9 +25,10 @@ SYNC_INTERVAL = "2m"
 
 
 def to_stderr(message: str) -> None:
-    """Say what happened to whoever watches the terminal."""
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    """Say what happened to whoever watches the terminal, unless that has gone."""
+    with suppress(OSError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 class Infrastructure:
