@@ -14,10 +14,13 @@ from bench import create_rate, overhead, resources, single_pass, sparse_cut, wat
 from bench.report import Figure, merge_json, say, table
 from bench.stage import Stage, stage
 from services.local.__main__ import stop_on_signal
+from services.local.process import PartFailed
+from services.local.supervisor import DirectoryInUse
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
 RESULTS = BUILD / "bench.json"
 EXIT_MISSED = 1
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 # In this order: memory is what a service has ever held, so before the load figures.
@@ -70,6 +73,9 @@ def main() -> int:
     except asyncio.CancelledError:
         say("interrupted; everything is stopped")
         return EXIT_INTERRUPTED
+    except (DirectoryInUse, PartFailed) as error:
+        say(f"the cluster did not start: {error}")
+        return EXIT_FAILED
     sys.stdout.write(f"{os.cpu_count()} cores; targets of docs/bench.md\n\n{table(figures)}\n")
     missed = [figure.name for figure in figures if figure.met is False]
     return EXIT_MISSED if missed and arguments.strict else 0

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.report import say
 from services.local.cluster import LocalCluster
+from services.local.supervisor import take_directory
 from videoexport.channel import call_metadata, open_channel
 from videoexport.client import AsyncClient
 from videoexport.client.naming import SegmentLike
@@ -118,7 +119,19 @@ class Stage:
 
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
-    """Start an empty cluster below `folder`; stop it and remove its data in the end."""
+    """Start an empty cluster below `folder`; stop it and remove its data in the end.
+
+    Raises:
+        DirectoryInUse: another run has the folder.
+    """
+    # Until the end, and of the folder: the cluster's own lock is removed with its data.
+    with take_directory(folder):
+        async with _stage(folder) as ready:
+            yield ready
+
+
+@asynccontextmanager
+async def _stage(folder: Path) -> AsyncIterator[Stage]:
     data, outputs = folder / "cluster", folder / "outputs"
     for path in (data, outputs):
         shutil.rmtree(path, ignore_errors=True)

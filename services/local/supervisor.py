@@ -81,7 +81,7 @@ class Supervisor:
         Raises:
             DirectoryInUse: it is taken.
         """
-        self._lock = _lock(self._directory)
+        self._lock = take_directory(self._directory)
         ended = await asyncio.to_thread(leftovers.end_leftovers, self._record)
         if ended:
             self._notify(f"ended what the last run left behind: {', '.join(ended)}")
@@ -200,8 +200,12 @@ def _restart_delay(restarts: deque[float], now: float) -> float:
     return max(RESTART_DELAY_S, restarts[0] + RESTART_WINDOW_S - now)
 
 
-def _lock(directory: Path) -> IO[str]:
-    """Return an open file that holds the directory for this process until it is closed."""
+def take_directory(directory: Path) -> IO[str]:
+    """Return an open file that holds the directory for this process until it is closed.
+
+    Raises:
+        DirectoryInUse: another process holds it.
+    """
     make_private_folder(directory)
     file = (directory / "lock").open("a+")
     try:
