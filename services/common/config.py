@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
@@ -83,9 +85,18 @@ def describe(kind: type[ServiceSettings]) -> str:
     prefix = kind.model_config.get("env_prefix", "")
     lines = []
     for name, field in kind.model_fields.items():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        lines.append(f"  {prefix}{name.upper()}  ({default})\n      {field.description}")
+        lines.append(f"  {prefix}{name.upper()}{_default(field)}\n      {field.description}")
     return "\n".join(lines)
+
+
+def _default(field: FieldInfo) -> str:
+    """Return a default as the environment would have it; nothing where the description says it."""
+    if field.is_required():
+        return "  (required)"
+    value = field.default
+    if field.default_factory is not None or value is None or value == "":
+        return ""
+    return f"  (default {json.dumps(value) if isinstance(value, list | tuple) else value})"
 
 
 def visible(settings: ServiceSettings) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class EncoderSettings(ServiceSettings):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")] = Field(
         # It is a token of NATS subjects, where a dot would begin another one.
         default_factory=lambda: _default_id(),  # noqa: PLW0108 — defined below
-        description="name of this encoder, unique in the cluster",
+        description="name of this encoder, unique in the cluster; default: by host and process",
     )
     advertise_address: str = Field(
         "", description="host:port that others reach this encoder at; required beyond loopback"

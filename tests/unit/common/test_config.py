@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -37,6 +38,11 @@ class SampleSettings(ServiceSettings):
     password: SecretStr = Field(description="of the store")
     nats_url: str = Field("nats://127.0.0.1:4222", description="address of NATS")
     buckets: list[str] = Field([], description="JSON list")
+    folder: Path = Field(Path("/tmp/sample"), description="where files lie")
+    names: tuple[str, ...] = Field(("a",), description="JSON list")
+    key: str = Field(default_factory=lambda: "made", description="default: a new one")
+    program: Path | None = Field(None, description="default: the installed one")
+    alias: str = Field("", description="default: none")
 
 
 @pytest.fixture
@@ -133,7 +139,21 @@ def test_help_names_every_variable_and_whether_it_is_required() -> None:
     text = describe(SampleSettings)
     assert "VIDEOEXPORT_SAMPLE_PASSWORD  (required)\n      of the store" in text
     assert "VIDEOEXPORT_SAMPLE_LISTEN_PORT  (default 50059)" in text
+    assert "VIDEOEXPORT_SAMPLE_NATS_URL  (default nats://127.0.0.1:4222)" in text
     assert all(f"VIDEOEXPORT_SAMPLE_{name.upper()}" in text for name in SampleSettings.model_fields)
+
+
+def test_help_shows_defaults_as_they_would_be_written() -> None:
+    lines = describe(SampleSettings).splitlines()
+    for line in (
+        "BUCKETS  (default [])",
+        'NAMES  (default ["a"])',
+        "FOLDER  (default /tmp/sample)",
+    ):
+        assert f"  VIDEOEXPORT_SAMPLE_{line}" in lines
+    # Their descriptions say it.
+    for name in ("KEY", "PROGRAM", "ALIAS"):
+        assert f"  VIDEOEXPORT_SAMPLE_{name}" in lines
 
 
 def test_every_setting_of_the_api_is_described() -> None:
