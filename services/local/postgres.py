@@ -165,7 +165,7 @@ class PostgresPart(Part):
         programs = postgres_programs()
         opened = [*permissions.open_the_way(self._directory), *permissions.open_the_way(programs)]
         for folder in opened:
-            self._notify(f"{folder} can now be passed through by the system user {user}")
+            self._notify(f"everybody can now pass through {folder}, as the system user {user} must")
         # The libraries that the programs share lie beside the package.
         package = programs.parents[1]
         for folder in (programs.parent, package.with_name(f"{package.name}.libs")):
