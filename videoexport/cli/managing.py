@@ -8,7 +8,7 @@ from videoexport.cli import render
 from videoexport.cli.arguments import GivenType
 from videoexport.cli.group import command, export_argument
 from videoexport.cli.session import Session
-from videoexport.client import Refused
+from videoexport.client import Refused, VideoExportError
 from videoexport.v1 import export_pb2, export_service_pb2
 
 _PREFIX = "EXPORT_STATE_"
@@ -86,26 +86,30 @@ async def retry(session: Session, export_id: str) -> None:
 @command("delete", "delete exp_0123456789abcdef0123456789abcdef", "delete exp_0123… exp_4567…")
 @click.argument("export_ids", metavar="ID...", nargs=-1, required=True)
 async def delete(session: Session, export_ids: tuple[str, ...]) -> None:
-    """Delete exports and their files; a running one is cancelled first."""
-    refused: Refused | None = None
-    deleted = []
+    """Delete exports and their files; a running one is cancelled first.
+
+    All are tried. What cannot be deleted is told, and makes the exit status.
+    """
+    deleted: list[str] = []
+    failures: list[VideoExportError] = []
     for export_id in dict.fromkeys(export_ids):
         try:
             await session.client.delete(export_id)
-        except Refused as error:
-            # The others are deleted all the same; the last refusal makes the exit status.
-            if refused is not None:
-                session.note(str(refused))
-            refused = error
+        except VideoExportError as error:
+            failures.append(error)
         else:
             deleted.append(export_id)
-    if deleted or refused is None:
+    if deleted:
         session.answer(
             export_service_pb2.DeleteExportResponse(),
             lambda: "\n".join(f"Export {export_id} is deleted." for export_id in deleted),
         )
-    if refused is not None:
-        raise refused
+    # The last one makes the exit status: that of a service that cannot work, if there is one.
+    failures.sort(key=lambda failure: not isinstance(failure, Refused))
+    for failure in failures[:-1]:
+        session.note(f"videoexport: {failure}")
+    if failures:
+        raise failures[-1]
 
 
 @command("encoders", "encoders", "encoders --json")
