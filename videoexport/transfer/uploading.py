@@ -292,13 +292,16 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _read(file: BinaryIO, offset: int, count: int) -> bytes:
+    name = Path(file.name).name
     try:
         # Leaves the file's position alone, so several parts can read at a time.
         block = os.pread(file.fileno(), count, offset)
-    except (OSError, ValueError):
-        raise LocalFileError("The file cannot be read any more.") from None
+    except OSError as error:
+        raise LocalFileError(f"{name} cannot be read any more: {error.strerror}.") from None
+    except ValueError:  # closed, because the upload was given up meanwhile
+        raise LocalFileError(f"{name} is read no more.") from None
     if len(block) != count:
-        raise LocalFileError("The file became shorter while it was uploaded.")
+        raise LocalFileError(f"{name} became shorter while it was uploaded.")
     return block
 
 
