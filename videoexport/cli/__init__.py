@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ def main() -> NoReturn:
     """Run the command line with the process's arguments and exit with its status."""
     # gRPC's own log lines say in its terms what our errors say in plain ones.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without some of our characters, such as …, shows others for them.
+        sys.stdout.reconfigure(errors="replace")
     try:
         raise_on_signals()
         from videoexport.cli.app import run  # noqa: PLC0415 — after the line above

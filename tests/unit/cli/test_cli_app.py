@@ -236,3 +236,10 @@ def test_entry_point_exits_with_the_status() -> None:
     assert out == ""
     assert err.startswith("videoexport: ")
     assert err.count("\n") == 1
+
+
+def test_help_is_shown_where_not_every_character_can_be() -> None:
+    process = start(["get", "--help"], {"PYTHONIOENCODING": "latin-1"})
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert "  videoexport get exp_0123? --json\n" in out
