@@ -326,6 +326,28 @@ async def test_interrupt_leaves_the_export_and_says_how_to_follow_it(
     assert (await videoexport("cancel", export_id)).status == 0
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+async def test_signal_during_an_upload_leaves_nothing_of_it(
+    number: int, status: int, videoexport: Program, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    file = tmp_path / "talk.mp4"
+    with file.open("wb") as sparse:
+        sparse.truncate(2 << 30)  # takes seconds
+    uploading = await videoexport.start("upload", file)
+    assert uploading.stderr is not None
+    async with asyncio.timeout(60):
+        assert b"Upload" in await uploading.stderr.readline()
+    assert leftovers.parts() != []
+    uploading.send_signal(number)
+    ended = await videoexport.end(uploading)
+    assert (ended.status, ended.out) == (status, "")
+    assert ended.err.endswith("videoexport: Interrupted.\n")
+    assert leftovers.parts() == []
+    assert leftovers.objects("videos") == []
+
+
 async def newest_export(client: AsyncClient) -> str:
     """Wait until the user has an export, and return its id."""
     async with asyncio.timeout(60):
