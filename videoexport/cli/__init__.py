@@ -20,7 +20,7 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(errors="replace")
     try:
         raise_on_signals()
-        from videoexport.cli.app import run  # noqa: PLC0415 — after the line above
+        from videoexport.cli.app import run  # noqa: PLC0415 — after the lines above
 
         status = run(sys.argv[1:])
     except ModuleNotFoundError as error:
