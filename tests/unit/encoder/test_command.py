@@ -327,6 +327,7 @@ def test_pictures_are_finished_before_they_may_be_repeated() -> None:
         (source(), steady, False),
         (source(), faster, True),
         (source(index=False), steady, True),
+        (source("matroska,webm"), steady, True),
         (varying, steady, True),
     ):
         (command,) = commands(info, wanted)
