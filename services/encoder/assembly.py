@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, concat_script
-from services.encoder.errors import EncoderFailed, OutputMismatch, PartsDiffer
+from services.encoder.errors import EncoderFailed, InvalidSource, OutputMismatch, PartsDiffer
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import (
@@ -102,7 +102,7 @@ class Assembly:
                     time_limit=work.time_limit,
                     rate=work.plan.frame_rate,
                 )
-            except EncoderFailed as error:
+            except (EncoderFailed, InvalidSource) as error:
                 raise PartsDiffer(error.message) from error
             finally:
                 self._metrics.bytes_read.inc(pictures.bytes_read + sound.bytes_read)

@@ -204,7 +204,11 @@ def _encode(
             sound=job.sound,
             least_margin=job.site.least_margin,
         )
-        arguments += source_input(job.site.url, job.info, job.timeline, first, threads=threads)
+        arguments += source_input(
+            *(job.site.url, job.info, job.timeline, first),
+            threads=threads,
+            on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
+        )
     arguments += ["-filter_complex_threads", str(job.site.threads)]
     for graph in graphs:
         arguments += ["-/filter_complex", str(graph)]

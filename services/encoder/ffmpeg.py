@@ -11,7 +11,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,34 +19,14 @@ from pathlib import Path
 import imageio_ffmpeg
 import psutil
 
-from services.encoder.errors import (
-    EncoderFailed,
-    EncodeStalled,
-    MediaError,
-    MemoryExceeded,
-    ScratchFull,
-    TimeLimitExceeded,
-)
+from services.encoder.errors import EncoderFailed, EncodeStalled, TimeLimitExceeded
+from services.encoder.ffmpeg_failure import failure_of
 
 # How long FFmpeg may take to end by itself before it is killed, in seconds.
 TERM_GRACE = 3.0
 _ENVIRONMENT = {"PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "TZ"}
 _KEPT_LINES = 50
 _KEPT_CHARACTERS = 1000
-
-# What FFmpeg says after the line that says what went wrong.
-_AFTERMATH = re.compile(
-    r"Task finished with error|Terminating thread|Conversion failed|Exiting|Last message repeated"
-    r"|Error (muxing|submitting) a packet|Error (requesting|sending) (a )?frames?"
-    r"|Error while (filtering|opening encoder)|Could not open encoder before EOF"
-    r"|Error (closing file|writing trailer|parsing global options|initializing filters)"
-    r"|Error opening (in|out)put|Nothing was written|Received .* signal"
-    r"|Device creation failed|Failed to set value|Could not dynamically load"
-)
-_NO_MEMORY = re.compile(r"Cannot allocate memory|malloc of size \d+ failed")
-_COMPONENT = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] ?)+")
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-_PATH = re.compile(r"(?<![\w.])/[^\s'\":,]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +163,6 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def last_meaningful_line(lines: Iterable[str]) -> str:
-    """Return the line that says what went wrong, without paths, URLs and addresses."""
-    plain = [_COMPONENT.sub("", line).strip() for line in lines]
-    telling = [line for line in plain if line and not _AFTERMATH.search(line)]
-    line = (telling or [line for line in plain if line] or ["FFmpeg gave no reason"])[-1]
-    return _PATH.sub("a file", _URL.sub("the source", line))
-
-
 @dataclass(slots=True)
 class _Usage:
     """Resources of a running process, as of the last look."""
@@ -240,9 +212,7 @@ class FfmpegProcess:
         """Run to the end. When it does not end well, or the caller is cancelled, nothing stays.
 
         Raises:
-            EncoderFailed: exit status other than 0.
-            ScratchFull: there was no room for the output.
-            MemoryExceeded: it needed more than `memory_limit`.
+            MediaError: exit status other than 0, with what it said as `failure_of` reads it.
             EncodeStalled: no frame, no byte in `stall_timeout`.
             TimeLimitExceeded: it was not done in `time_limit`.
         """
@@ -265,7 +235,7 @@ class FfmpegProcess:
             await _stop(process)
             await readers
         if process.returncode:
-            raise self._failure()
+            raise failure_of(self._errors, self.memory_limit)
         return FfmpegResult(
             loop.time() - started,
             self._usage.cpu_seconds,
@@ -297,16 +267,6 @@ class FfmpegProcess:
                     await process.wait()
                     return
         raise TimeLimitExceeded(f"encoding was not done after {self.time_limit:g} s")
-
-    def _failure(self) -> MediaError:
-        if any("No space left on device" in line for line in self._errors):
-            return ScratchFull("there is no room left for the output on the encoder's disk")
-        if self.memory_limit and any(_NO_MEMORY.search(line) for line in self._errors):
-            return MemoryExceeded(
-                f"encoding the video takes more than the {self.memory_limit / 2**30:.1f} GiB of"
-                " memory that one encode may take"
-            )
-        return EncoderFailed(last_meaningful_line(self._errors))
 
     async def _read_progress(self, process: Process) -> None:
         loop = asyncio.get_running_loop()

@@ -66,12 +66,9 @@ def place(video: pb.VideoStream, width: int, height: int) -> Placement:
 
     Sizes and offsets are even, because 4:2:0 shares chroma between pairs of pixels.
     """
-    sar = Fraction(1)
-    if video.sample_aspect_ratio.numerator > 0 and video.sample_aspect_ratio.denominator > 0:
-        sar = Fraction(video.sample_aspect_ratio.numerator, video.sample_aspect_ratio.denominator)
-    aspect = Fraction(video.width, video.height) * sar
-    if video.rotation in (90, 270):
-        aspect = 1 / aspect
+    sar = _upright_sar(video)
+    upright = (video.height, video.width) if _turned(video) else (video.width, video.height)
+    aspect = Fraction(*upright) * sar
     fitted_width = min(width, _even(height * aspect))
     fitted_height = min(height, _even(width / aspect))
     return Placement(
@@ -80,6 +77,18 @@ def place(video: pb.VideoStream, width: int, height: int) -> Placement:
         (width - fitted_width) // 4 * 2,
         (height - fitted_height) // 4 * 2,
     )
+
+
+def _turned(video: pb.VideoStream) -> bool:
+    return video.rotation in (90, 270)
+
+
+def _upright_sar(video: pb.VideoStream) -> Fraction:
+    ratio = video.sample_aspect_ratio
+    if ratio.numerator <= 0 or ratio.denominator <= 0:
+        return Fraction(1)
+    sar = Fraction(ratio.numerator, ratio.denominator)
+    return 1 / sar if _turned(video) else sar
 
 
 def _even(length: Fraction) -> int:
@@ -206,11 +215,20 @@ def samples_of(frames: int, timeline: Timeline) -> int:
 
 
 def cpu_picture(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
-    """Return the filters that fit, pad and convert a frame on the CPU."""
-    placement = place(video, plan.width, plan.height)
+    """Return the filters that fit, pad and convert a frame on the CPU.
+
+    They do as `place` does for every frame's own size: broadcasts and recordings of calls
+    change it on the way.
+    """
+    width, height, sar = plan.width, plan.height, _upright_sar(video)
+    wide, high = f"iw*{sar.numerator}", f"ih*{sar.denominator}"
+    size = (
+        f"w='min({width},max(2,2*round({height}*{wide}/({high})/2)))'"
+        f":h='min({height},max(2,2*round({width}*{high}/({wide})/2)))'"
+    )
     return [
-        f"scale={placement.width}:{placement.height}:flags=bicubic:{_colour(video)}",
-        f"pad={plan.width}:{plan.height}:{placement.left}:{placement.top}",
+        f"scale={size}:eval=frame:flags=bicubic:{_colour(video)}",
+        f"pad={width}:{height}:'2*floor((ow-iw)/4)':'2*floor((oh-ih)/4)':eval=frame",
         "setsar=1",
         "format=yuv420p",
     ]

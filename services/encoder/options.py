@@ -90,7 +90,13 @@ def first_read(
 
 
 def source_input(
-    url: str, info: pb.SourceInfo, timeline: Timeline, first: Fraction, *, threads: int
+    url: str,
+    info: pb.SourceInfo,
+    timeline: Timeline,
+    first: Fraction,
+    *,
+    threads: int,
+    on_cpu: bool,
 ) -> list[str]:
     """Return the options of one input of a source and its URL.
 
@@ -98,6 +104,7 @@ def source_input(
         url: the source as the gateway serves it, on loopback HTTP, without secrets.
         first: where to begin, in frames of the grid; below 0 is the beginning.
         threads: of its decoder.
+        on_cpu: whether the pictures stay there.
     """
     options = [
         *("-protocol_whitelist", "http,tcp"),
@@ -114,6 +121,10 @@ def source_input(
         *("-initial_request_size", "65536", "-request_size", "65536"),
         *("-threads", str(threads)),
     ]
+    if on_cpu:
+        # The filters take pictures of every size and colour. A graph that is begun anew counts
+        # from zero, which ends the run; on the GPU it must, for a size is settled there once.
+        options += ["-reinit_filter:v", "0"]
     if first > 0:
         # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.
         target = timeline.time(first) + 1 / timeline.rate / 4

@@ -77,7 +77,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-def one_input(container: str, threads: int, *seek: str) -> list[str]:
+def one_input(container: str, threads: int, *seek: str, on_cpu: bool = True) -> list[str]:
     before = (
         "-protocol_whitelist http,tcp "
         f"-format_whitelist {container} "
@@ -89,6 +89,7 @@ def one_input(container: str, threads: int, *seek: str) -> list[str]:
         "-multiple_requests 1 -initial_request_size 65536 -request_size 65536 "
         f"-threads {threads}"
     )
+    after += " -reinit_filter:v 0" if on_cpu else ""
     return [*words(before), "", *words(after), *seek, "-i", URL]
 
 
@@ -103,7 +104,11 @@ CLEAN = words("-map_metadata -1 -map_chapters -1 -fflags +bitexact")
 MP4 = words("-movflags +faststart -f mp4 /scratch/run_1/output.mp4")
 GRAPHS = words("-filter_complex_threads 3 -/filter_complex /scratch/run_1/output.video.txt")
 AUDIO_GRAPH = words("-/filter_complex /scratch/run_1/output.audio.txt")
-PICTURE = "scale=1280:534:flags=bicubic:out_range=tv,pad=1280:720:0:92,setsar=1,format=yuv420p"
+PICTURE = (
+    "scale=w='min(1280,max(2,2*round(720*iw*1/(ih*1)/2)))'"
+    ":h='min(720,max(2,2*round(1280*ih*1/(iw*1)/2)))':eval=frame:flags=bicubic:out_range=tv,"
+    "pad=1280:720:'2*floor((ow-iw)/4)':'2*floor((oh-ih)/4)':eval=frame,setsar=1,format=yuv420p"
+)
 
 
 def test_whole_source_is_one_run_without_seeking() -> None:
@@ -350,7 +355,7 @@ def test_nvenc_fits_and_pads_on_the_gpu() -> None:
     assert list(command.arguments) == [
         *BEGINNING,
         *words("-init_hw_device cuda=gpu -filter_hw_device gpu"),
-        *one_input(MOV, 3),
+        *one_input(MOV, 3, on_cpu=False),
         *GRAPHS,
         *AUDIO_GRAPH,
         *("-map", "[v]"),

@@ -2,7 +2,9 @@
 
 import pytest
 
-from services.encoder.ffmpeg import Progress, ProgressParser, last_meaningful_line
+from services.encoder.errors import EncoderFailed, InvalidSource, MediaError, ScratchFull
+from services.encoder.ffmpeg import Progress, ProgressParser
+from services.encoder.ffmpeg_failure import failure_of, last_meaningful_line
 
 BLOCK = """frame=1250
 fps=249.51
@@ -73,6 +75,16 @@ def test_progress_survives_lines_it_does_not_know(line: str) -> None:
             ["Unable to open '/var/scratch/x y.mp4' for reading"],
             "Unable to open 'a file y.mp4' for reading",
         ),
+        (
+            [
+                "[vost#0:0/libx264 @ 0x5] Non-monotonic DTS; previous: 3074, current: 0; "
+                "Error submitting a packet to the muxer: Invalid argument",
+                "[out#0/mp4 @ 0x5] Error muxing a packet",
+                "[out#0/mp4 @ 0x5] Terminating thread with return code -22 (Invalid argument)",
+            ],
+            "Non-monotonic DTS; previous: 3074, current: 0; "
+            "Error submitting a packet to the muxer: Invalid argument",
+        ),
         (["Conversion failed!"], "Conversion failed!"),
         ([], "FFmpeg gave no reason"),
     ],
@@ -81,3 +93,38 @@ def test_last_meaningful_line_says_the_cause_without_places(
     lines: list[str], expected: str
 ) -> None:
     assert last_meaningful_line(lines) == expected
+
+
+ENDED = "Task finished with error code: -1094995529 (Invalid data found when processing input)"
+RESTARTED = "Non-monotonic DTS; previous: 1024, current: 0; Error submitting a packet to the muxer"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "words"),
+    [
+        (f"[vist#0:0/h264 @ 0x5] [dec:h264 @ 0x5] {ENDED}", InvalidSource, "some of its pictures"),
+        (f"[aist#0:1/aac @ 0x5] [dec:aac @ 0x5] {ENDED}", InvalidSource, "some of its sound"),
+        (f"[in#0/flv @ 0x5] {ENDED}", InvalidSource, "some of its data"),
+        (f"[vf#0:0 @ 0x5] {ENDED}", EncoderFailed, ""),
+        (f"[enc:libx264 @ 0x5] {ENDED}", EncoderFailed, ""),
+        (
+            "[vist#0:0/h264 @ 0x5] [dec:h264 @ 0x5] Task finished with error code: -5 (I/O error)",
+            EncoderFailed,
+            "",
+        ),
+        (f"[aost#0:1/aac @ 0x5] {RESTARTED}", InvalidSource, "the sound changes"),
+        (f"[vost#0:0/h264_nvenc @ 0x5] {RESTARTED}", EncoderFailed, ""),
+        (f"[aost#0:1/copy @ 0x5] {RESTARTED}", EncoderFailed, ""),
+    ],
+)
+def test_only_what_comes_of_the_source_is_blamed_on_it(
+    line: str, kind: type[MediaError], words: str
+) -> None:
+    failure = failure_of(["[h264 @ 0x5] error while decoding MB 5 2, bytestream -33", line], None)
+    assert type(failure) is kind
+    assert words in failure.message
+
+
+def test_full_disk_is_no_fault_of_the_source() -> None:
+    lines = [f"[in#0/flv @ 0x5] {ENDED}", "[out#0/mp4 @ 0x1] No space left on device"]
+    assert isinstance(failure_of(lines, None), ScratchFull)

@@ -1,0 +1,77 @@
+"""Sources that are damaged or change on the way: exported right, or refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import pytest
+
+from services.encoder.errors import InvalidSource
+from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
+from tests.media.exporting import export
+from tests.media.frame_codes import Clip, read_pictures
+
+PLAIN = Clip(frames=100)
+Join = Callable[[Clip], Awaitable[Path]]
+
+
+@pytest.fixture
+def joined(clip: MakeClip, tmp_path: Path) -> Join:
+    """Return a recording of 100 frames that goes on as another clip, as broadcasts do."""
+
+    async def join(second: Clip) -> Path:
+        script, path = tmp_path / "script.txt", tmp_path / "joined.ts"
+        first = clip(replace(PLAIN, container="ts"))
+        script.write_text(f"file {first}\nduration 4\nfile {clip(second)}\n")
+        await run_ffmpeg(*("-f", "concat", "-safe", "0", "-i", script), *("-c", "copy", path))
+        return path
+
+    return join
+
+
+@pytest.mark.parametrize("ranges", [[(90, 110)], [(120, 125), (10, 15)]], ids=["across", "apart"])
+async def test_pictures_that_change_their_size_are_fitted_each_by_itself(
+    joined: Join, tmp_path: Path, ranges: list[tuple[int, int]]
+) -> None:
+    later = replace(PLAIN, container="ts", width=96, height=72)
+    made = await export(await joined(later), ranges, tmp_path)
+    wanted = [frame for start, end in ranges for frame in range(start, end)]
+    pictures = read_pictures(made.path)
+    assert [picture.number for picture in pictures] == [frame % 100 for frame in wanted]
+    for frame, picture in zip(wanted, pictures, strict=True):
+        left, width = (0, 256) if frame < 100 else (32, 192)
+        assert abs(picture.left - left) <= 2
+        assert abs(picture.width - width) <= 2
+        assert picture.height >= 142
+
+
+async def test_sound_that_changes_its_channels_is_refused_only_where_it_is_wanted(
+    joined: Join, tmp_path: Path
+) -> None:
+    source = await joined(replace(PLAIN, container="ts", channels=6))
+    with pytest.raises(InvalidSource, match="the sound changes its channels"):
+        await export(source, [(50, 150)], tmp_path)
+    made = await export(source, [(130, 140)], tmp_path)
+    assert [picture.number for picture in read_pictures(made.path)] == list(range(30, 40))
+
+
+@pytest.mark.parametrize(("kind", "what"), [("video", "pictures"), ("audio", "sound")])
+async def test_damage_is_a_fault_of_the_source_only_where_it_is_wanted(
+    clip: MakeClip, tmp_path: Path, kind: str, what: str
+) -> None:
+    path = clip(PLAIN)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        stream = file.streams.get({kind: 0})[0]
+        packets = [(packet.pos, packet.size) for packet in file.demux(stream) if packet.size]
+    for pos, size in packets[len(packets) // 2 : len(packets) // 2 + 40]:
+        content[pos : pos + size] = bytes(size)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content)
+    with pytest.raises(InvalidSource, match=f"damaged: some of its {what} cannot be decoded"):
+        await export(damaged, None, tmp_path)
+    made = await export(damaged, [(10, 20)], tmp_path)
+    assert [picture.number for picture in read_pictures(made.path)] == list(range(10, 20))
