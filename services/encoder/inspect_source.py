@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import av
+import av.logging
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from google.protobuf.duration_pb2 import Duration
 
@@ -27,6 +30,8 @@ FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv")
 FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 
 MAX_SIDE = 8192
+# Pixels left, right, above and below that the container has cut off, in FFmpeg's description.
+_CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _REQUEST_TIMEOUT = 60.0
 
 
@@ -95,7 +100,7 @@ def _describe(container: InputContainer) -> pb.SourceInfo:
     info = pb.SourceInfo(container=container.format.name)
     info.duration.CopyFrom(_duration(timing.frame_count / timing.rate))
     info.first_frame_time.CopyFrom(_duration(timing.first_time))
-    info.video.CopyFrom(_describe_video(video, timing))
+    info.video.CopyFrom(_describe_video(container, video, timing))
     if audio is not None:
         info.audio.CopyFrom(_describe_audio(audio, container, timing.first_time))
     return info
@@ -133,16 +138,18 @@ def _audio_stream(container: InputContainer) -> AudioStream | None:
     return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), -s.index))
 
 
-def _describe_video(video: VideoStream, timing: Timing) -> pb.VideoStream:
+def _describe_video(
+    container: InputContainer, video: VideoStream, timing: Timing
+) -> pb.VideoStream:
     frame = timing.first_frame
+    width, height = _cropped(container, video, frame)
     sar = video.sample_aspect_ratio or Fraction(1)
     described = pb.VideoStream(
         index=video.index,
         codec=video.codec_context.name,
-        width=frame.width,
-        height=frame.height,
-        # Reported anticlockwise; display matrices of other angles are not upright anyway.
-        rotation=round(-frame.rotation / 90) % 4 * 90,
+        width=width,
+        height=height,
+        rotation=_rotation(frame),
         sample_aspect_ratio=_rational(sar if sar > 0 else Fraction(1)),
         frame_rate=_rational(timing.rate),
         variable_frame_rate=timing.varies,
@@ -159,6 +166,32 @@ def _describe_video(video: VideoStream, timing: Timing) -> pb.VideoStream:
     if timing.keyframe_interval is not None:
         described.max_keyframe_interval.CopyFrom(_duration(timing.keyframe_interval))
     return described
+
+
+def _rotation(frame: VideoFrame) -> int:
+    """Return clockwise degrees; matrices of other angles are not upright anyway.
+
+    Reported are anticlockwise ones. A matrix that turns nothing, such as one of zeros, has no
+    angle, which is reported as one far beyond a circle; FFmpeg leaves the picture as it is.
+    """
+    return round(-frame.rotation / 90) % 4 * 90 if abs(frame.rotation) <= 360 else 0
+
+
+def _cropped(container: InputContainer, video: VideoStream, frame: VideoFrame) -> tuple[int, int]:
+    """Return the size of the pictures that FFmpeg makes of a stream.
+
+    It heeds what matroska and mov cut off, of which PyAV only repeats the description.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    described: str = container.dumps_format()  # type: ignore[attr-defined]  # not in its stubs
+    av.logging.set_level(level)
+    for part in described.split("\n  Stream #0:"):
+        found = _CROPPING.search(part)
+        if found is not None and re.match(rf"{video.index}\b", part):
+            left, right, above, below = map(int, found.groups())
+            return frame.width - left - right, frame.height - above - below
+    return frame.width, frame.height
 
 
 def _describe_audio(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -89,3 +90,34 @@ async def test_full_range_becomes_the_range_that_players_expect(
         luma = np.frombuffer(bytes(frame.planes[0]), dtype=np.uint8)
         assert abs(float(luma.mean()) - 235) < 2
         assert frame.color_range != 2  # not full
+
+
+async def test_what_matroska_crops_is_no_part_of_the_picture(
+    clip: MakeClip, tmp_path: Path
+) -> None:
+    source = Clip(frames=20)
+    padded, cropped = tmp_path / "padded.mkv", tmp_path / "cropped.mkv"
+    await run_ffmpeg("-i", clip(source), "-vf", "pad=128:96:0:10", padded)
+    content = padded.read_bytes()
+    # FlagInterlaced and Colour give way to PixelCropTop, PixelCropBottom and a void.
+    told = bytes.fromhex("9a8102 55b08c55b9810155b7810155b88102")
+    assert content.count(told) == 1
+    cropped.write_bytes(content.replace(told, bytes.fromhex("54bb810a 54aa810e ec88") + bytes(8)))
+    made = await export(cropped, RANGES, tmp_path)
+    assert (made.info.video.width, made.info.video.height) == (128, 72)
+    pictures = read_pictures(made.path)
+    assert [picture.number for picture in pictures] == expected_numbers(source, RANGES)
+    assert all(picture.width >= 254 and picture.height >= 142 for picture in pictures)
+
+
+async def test_display_matrix_of_zeros_turns_nothing(clip: MakeClip, tmp_path: Path) -> None:
+    source = Clip(frames=20)
+    content = clip(source).read_bytes()
+    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    start = content.index(upright, content.index(b"tkhd"))
+    singular = tmp_path / "singular.mp4"
+    singular.write_bytes(content[:start] + bytes(36) + content[start + 36 :])
+    made = await export(singular, RANGES, tmp_path)
+    assert made.info.video.rotation == 0
+    numbers = [picture.number for picture in read_pictures(made.path)]
+    assert numbers == expected_numbers(source, RANGES)
