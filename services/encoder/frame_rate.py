@@ -15,6 +15,10 @@ MAX_RATE = Fraction(1000)
 # The rate is constant but for holes where more than this share of the frames comes at
 # once after the one before: frames dropped here and there, pauses of a screen recording.
 _STEADY = Fraction(1, 2)
+# So many frames do not lie on one grid by chance.
+_ENOUGH_OTHERS = 10
+# By how much of a frame rounded timestamps may miss a whole number of them.
+_ROUNDING = Fraction(1, 10)
 
 
 def fits_grid(times: Sequence[int], rate: Fraction, tick: Fraction) -> bool:
@@ -56,6 +60,34 @@ def choose_rate(
         if holed is None and _steps_of_one(times, rate, tick) > _STEADY * (len(times) - 1):
             holed = rate
     return holed or _usual(min((len(times) - 1) / seconds, MAX_RATE)), True
+
+
+def choose_grid(
+    times: Sequence[int], candidates: Sequence[Fraction], tick: Fraction
+) -> tuple[Fraction, bool, Fraction]:
+    """Return the rate, whether the time between frames varies, and where the grid begins.
+
+    It begins with the first frame, unless that one alone does not fit the others: muxers that
+    do without edit lists make up for the delay of the sound by the length of the first frame.
+    The grid is then that of the others, so that all of them lie on it.
+
+    Args:
+        times: ascending timestamps in ticks at which frames show, of all or of the first ones.
+        candidates: rates that the container and the codec announce.
+        tick: unit of the timestamps in seconds.
+
+    Returns:
+        The rate, whether it varies, and the ticks from the first frame to frame 0 of the grid.
+    """
+    rate, varies = choose_rate(times, candidates, tick)
+    if varies and len(times) >= _ENOUGH_OTHERS:
+        others, still_varies = choose_rate(times[1:], candidates, tick)
+        if not still_varies:
+            step = times[1] - times[0]
+            # Rounded down, for it is the first frame that lasts too long.
+            places = max(1, int(step * tick * others + _ROUNDING))
+            return others, places > 1, step - places / (others * tick)
+    return rate, varies, Fraction(0)
 
 
 def _steps_of_one(times: Sequence[int], rate: Fraction, tick: Fraction) -> int:

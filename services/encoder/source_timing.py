@@ -17,13 +17,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.encoder.errors import InvalidSource
-from services.encoder.frame_rate import choose_rate, fits_grid
+from services.encoder.frame_rate import choose_grid, choose_rate, fits_grid
+from services.encoder.options import REORDERED_FRAMES
 
 MAX_SECONDS = 48 * 3600
 # Seconds. Chunks end on keyframes; more of them than this would only make probes large.
 KEYFRAME_SPACING = 2
-# Enough to see B-frames reordered and a rate vary, little enough to read.
-_SAMPLED_PACKETS = 100
+# Enough to see a rate vary, little enough to read.
+_SAMPLED_PACKETS = 100 + REORDERED_FRAMES
 _UNDECODABLE_PACKETS = 300
 # How far before the end the last picture is looked for, in turn.
 _TAIL_SECONDS = (5, 30, 180, MAX_SECONDS)
@@ -35,7 +36,7 @@ class Timing:
 
     Attributes:
         first_frame: the picture that shows first.
-        first_time: when it shows, in seconds on the container's clock.
+        first_time: when frame 0 of the grid begins, in seconds on the container's clock.
         rate: frames per second of the grid.
         varies: whether the time between frames varies.
         frame_count: length of the grid.
@@ -67,15 +68,22 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
     # The index is in order of decoding, but evenly spaced there if it is when shown.
     times = sorted(index.times) if complete else head.times
     candidates = [video.average_rate, video.guessed_rate, video.base_rate]
-    rate, varies = choose_rate(times, [rate for rate in candidates if rate], tick)
+    rates = [rate for rate in candidates if rate]
+    begins = Fraction(0)
+    if complete and video.codec_context.has_b_frames:
+        # These times are of decoding: their first step tells nothing of when frames show.
+        rate, varies = choose_rate(times, rates, tick)
+    else:
+        rate, varies, begins = choose_grid(times, rates, tick)
+    first = head.first + begins
     if complete and not varies:
         frame_count = len(times)
     elif complete and video.duration:
         frame_count = round(video.duration * tick * rate)
     else:
         last, end = _tail(container, video, round(1 / (rate * tick)))
-        varies = varies or not fits_grid([head.first, last], rate, tick)
-        frame_count = round((end - head.first) * tick * rate)
+        varies = varies or not fits_grid([round(first), last], rate, tick)
+        frame_count = round((end - first) * tick * rate)
         # Matroska's index is read when it is first needed, which was just now.
         index = _Index.of(video)
         complete = "matroska" in container.format.name
@@ -85,12 +93,14 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
     told = complete and _closed(container, video, index, head.ahead)
     return Timing(
         first_frame=head.frame,
-        first_time=head.first * tick,
+        first_time=first * tick,
         rate=rate,
         varies=varies,
         frame_count=frame_count,
         keyframe_interval=None if interval is None else interval * tick,
-        keyframes=index.keyframes_on_grid(rate * tick, KEYFRAME_SPACING / tick) if told else (),
+        keyframes=(
+            index.keyframes_on_grid(rate * tick, KEYFRAME_SPACING / tick, begins) if told else ()
+        ),
     )
 
 
@@ -102,7 +112,8 @@ class _Head:
         frame: the first picture.
         first: when it shows.
         ahead: how far ahead of its turn the first packet is coded; None where it is not said.
-        times: when the first packets show, ascending.
+        times: when the first packets show, ascending and without a hole; of those that were
+            read last some are left out, for what comes after them may show before.
     """
 
     frame: VideoFrame
@@ -120,6 +131,7 @@ class _Head:
         video.thread_type = "NONE"  # the first picture comes out after fewer packets
         frame = None
         packets = []
+        at_end = True
         for packet in islice(container.demux(video), _UNDECODABLE_PACKETS):
             if packet.has_sidedata("encryption_info"):
                 raise InvalidSource("the video is encrypted")
@@ -127,10 +139,12 @@ class _Head:
             if frame is None:
                 frame = _decode_one(packet)
             if frame is not None and len(packets) >= sample:
+                at_end = False
                 break
         if frame is None or frame.pts is None:
             raise InvalidSource("no picture of the video can be decoded")
         times = sorted(_times(packets))
+        times = times if at_end else times[:-REORDERED_FRAMES]
         later = [time for time in times if time >= frame.pts]
         return cls(frame, frame.pts, _ahead(packets[0]), later)
 
@@ -196,8 +210,12 @@ class _Index:
         ends = [*self.keyframes[1:], self.keyframes[0] + length]
         return max(after - key for key, after in zip(self.keyframes, ends, strict=True))
 
-    def keyframes_on_grid(self, frames_per_tick: Fraction, spacing: Fraction) -> tuple[int, ...]:
+    def keyframes_on_grid(
+        self, frames_per_tick: Fraction, spacing: Fraction, begins: Fraction
+    ) -> tuple[int, ...]:
         """Return the keyframes as frames of the grid, the first of each `spacing` ticks.
+
+        The grid begins `begins` ticks after the first frame.
 
         The index counts in order of decoding, which runs a constant time ahead; so times
         are taken from its first entry, which shows first.
@@ -207,7 +225,7 @@ class _Index:
         for key in self.keyframes:
             time = key - self.times[0]
             if time >= due:
-                found.append(round(time * frames_per_tick))
+                found.append(max(0, round((time - begins) * frames_per_tick)))
                 due = time + spacing
         return tuple(found)
 

@@ -57,6 +57,7 @@ SOURCES = {
     "mp4 of open GOPs": Clip(frames=FRAMES, open_gop=True),
     "mp4 of one long GOP": Clip(frames=FRAMES, gop=250),
     "mp4 in fragments": Clip(frames=FRAMES, muxer=FRAGMENTED),
+    "mp4 in fragments without B-frames": Clip(frames=FRAMES, b_frames=0, muxer=FRAGMENTED),
     "mp4 of 29.97 fps": Clip(frames=FRAMES, rate=NTSC),
     "mp4 of 12.5 fps": Clip(frames=FRAMES, rate=Fraction(25, 2)),
     "mp4 of 59.94 fps": Clip(frames=FRAMES, rate=Fraction(60000, 1001), clicks=0.25),

@@ -32,6 +32,8 @@ from tests.media.object_server import ObjectServer, status
 from videoexport.v1 import export_pb2 as pb
 
 NTSC = Fraction(30000, 1001)
+FRAGMENTED = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
+HEVC = ("-c:v", "libx265", "-preset", "fast", "-x265-params", "log-level=none")
 KEY = "00112233445566778899aabbccddeeff"
 
 
@@ -90,6 +92,8 @@ async def test_everything_about_a_source_is_said(clip: MakeClip) -> None:
         (Clip(frames=100, container="ts", rate=NTSC), NTSC, False, 100, 0.066733),
         (Clip(frames=1000, container="ts", b_frames=0), Fraction(25), False, 1000, 0.021333),
         (Clip(frames=100, container="flv"), Fraction(25), False, 100, 0.08),
+        (Clip(frames=200, b_frames=0, muxer=FRAGMENTED), Fraction(25), False, 200, 0.021406),
+        (Clip(frames=300, container="mkv", encoder=HEVC), Fraction(25), False, 300, 0.0),
         (Clip(frames=1, clicks=None), Fraction(25), False, 1, 0.0),
         (Clip(frames=100, rate=Fraction(25, 2)), Fraction(25, 2), False, 100, 0.0),
         (Clip(frames=101, durations=(1, 2, 1, 3)), None, True, None, 0.0),

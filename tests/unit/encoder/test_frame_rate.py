@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.encoder.frame_rate import choose_rate, fits_grid
+from services.encoder.frame_rate import choose_grid, choose_rate, fits_grid
 
 NTSC = Fraction(30000, 1001)
 MILLISECOND = Fraction(1, 1000)
@@ -69,3 +69,26 @@ def test_no_times_and_no_announcement_is_25() -> None:
 
 def test_places_halfway_do_not_fit_a_grid() -> None:
     assert not fits_grid([0, 5400], Fraction(25), Fraction(1, 90000))
+
+
+@pytest.mark.parametrize(
+    ("first_step", "varies", "begins"),
+    [
+        (512, False, 0),
+        (786, False, 274),  # longer by the delay of AAC, as in fragments without edit lists
+        (300, False, -212),
+        (1024, True, 0),
+        (1100, True, 76),
+    ],
+)
+def test_one_odd_first_frame_changes_neither_the_rate_nor_the_places_of_the_others(
+    first_step: int, varies: bool, begins: int
+) -> None:
+    times = [0, *(first_step + 512 * n for n in range(99))]
+    grid = choose_grid(times, [Fraction(2487, 100)], Fraction(1, 12800))
+    assert grid == (Fraction(25), varies, begins)
+
+
+def test_varying_rate_begins_with_its_first_frame() -> None:
+    times = [0, 2, 3, 5, 8, 10, 13, 15, 18, 20, 23, 24]
+    assert choose_grid(times, [], Fraction(1, 25))[1:] == (True, 0)
