@@ -82,15 +82,16 @@ async def _ask(request: dict[str, object], timeout: float) -> bytes:
         raise ValueError(f"a request of {len(message)} bytes is too long")
     answer, told = os.pipe()
     lifeline, held = os.pipe()
+    sending = asyncio.ensure_future(asyncio.to_thread(_send, message, told, lifeline))
     try:
-        await asyncio.to_thread(_server.send, message, [told, lifeline])
+        # The thread goes on when the caller is cancelled. It closes what it sends by itself:
+        # closed here, the numbers could be another pipe's by the time that it sends them.
+        await asyncio.shield(sending)
     except BaseException:
         os.close(answer)
         os.close(held)
+        sending.add_done_callback(_forget)
         raise
-    finally:
-        os.close(told)
-        os.close(lifeline)
     try:
         async with asyncio.timeout(timeout):
             return await _read_to_end(answer)
@@ -98,6 +99,20 @@ async def _ask(request: dict[str, object], timeout: float) -> bytes:
         raise TimeLimitExceeded(f"examining the video was not done after {timeout:g} s") from None
     finally:
         os.close(held)  # ends the child where it still runs
+
+
+def _send(message: bytes, *descriptors: int) -> None:
+    try:
+        _server.send(message, list(descriptors))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _forget(sending: asyncio.Future[None]) -> None:
+    """Take note of an error that nobody waits for any more, which asyncio would log."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 async def _read_to_end(descriptor: int) -> bytes:

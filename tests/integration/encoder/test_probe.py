@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -391,6 +392,35 @@ async def test_cancelled_probe_leaves_no_process() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await eventually(lambda: not media_children())
+
+
+async def test_descriptors_stay_open_while_a_cancelled_probe_still_sends_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    seen: list[list[int]] = []
+
+    def slow(_: bytes, descriptors: list[int]) -> None:
+        seen.append([os.fstat(descriptor).st_ino for descriptor in descriptors])
+        began.set()
+        go_on.wait(5)
+        seen.append([os.fstat(descriptor).st_ino for descriptor in descriptors])
+        done.set()
+
+    monkeypatch.setattr("services.encoder.probe._server.send", slow)
+    descriptors = psutil.Process().num_fds()
+    waiting = asyncio.create_task(probe("http://127.0.0.1:9/x", size_bytes=1000))
+    await asyncio.to_thread(began.wait, 5)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    taken = os.pipe()  # what is opened next would get the numbers
+    go_on.set()
+    await asyncio.to_thread(done.wait, 5)
+    for descriptor in taken:
+        os.close(descriptor)
+    assert seen[0] == seen[1]
+    await eventually(lambda: psutil.Process().num_fds() <= descriptors)
 
 
 async def test_child_that_dies_is_an_invalid_source_and_harms_no_other(clip: MakeClip) -> None:
