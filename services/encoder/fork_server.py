@@ -20,16 +20,17 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av.logging
 
-from services.encoder.errors import InvalidSource, SourceUnavailable
+from services.encoder.errors import InvalidSource, OutputMismatch, SourceUnavailable
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
-from services.encoder.inspection import INVALID, MAX_REQUEST, OK, UNAVAILABLE
+from services.encoder.inspection import BEGUN, DEFECT, INVALID, MAX_REQUEST, OK, UNAVAILABLE
 
 # Far above what the largest picture takes.
 MEMORY_BYTES = 4 << 30
@@ -63,20 +64,32 @@ class ForkServer:
                     os.read(wakeup, 4096)
                     self._reap()
                 elif key.fileobj is self._control:
-                    self._accept()
+                    self.accept()
                 elif key.data in self._lifelines:
                     self._end(key.data)
 
-    def _accept(self) -> None:
+    def accept(self) -> None:
         """Fork for one request."""
         message, (answer, lifeline), _, _ = socket.recv_fds(self._control, MAX_REQUEST, 2)
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # as many processes as there may be
+            os.write(answer, BEGUN + DEFECT + traceback.format_exc().encode())
+            os.close(answer)
+            os.close(lifeline)
+            return
         if child == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
-            os.write(answer, _answer(json.loads(message)))
-            os._exit(0)
+            # Whatever goes wrong, a child never returns into the loop that is its parent's.
+            try:
+                os.write(answer, BEGUN)
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                self._control.close()
+                os.write(answer, _answer(json.loads(message)))
+            except Exception:  # whatever it is must be told
+                os.write(answer, DEFECT + traceback.format_exc().encode())
+            finally:
+                os._exit(0)
         os.close(answer)
         self._lifelines[child] = lifeline
         self._selector.register(lifeline, selectors.EVENT_READ, child)
@@ -107,10 +120,8 @@ def _answer(request: dict[str, Any]) -> bytes:
             return OK + facts.to_json()
         info = inspect_source(request["url"], request["size_bytes"], request["etag"])
         return OK + info.SerializeToString()
-    except InvalidSource as error:
+    except (InvalidSource, OutputMismatch) as error:
         return INVALID + error.message.encode()
-    except ValueError as error:
-        return INVALID + str(error).encode()
     except SourceUnavailable as error:
         return UNAVAILABLE + error.message.encode()
     except MemoryError:

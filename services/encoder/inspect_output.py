@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
+from services.encoder.errors import OutputMismatch
 from services.encoder.output_facts import OutputFacts
 
 
@@ -19,7 +20,7 @@ def inspect_output(path: Path, *, decode_keyframes: bool) -> OutputFacts:
             with the parameters of the first.
 
     Raises:
-        ValueError: it is not an mp4, or a keyframe cannot be decoded.
+        OutputMismatch: it is not an mp4, or a keyframe cannot be decoded.
     """
     try:
         with av.open(str(path), options={"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2"}) as file:
@@ -46,7 +47,7 @@ def inspect_output(path: Path, *, decode_keyframes: bool) -> OutputFacts:
                 index_in_front=_index_in_front(path),
             )
     except (av.FFmpegError, OSError) as error:
-        raise ValueError("the file cannot be read") from error
+        raise OutputMismatch("the file cannot be read") from error
 
 
 def _decode_keyframes(file: InputContainer) -> int:

@@ -6,8 +6,11 @@ and the lifeline, whose other end the asker closes to end the child.
 
 from __future__ import annotations
 
-# The first byte of an answer. No answer at all: the child died of what it read.
-OK, INVALID, UNAVAILABLE = b"+", b"!", b"?"
+# The first byte that a child writes. Nothing after it: the child died of what it read.
+# Without it there was no child, and so no fault of the media.
+BEGUN = b"."
+# The first byte of the answer after it; what follows a defect is a traceback.
+OK, INVALID, UNAVAILABLE, DEFECT = b"+", b"!", b"?", b"#"
 
 # What macOS lets a datagram between processes have.
 MAX_REQUEST = 2048

@@ -18,11 +18,15 @@ from services.encoder.errors import (
     SourceUnavailable,
     TimeLimitExceeded,
 )
-from services.encoder.inspection import MAX_ANSWER, MAX_REQUEST, OK, UNAVAILABLE
+from services.encoder.inspection import BEGUN, DEFECT, MAX_ANSWER, MAX_REQUEST, OK, UNAVAILABLE
 from services.encoder.output_facts import OutputFacts, check_output
 from videoexport.v1 import export_pb2 as pb
 
 __all__ = ["OutputFacts", "check_output", "probe", "start_fork_server", "verify_output"]
+
+
+class ReadingFailed(Exception):
+    """Reading media failed by a defect of the reader; the message has its traceback."""
 
 
 async def probe(
@@ -38,6 +42,7 @@ async def probe(
         InvalidSource: it is not a video that can be exported; the message says why.
         SourceUnavailable: it could not be read.
         TimeLimitExceeded: examining it took too long.
+        ReadingFailed: that was no fault of the source.
     """
     if size_bytes == 0:
         raise InvalidSource("the file is empty")
@@ -62,6 +67,7 @@ async def verify_output(
     Raises:
         OutputMismatch: it is not an mp4, or a keyframe cannot be decoded.
         TimeLimitExceeded: counting took too long.
+        ReadingFailed: that was no fault of the file.
     """
     answer = await _ask({"path": str(path), "decode_keyframes": decode_keyframes}, timeout)
     if answer[:1] != OK:
@@ -76,7 +82,12 @@ async def start_fork_server() -> None:
 
 
 async def _ask(request: dict[str, object], timeout: float) -> bytes:
-    """Return a child's answer; empty when it died without one."""
+    """Return a child's answer; empty when it died without one.
+
+    Raises:
+        TimeLimitExceeded: there was none in time.
+        ReadingFailed: there was no child, or it met an error of its own.
+    """
     message = json.dumps(request | {"cpu_seconds": max(1, round(timeout))}).encode()
     if len(message) > MAX_REQUEST:
         raise ValueError(f"a request of {len(message)} bytes is too long")
@@ -94,11 +105,17 @@ async def _ask(request: dict[str, object], timeout: float) -> bytes:
         raise
     try:
         async with asyncio.timeout(timeout):
-            return await _read_to_end(answer)
+            told_back = await _read_to_end(answer)
     except TimeoutError:
         raise TimeLimitExceeded(f"examining the video was not done after {timeout:g} s") from None
     finally:
         os.close(held)  # ends the child where it still runs
+    begun, result = told_back[:1], told_back[1:]
+    if begun != BEGUN:
+        raise ReadingFailed("the fork server ended before it took up the request")
+    if result[:1] == DEFECT:
+        raise ReadingFailed(f"a child of the fork server failed:\n{result[1:].decode()}")
+    return result
 
 
 def _send(message: bytes, *descriptors: int) -> None:

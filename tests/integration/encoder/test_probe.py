@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import struct
 import threading
 import time
@@ -24,7 +25,9 @@ from services.encoder.errors import (
     SourceUnavailable,
     TimeLimitExceeded,
 )
-from services.encoder.probe import probe, start_fork_server, verify_output
+from services.encoder.fork_server import ForkServer
+from services.encoder.inspection import BEGUN, DEFECT
+from services.encoder.probe import ReadingFailed, probe, start_fork_server, verify_output
 from services.encoder.source_gateway import SourceGateway
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import export
@@ -361,14 +364,17 @@ async def silent_server() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
 
 
-def media_children() -> list[psutil.Process]:
-    """The children of the fork server."""
+def fork_servers() -> list[psutil.Process]:
     return [
         child
-        for server in psutil.Process().children()
-        if "services.encoder.fork_server" in " ".join(server.cmdline())
-        for child in server.children()
+        for child in psutil.Process().children()
+        if "services.encoder.fork_server" in " ".join(child.cmdline())
     ]
+
+
+def media_children() -> list[psutil.Process]:
+    """The children of the fork server."""
+    return [child for server in fork_servers() for child in server.children()]
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -433,12 +439,55 @@ async def test_child_that_dies_is_an_invalid_source_and_harms_no_other(clip: Mak
     assert (await probe_bytes(clip(Clip(frames=20)).read_bytes())).video.frame_count == 20
 
 
+async def test_defect_of_the_reader_is_told_with_its_traceback_and_blamed_on_no_source(
+    clip: MakeClip,
+) -> None:
+    content = clip(Clip(frames=20)).read_bytes()
+    async with (
+        ObjectServer.serving(content) as server,
+        SourceGateway() as gateway,
+        gateway.expose(server.source()) as handle,
+    ):
+        with pytest.raises(ReadingFailed, match=r"(?s)Traceback.*inspect_source.*TypeError"):
+            await probe(handle.url, size_bytes=len(content), etag=None)  # type: ignore[arg-type]
+        # The fork server goes on, and has not become two.
+        info = await probe(handle.url, size_bytes=len(content), etag=server.etag)
+    assert info.video.frame_count == 20
+    await eventually(lambda: not media_children())
+
+
+async def test_fork_server_that_ends_before_it_forks_blames_no_source() -> None:
+    await start_fork_server()
+    (server,) = fork_servers()
+    server.suspend()
+    waiting = asyncio.create_task(probe("http://127.0.0.1:9/x", size_bytes=1000))
+    await asyncio.sleep(0.2)
+    server.kill()
+    with pytest.raises(ReadingFailed, match="ended before it took up the request"):
+        await waiting
+
+
+def test_fork_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fail)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    answer, told = os.pipe()
+    lifeline, held = os.pipe()
+    with ours, theirs, open(answer, "rb") as answers:
+        socket.send_fds(ours, [b"{}"], [told, lifeline])
+        ForkServer(theirs).accept()
+        for descriptor in (told, lifeline, held):
+            os.close(descriptor)
+        assert answers.read().startswith(BEGUN + DEFECT + b"Traceback")
+
+
 async def test_fork_server_is_started_again_when_it_was_killed(clip: MakeClip) -> None:
     await start_fork_server()
-    for server in psutil.Process().children():
-        if "services.encoder.fork_server" in " ".join(server.cmdline()):
-            server.kill()
-            server.wait()
+    for server in fork_servers():
+        server.kill()
+        server.wait()
     assert (await probe_bytes(clip(Clip(frames=20)).read_bytes())).video.frame_count == 20
 
 
