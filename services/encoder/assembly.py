@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, concat_script
+from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, InvalidSource, OutputMismatch, PartsDiffer
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.metrics import EncoderMetrics
@@ -99,7 +100,7 @@ class Assembly:
                 await self._runs.make(
                     *(run, [command], pictures, sound),
                     family=pb.ENCODER_FAMILY_CPU,
-                    time_limit=work.time_limit,
+                    deadline=Deadline.after(work.time_limit),
                     rate=work.plan.frame_rate,
                 )
             except (EncoderFailed, InvalidSource) as error:

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
-from services.encoder.errors import FramesMissing
+from services.encoder.deadline import Deadline
+from services.encoder.errors import FramesMissing, TimeLimitExceeded
 from services.encoder.ffmpeg import FfmpegProcess
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts
@@ -39,14 +39,14 @@ class Order:
         check: raises OutputMismatch unless the file is the one wanted.
         family: what encodes.
         rate: frames per second of the file.
-        time_limit: how long FFmpeg may run altogether.
+        deadline: of the task, however often the file is begun anew.
     """
 
     commands: Callable[[Site], Sequence[FfmpegCommand]]
     check: Callable[[OutputFacts], None]
     family: pb.EncoderFamily.ValueType
     rate: pb.Rational
-    time_limit: Duration
+    deadline: Deadline
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class FfmpegRuns:
         seconds = await self.make(
             *(run, commands, source),
             family=order.family,
-            time_limit=order.time_limit,
+            deadline=order.deadline,
             rate=order.rate,
         )
         run.enter(pb.EXPORT_PHASE_VERIFYING)
@@ -115,7 +115,7 @@ class FfmpegRuns:
         commands: Sequence[FfmpegCommand],
         *readables: Readable,
         family: pb.EncoderFamily.ValueType,
-        time_limit: Duration,
+        deadline: Deadline,
         rate: pb.Rational,
     ) -> float:
         """Run the commands; return how many seconds that took.
@@ -128,14 +128,13 @@ class FfmpegRuns:
                 reads is lost.
         """
         started = time.monotonic()
-        deadline = started + time_limit.ToTimedelta().total_seconds()
         frames_before = 0
         for command in commands:
             command.write_scripts()
             process = FfmpegProcess(
                 command.arguments,
                 stall_timeout=self._settings.stall_timeout,
-                time_limit=deadline - time.monotonic(),
+                time_limit=deadline.left,
                 memory_limit=self._memory_limit(family),
                 on_progress=partial(
                     run.encoded,
@@ -148,6 +147,8 @@ class FfmpegRuns:
             )
             try:
                 await unless_lost(process.run(), *readables)
+            except TimeLimitExceeded:
+                raise deadline.exceeded() from None
             finally:
                 used = self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family))
                 used.inc(process.cpu_seconds)

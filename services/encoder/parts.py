@@ -13,6 +13,7 @@ from pathlib import Path
 from services.common.content_key import Toolchain, audio_key, video_key
 from services.encoder.board import Run
 from services.encoder.command import audio_commands, video_commands
+from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
 from services.encoder.ffmpeg_runs import FfmpegRuns, Order
 from services.encoder.metrics import EncoderMetrics
@@ -79,7 +80,7 @@ class PartEncode:
             check=lambda facts: check_output(facts, wanted),
             family=chunk.family,
             rate=chunk.frame_rate,
-            time_limit=work.time_limit,
+            deadline=Deadline.after(work.time_limit),
         )
         key = video_key(user_id, source, chunk, self._tools)
         try:
@@ -108,7 +109,7 @@ class PartEncode:
             check=lambda facts: check_soundtrack(facts, duration),
             family=pb.ENCODER_FAMILY_CPU,
             rate=rate,
-            time_limit=work.time_limit,
+            deadline=Deadline.after(work.time_limit),
         )
         key = audio_key(user_id, source, soundtrack, self._tools)
         return await self._make(run, user_id, source, order, key)

@@ -14,6 +14,7 @@ from services.common.errors import Reason, as_sentence
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.command import whole_commands
+from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
 from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
 from services.encoder.metrics import EncoderMetrics
@@ -105,10 +106,12 @@ class WholeEncode:
         folder: Path,
     ) -> _Result:
         """Encode with the task's family; on the CPU where the GPU fails."""
+        deadline = Deadline.after(work.time_limit)
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
                 try:
-                    made = await self._runs.fill(run, _order(work, work.family), handle, folder)
+                    order = _order(work, work.family, deadline)
+                    made = await self._runs.fill(run, order, handle, folder)
                     return _Result(made, work.family, work.family_reason)
                 except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
                     if work.family != pb.ENCODER_FAMILY_NVENC:
@@ -117,14 +120,17 @@ class WholeEncode:
                     self._metrics.fallbacks.inc()
                     reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
                 run.live.family = cpu = pb.ENCODER_FAMILY_CPU
-                made = await self._runs.fill(run, _order(work, cpu), handle, folder)
+                order = _order(work, cpu, deadline)
+                made = await self._runs.fill(run, order, handle, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
                 return _Result(made, cpu, reason, (warning,))
             finally:
                 self._metrics.bytes_read.inc(handle.bytes_read)
 
 
-def _order(work: task_pb2.WholeTask, family: pb.EncoderFamily.ValueType) -> Order:
+def _order(
+    work: task_pb2.WholeTask, family: pb.EncoderFamily.ValueType, deadline: Deadline
+) -> Order:
     return Order(
         commands=lambda site: whole_commands(
             site=site, info=work.info, plan=work.plan, family=family
@@ -132,7 +138,7 @@ def _order(work: task_pb2.WholeTask, family: pb.EncoderFamily.ValueType) -> Orde
         check=lambda facts: check_output(facts, work.plan),
         family=family,
         rate=work.plan.frame_rate,
-        time_limit=work.time_limit,
+        deadline=deadline,
     )
 
 
