@@ -21,7 +21,7 @@ VALID = Clip(rate=Fraction(25), frames=100)
 PADDED = ("-b:v", "20M", "-maxrate", "20M", "-bufsize", "2M", "-x264-params", "nal-hrd=cbr")
 LARGE = Clip(
     rate=Fraction(25),
-    frames=300,
+    frames=600,
     width=320,
     height=180,
     encoder=("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", *PADDED),
@@ -118,10 +118,10 @@ async def test_source_overwritten_while_it_is_encoded_is_never_exported_half_and
 ) -> None:
     key = f"{client.user}.mp4"
     content = clip(LARGE).read_bytes()
-    assert len(content) > 20_000_000, "small enough to be read ahead as a whole"
+    assert len(content) > 40_000_000, "small enough to be read ahead as a whole"
     leftovers.put("videoexport-imports", key, content)
     export = await client.create_export(f"s3://videoexport-imports/{key}", settings=SLOW)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async for seen in client.watch(export.id):
             if seen.encode_status.frames_done > 0:
                 break
