@@ -13,6 +13,7 @@ from services.common import ids
 from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand
+from services.encoder.deadline import Deadline
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
@@ -38,7 +39,8 @@ def runs(tmp_path: Path) -> FfmpegRuns:
 
 
 async def make(runs: FfmpegRuns, run: Run, *commands: FfmpegCommand) -> None:
-    await runs.make(run, commands, family=pb.ENCODER_FAMILY_NVENC, time_limit=LIMIT, rate=RATE)
+    deadline = Deadline.after(LIMIT)
+    await runs.make(run, commands, family=pb.ENCODER_FAMILY_NVENC, deadline=deadline, rate=RATE)
 
 
 async def test_join_does_not_count_its_frames_again(runs: FfmpegRuns, tmp_path: Path) -> None:
