@@ -125,20 +125,20 @@ class EventConsumer:
 
         Should not even that be possible, the reconciler will find the task lost.
         """
-        if message.metadata.num_delivered >= DELIVERIES:
-            error = _error(Reason.INTERNAL, "What an encoder said was not understood.")
-            try:
-                await self._after(event, await self._tasks.failed(event, lambda _: error))
-            except DomainError:
-                pass  # the database is away
-            except Exception as problem:
-                log.error("event dropped", exc_info=problem)
-                await message.ack()
-                return
-            else:
-                await message.ack()
-                return
-        await message.nak(delay=self._settings.retry_delay * 2**message.metadata.num_delivered)
+        delivered = message.metadata.num_delivered
+        if delivered < DELIVERIES:
+            await message.nak(delay=self._settings.retry_delay * 2**delivered)
+            return
+        error = _error(Reason.INTERNAL, "What an encoder said was not understood.")
+        try:
+            await self._after(event, await self._tasks.failed(event, lambda _: error))
+        except DomainError as away:
+            log.warning("event not applied", reason=away.reason)
+            await message.nak(delay=PAUSE_SECONDS)
+            return
+        except Exception as problem:
+            log.error("event dropped", exc_info=problem)
+        await message.ack()
 
     async def apply(self, event: task_pb2.TaskEvent) -> None:
         """Apply one event.

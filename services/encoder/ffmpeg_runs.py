@@ -85,19 +85,26 @@ class FfmpegRuns:
         Raises:
             MediaError, DomainError: why that failed.
         """
-        *first, last = LEAST_MARGINS
-        for margin in first:
+        ways = (
+            order.commands(Site(self.ffmpeg, source.url, self.threads, folder, margin))
+            for margin in LEAST_MARGINS
+        )
+        commands = next(ways)
+        while True:
             try:
-                return await self._fill(run, order, source, folder, margin)
+                return await self._fill(run, order, source, commands)
             except FramesMissing as error:
+                tried = commands
+                # Where all is read from the beginning, there is nothing further ahead.
+                commands = next((way for way in ways if way != tried), ())
+                if not commands:
+                    raise
                 log.warning("frames are missing; read from further ahead", problem=error.message)
-        return await self._fill(run, order, source, folder, last)
 
     async def _fill(
-        self, run: Run, order: Order, source: SourceHandle, folder: Path, margin: Fraction
+        self, run: Run, order: Order, source: SourceHandle, commands: Sequence[FfmpegCommand]
     ) -> Made:
         run.enter(pb.EXPORT_PHASE_ENCODING)
-        commands = order.commands(Site(self.ffmpeg, source.url, self.threads, folder, margin))
         seconds = await self.make(
             *(run, commands, source),
             family=order.family,

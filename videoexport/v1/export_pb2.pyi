@@ -1007,7 +1007,8 @@ class VideoStream(_message.Message):
     @_builtins.property
     def keyframes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Output only. Frames that can be decoded without any before them, counted at
-        `frame_rate`, ascending; at most one in two seconds. Empty when the container has no index.
+        `frame_rate`, ascending; at most one in two seconds. Empty when the container's
+        index does not say when they show, or there is none.
         """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -11,14 +11,12 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Select,
-    and_,
     case,
     delete,
     func,
     insert,
     literal,
     select,
-    text,
     tuple_,
     update,
 )
@@ -34,6 +32,7 @@ from services.api.states import (
     TaskState,
     export_sources,
 )
+from services.api.store.admission import check_quotas, earlier_submission, lock_user
 from services.api.store.announcements import ENDED, announce_later
 from services.api.store.database import Database
 from services.api.store.garbage import discard_run_objects
@@ -46,12 +45,7 @@ from services.api.store.records import (
     Submission,
     to_json,
 )
-from services.common.errors import DomainError, QuotaViolation, Reason
-
-IDEMPOTENCY_WINDOW = timedelta(hours=24)
-QUOTA_WINDOW = timedelta(hours=1)
-# When trying again makes sense where only the end of another export can help.
-BUSY_RETRY_AFTER = timedelta(seconds=15)
+from services.common.errors import DomainError, Reason
 
 
 def _position() -> ColumnElement[int]:
@@ -116,11 +110,11 @@ class ExportStore:
             DomainError: REQUEST_ID_REUSED, HOURLY_QUOTA, RUNNING_QUOTA, QUEUE_FULL.
         """
         async with self._database.transaction() as connection:
-            await _lock_user(connection, new.user_id)
+            await lock_user(connection, new.user_id)
             earlier = await _earlier(connection, new.user_id, submission)
             if earlier is not None:
                 return earlier
-            await _check_quotas(connection, new.user_id, quotas, count_hour=True)
+            await check_quotas(connection, new.user_id, quotas, count_hour=True)
             await connection.execute(insert(exports).values(_export_values(new)))
             await connection.execute(
                 insert(submissions).values(
@@ -198,7 +192,7 @@ class ExportStore:
             DomainError: EXPORT_NOT_FOUND, EXPORT_ENDED, NOT_RETRYABLE, RUNNING_QUOTA, QUEUE_FULL.
         """
         async with self._database.transaction() as connection:
-            await _lock_user(connection, user_id)
+            await lock_user(connection, user_id)
             record = await _get(connection, export_id, user_id, lock=True)
             if record.state in ACTIVE_EXPORTS:
                 return record
@@ -212,7 +206,7 @@ class ExportStore:
                     Reason.NOT_RETRYABLE,
                     "Trying again cannot succeed; the error says why.",
                 )
-            await _check_quotas(connection, user_id, quotas, count_hour=False)
+            await check_quotas(connection, user_id, quotas, count_hour=False)
             await _queue_again(connection, export_id)
             return await _get(connection, export_id, user_id)
 
@@ -269,16 +263,6 @@ def _conditions(where: ListFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-async def _lock_user(connection: AsyncConnection, user_id: str) -> None:
-    """Let one transaction at a time add to a user's unfinished exports.
-
-    The user's quotas and request ids are then exact, on any number of replicas.
-    """
-    await connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:user, 0))"), {"user": user_id}
-    )
-
-
 async def _get(
     connection: AsyncConnection, export_id: str, user_id: str, *, lock: bool = False
 ) -> ExportRecord:
@@ -302,87 +286,8 @@ async def _earlier(
     connection: AsyncConnection, user_id: str, submission: Submission
 ) -> ExportRecord | None:
     """Return the export of the same call; one deleted between the two queries counts as none."""
-    export_id = await _earlier_submission(connection, user_id, submission)
+    export_id = await earlier_submission(connection, user_id, submission)
     return None if export_id is None else await _find(connection, export_id, user_id)
-
-
-async def _earlier_submission(
-    connection: AsyncConnection, user_id: str, submission: Submission
-) -> str | None:
-    if submission.request_id is None:
-        return None
-    same_id = and_(
-        submissions.c.user_id == user_id, submissions.c.request_id == submission.request_id
-    )
-    row = (
-        await connection.execute(
-            select(
-                submissions.c.export_id,
-                submissions.c.body_hash,
-                (submissions.c.created_at < func.now() - IDEMPOTENCY_WINDOW).label("expired"),
-            ).where(same_id)
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.expired:
-        await connection.execute(update(submissions).where(same_id).values(request_id=None))
-        return None
-    if row.body_hash != submission.body_hash:
-        raise DomainError(
-            Reason.REQUEST_ID_REUSED,
-            f"The request id {submission.request_id!r} was used for another request.",
-        )
-    return str(row.export_id)
-
-
-async def _check_quotas(
-    connection: AsyncConnection, user_id: str, quotas: Quotas, *, count_hour: bool
-) -> None:
-    if count_hour and quotas.exports_per_hour:
-        await _check_hour(connection, user_id, quotas.exports_per_hour)
-    active = select(func.count()).select_from(exports).where(exports.c.state.in_(ACTIVE_EXPORTS))
-    if quotas.running_per_user:
-        mine = (await connection.execute(active.where(exports.c.user_id == user_id))).scalar_one()
-        if mine >= quotas.running_per_user:
-            raise DomainError(
-                Reason.RUNNING_QUOTA,
-                f"You have {mine} unfinished exports; the limit is {quotas.running_per_user}.",
-                quota=QuotaViolation(f"user:{user_id}", "unfinished exports at the same time"),
-                retry_after=BUSY_RETRY_AFTER,
-            )
-    if quotas.queue_limit:
-        everyone = (await connection.execute(active)).scalar_one()
-        if everyone >= quotas.queue_limit:
-            raise DomainError(
-                Reason.QUEUE_FULL,
-                f"The queue is full ({everyone} unfinished exports); try again later.",
-                quota=QuotaViolation("cluster", "unfinished exports of all users"),
-                retry_after=BUSY_RETRY_AFTER,
-            )
-
-
-async def _check_hour(connection: AsyncConnection, user_id: str, limit: int) -> None:
-    # The limit-th newest submission: once it is an hour old there is room again.
-    query = (
-        select(submissions.c.created_at + QUOTA_WINDOW - func.now())
-        .where(
-            submissions.c.user_id == user_id,
-            submissions.c.created_at > func.now() - QUOTA_WINDOW,
-        )
-        .order_by(submissions.c.created_at.desc())
-        .offset(limit - 1)
-        .limit(1)
-    )
-    wait = (await connection.execute(query)).scalar_one_or_none()
-    if wait is not None:
-        minutes = max(1, round(wait.total_seconds() / 60))
-        raise DomainError(
-            Reason.HOURLY_QUOTA,
-            f"You have used up your {limit} exports of this hour; try again in {minutes} min.",
-            quota=QuotaViolation(f"user:{user_id}", "exports created in an hour"),
-            retry_after=wait,
-        )
 
 
 async def _queue_again(connection: AsyncConnection, export_id: str) -> None:

@@ -10,11 +10,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from services.api.migrate import alembic_config, driver_url, migrate
 from services.api.models import metadata
 from services.api.store import Database
+from services.api.store.records import from_json
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 
 @pytest.fixture
@@ -86,6 +90,43 @@ def test_every_migration_can_be_taken_back_and_done_again(
     bare.rollback()
     migrate(bare_database)
     assert schema(bare) == first
+
+
+INSERT_ENDED = """
+    INSERT INTO exports (id, user_id, state, phase, source, source_etag, source_size_bytes,
+        segments, settings, plan, error, warnings, created_at, ended_at, updated_at, announced_at)
+    VALUES (:id, 'anna', 'FAILED', 'UNSPECIFIED', '{}', '', 0, '[]',
+        '{"quality": "QUALITY_LOW"}', '{"resolution": "RESOLUTION_720P"}',
+        '{"code": "INTERNAL", "message": "No."}', '[{"code": "GPU_FALLBACK"}]',
+        '2026-01-02T03:04:05.5Z', '2026-01-02T03:05Z', '2026-01-02T03:05Z', :announced)
+"""
+
+
+def test_ends_still_to_be_announced_survive_the_migration_both_ways(
+    bare_database: str, bare: Connection
+) -> None:
+    config = alembic_config(bare)
+    command.upgrade(config, "0001")
+    for export, announced in (("exp_told", "2026-01-02T03:06Z"), ("exp_new", None)):
+        bare.execute(text(INSERT_ENDED), {"id": export, "announced": announced})
+    bare.commit()
+    command.upgrade(config, "0002")
+    [stored] = bare.execute(text("SELECT message FROM announcements")).scalars()
+    assert from_json(stored, task_pb2.ExportEnded()) == task_pb2.ExportEnded(
+        export_id="exp_new",
+        user_id="anna",
+        state=pb.EXPORT_STATE_FAILED,
+        create_time=Timestamp(seconds=1767323045, nanos=500_000_000),
+        end_time=Timestamp(seconds=1767323100),
+        resolution=pb.RESOLUTION_720P,
+        quality=pb.QUALITY_LOW,
+        error=pb.ExportError(code="INTERNAL", message="No."),
+        warnings=[pb.ExportWarning(code="GPU_FALLBACK")],
+    )
+    bare.commit()
+    command.downgrade(config, "0001")
+    left = bare.execute(text("SELECT id FROM exports WHERE announced_at IS NULL"))
+    assert list(left.scalars()) == ["exp_new"]
 
 
 def test_migrations_have_one_head(bare: Connection) -> None:

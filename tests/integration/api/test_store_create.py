@@ -12,7 +12,7 @@ from api_parts import until
 from api_rig import INFO, PLAN, SOURCE, Case, Rig
 
 from services.api.states import ExportState
-from services.api.store.exports import BUSY_RETRY_AFTER
+from services.api.store.admission import BUSY_RETRY_AFTER
 from services.api.store.records import Quotas, Submission
 from services.common.errors import DomainError, Reason
 from videoexport.v1 import export_pb2 as pb

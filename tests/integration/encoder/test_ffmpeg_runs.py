@@ -12,11 +12,17 @@ from prometheus_client import CollectorRegistry
 from services.common import ids
 from services.common.subjects import Lane
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand
+from services.encoder.command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.errors import FramesMissing
+from services.encoder.ffmpeg_runs import LEAST_MARGINS, FfmpegRuns, Order
 from services.encoder.metrics import EncoderMetrics
+from services.encoder.output_facts import OutputFacts
 from services.encoder.settings import EncoderSettings
+from services.encoder.source_gateway import SourceGateway
+from tests.integration.encoder.conftest import MakeClip
+from tests.media.frame_codes import Clip
+from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb
 
 RATE = pb.Rational(numerator=25, denominator=1)
@@ -51,3 +57,34 @@ async def test_join_does_not_count_its_frames_again(runs: FfmpegRuns, tmp_path: 
     joined = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=100))
     await make(runs, joined, *encoding, reporting(100, 0, tmp_path))
     assert joined.live.frames_done == 100
+
+
+async def test_what_is_read_from_the_beginning_already_is_not_read_again(
+    clip: MakeClip, runs: FfmpegRuns, tmp_path: Path
+) -> None:
+    finished = clip(Clip(frames=20))
+    checked = []
+
+    def lacking(facts: OutputFacts) -> None:
+        checked.append(facts)
+        raise FramesMissing("frames are missing")
+
+    def order(*, seeks: bool) -> Order:
+        def commands(site: Site) -> list[FfmpegCommand]:
+            note = f"{site.least_margin}" if seeks else ""
+            return [FfmpegCommand((sys.executable, "-c", f"# {note}"), {}, finished, 20)]
+
+        deadline = Deadline.after(LIMIT)
+        return Order(commands, lacking, pb.ENCODER_FAMILY_CPU, RATE, deadline)
+
+    run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=20))
+    async with (
+        ObjectServer.serving(b"") as server,
+        SourceGateway() as gateway,
+        gateway.expose(server.source()) as handle,
+    ):
+        for seeks, times in ((False, 1), (True, len(LEAST_MARGINS))):
+            checked.clear()
+            with pytest.raises(FramesMissing):
+                await runs.fill(run, order(seeks=seeks), handle, tmp_path)
+            assert len(checked) == times

@@ -55,7 +55,7 @@ async def test_reading_again_from_further_ahead_gets_no_more_time(
 
     def commands(site: Site) -> list[FfmpegCommand]:
         margins.append(site.least_margin)
-        sleep = (sys.executable, "-c", "import time; time.sleep(0.7)")
+        sleep = (sys.executable, "-c", f"import time; time.sleep(0.7)  # {site.least_margin}")
         return [FfmpegCommand(sleep, {}, finished, 20)]
 
     def check(_: OutputFacts) -> None:

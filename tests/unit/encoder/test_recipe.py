@@ -1,0 +1,97 @@
+"""The recipe's version goes up whenever the command builder makes something else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from services.common.content_key import RECIPE_VERSION
+from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
+
+# What each version makes of the sources below. A change of the command builder that shows
+# here makes other bits: parts that earlier versions have stored must not be taken for its
+# own. Raise RECIPE_VERSION, and write the new digest here.
+DIGESTS = {
+    1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
+}
+
+
+def sources() -> list[pb.SourceInfo]:
+    """Return sources that together take every way through the builder."""
+    plain = pb.SourceInfo(
+        container="mov,mp4,m4a,3gp,3g2,mj2",
+        first_frame_time=Duration(nanos=80_000_000),
+        video=pb.VideoStream(
+            width=1920,
+            height=1080,
+            frame_rate=pb.Rational(numerator=25, denominator=1),
+            frame_count=5000,
+            bit_depth=8,
+            pixel_format="yuv420p",
+            max_keyframe_interval=Duration(seconds=2),
+            keyframes=[0],
+        ),
+        audio=pb.AudioStream(index=1, sample_rate=44_100, channels=6),
+    )
+    found = [plain]
+    for container, pixels, rotation in (
+        ("matroska,webm", "yuv420p10le", 0),
+        ("mpegts", "rgb24", 90),
+    ):
+        other = pb.SourceInfo()
+        other.CopyFrom(plain)
+        other.container = container
+        other.video.pixel_format, other.video.rotation = pixels, rotation
+        other.video.variable_frame_rate = rotation == 90
+        other.video.sample_aspect_ratio.CopyFrom(pb.Rational(numerator=4, denominator=3))
+        if rotation:
+            other.video.ClearField("max_keyframe_interval")
+        found.append(other)
+    return found
+
+
+def everything() -> list[FfmpegCommand]:
+    """Return every kind of run that makes parts."""
+    commands: list[FfmpegCommand] = []
+    rate = pb.Rational(numerator=25, denominator=1)
+    spans = [
+        task_pb2.FrameSpan(start_frame=start, end_frame=end)
+        for start, end in ((0, 100), (100, 150), (2000, 2100), (120, 140))
+    ]
+    for info in sources():
+        for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC):
+            for quality in (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW):
+                for start in (0, 1000):
+                    chunk = task_pb2.VideoChunk(
+                        info=info,
+                        frame_rate=rate,
+                        start_frame=start,
+                        end_frame=start + 200,
+                        width=1280,
+                        height=720,
+                        quality=quality,
+                        family=family,
+                    )
+                    commands += video_commands(site=SITE, chunk=chunk)
+                    again = replace(SITE, least_margin=Fraction(60))
+                    commands += video_commands(site=again, chunk=chunk)
+        track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans)
+        commands += audio_commands(site=SITE, soundtrack=track)
+    return commands
+
+
+def test_recipe_version_goes_up_when_commands_change() -> None:
+    digest = hashlib.sha256()
+    for command in everything():
+        for text in (*command.arguments, *command.scripts.values()):
+            digest.update(text.encode() + b"\0")
+    assert DIGESTS[RECIPE_VERSION] == digest.hexdigest()
+    assert max(DIGESTS) == RECIPE_VERSION
