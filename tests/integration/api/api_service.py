@@ -31,6 +31,7 @@ from services.local.infra import Infrastructure
 from services.local.services import ServicePart
 from videoexport.channel import call_metadata, open_channel
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 from videoexport.v1.export_service_pb2_grpc import ExportServiceStub
@@ -326,3 +327,39 @@ async def refusal(call: Any) -> Refusal:
     with pytest.raises(AioRpcError) as raised:
         await call
     return Refusal(raised.value)
+
+
+async def create(api: Api, video: str, request_id: str = "") -> pb.Export:
+    """Create an export of a whole video for anna."""
+    request = service.CreateExportRequest(source=pb.Source(video_id=video), request_id=request_id)
+    answer = await api.exports.CreateExport(request, metadata=ANNA)
+    return answer.export
+
+
+async def get(api: Api, export_id: str) -> pb.Export:
+    """Return an export of anna's."""
+    request = service.GetExportRequest(export_id=export_id)
+    return (await api.exports.GetExport(request, metadata=ANNA)).export
+
+
+async def is_state(api: Api, export_id: str, state: pb.ExportState.ValueType) -> bool:
+    """Return whether an export of anna's is in a state."""
+    return (await get(api, export_id)).state == state
+
+
+async def watched(api: Api, export_id: str, into: list[pb.Export]) -> None:
+    """Watch an export of anna's, and keep what comes."""
+    request = service.WatchExportRequest(export_id=export_id)
+    async for answer in api.exports.WatchExport(request, metadata=ANNA, timeout=30):
+        into.append(answer.export)  # noqa: PERF401 — what came before an error is wanted too
+
+
+async def lists(api: Api, name: str) -> bool:
+    """Return whether an encoder is listed."""
+    answer = await api.exports.ListEncoders(service.ListEncodersRequest())
+    return name in [item.id for item in answer.encoders]
+
+
+async def not_empty(seen: list[pb.Export]) -> bool:
+    """Return whether anything has come."""
+    return bool(seen)

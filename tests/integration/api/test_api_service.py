@@ -1,4 +1,4 @@
-"""The service as callers meet it: an export's life, watches, health, reflection, its end."""
+"""The service as callers meet it: an export's life, watches, what it says of itself."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from api_rig import Rig
 from api_service import (
     ANNA,
     BEN,
-    NOT_SERVING,
     SERVING,
     Api,
     FakeEncoder,
     Surroundings,
     api_running,
+    create,
+    get,
+    is_state,
+    lists,
+    not_empty,
     refusal,
+    watched,
 )
 from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 from grpc.aio import AioRpcError
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from services.api import exports
-from services.common.config import StartupError
 from services.common.planner import MAX_SEGMENTS, plan_export
 from services.common.subjects import Lane
 from services.common.version import VERSION
@@ -38,28 +41,6 @@ from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
-
-
-async def create(api: Api, video: str, request_id: str = "") -> pb.Export:
-    request = service.CreateExportRequest(source=pb.Source(video_id=video), request_id=request_id)
-    answer = await api.exports.CreateExport(request, metadata=ANNA)
-    return answer.export
-
-
-async def get(api: Api, export_id: str) -> pb.Export:
-    request = service.GetExportRequest(export_id=export_id)
-    return (await api.exports.GetExport(request, metadata=ANNA)).export
-
-
-async def watched(api: Api, export_id: str, into: list[pb.Export]) -> None:
-    request = service.WatchExportRequest(export_id=export_id)
-    async for answer in api.exports.WatchExport(request, metadata=ANNA, timeout=30):
-        into.append(answer.export)  # noqa: PERF401 — what came before an error is wanted too
-
-
-async def is_state(api: Api, export_id: str, state: pb.ExportState.ValueType) -> bool:
-    return (await get(api, export_id)).state == state
-
 
 # An export's life
 
@@ -328,17 +309,13 @@ async def test_stop_ends_watches_and_says_why(around: Surroundings, rig: Rig) ->
     async with api_running(around, drain_seconds=10) as leaving:
         await leaving.until(SERVING)
         watching = asyncio.create_task(watched(leaving, case.id, seen))
-        await until(lambda: _not_empty(seen))
+        await until(lambda: not_empty(seen))
         started = time.monotonic()
         await leaving.stop()
         # Without having waited for the grace to run out.
         assert time.monotonic() - started < 5
         refused = await refusal(watching)
         assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "DRAINING")
-
-
-async def _not_empty(seen: list[pb.Export]) -> bool:
-    return bool(seen)
 
 
 # What it is
@@ -364,16 +341,11 @@ async def test_storage_is_named_as_clients_see_it(around: Surroundings) -> None:
 async def test_live_encoders_are_listed(api: Api, encoder: FakeEncoder) -> None:
     heard = pb.Encoder(id="encoder-9", address="127.0.0.1:1", ffmpeg_version="n9.0.2")
     await encoder.heartbeat(heard)
-    await until(lambda: _lists(api, "encoder-9"))
+    await until(lambda: lists(api, "encoder-9"))
     answer = await api.exports.ListEncoders(service.ListEncodersRequest())
     [found] = [item for item in answer.encoders if item.id == "encoder-9"]
     assert found.ffmpeg_version == "n9.0.2"
     assert abs(found.last_seen_time.ToSeconds() - time.time()) < 5
-
-
-async def _lists(api: Api, name: str) -> bool:
-    answer = await api.exports.ListEncoders(service.ListEncodersRequest())
-    return name in [item.id for item in answer.encoders]
 
 
 async def test_reflection_lists_the_services(api: Api) -> None:
@@ -419,149 +391,3 @@ async def test_calls_are_counted_by_method_and_code(api: Api, rig: Rig) -> None:
         assert line in text
     assert 'videoexport_rpc_errors_total{reason="EXPORT_NOT_FOUND"}' in text
     assert 'method="Fly"' not in text
-
-
-# Outages
-
-
-@pytest.mark.parametrize("part", ["postgres", "nats"])
-async def test_health_follows_what_the_service_stands_on(around: Surroundings, part: str) -> None:
-    async with api_running(around) as api:
-        await api.until(SERVING)
-        await around.infrastructure.stop(part)
-        try:
-            await api.until(NOT_SERVING)
-            assert await api.health("") == NOT_SERVING
-        finally:
-            await around.infrastructure.start(part)
-        await api.until(SERVING)
-
-
-@pytest.mark.parametrize("part", ["postgres", "nats"])
-async def test_service_starts_without_what_it_stands_on_and_serves_once_it_is_there(
-    around: Surroundings, rig: Rig, encoder: FakeEncoder, part: str
-) -> None:
-    await around.infrastructure.stop(part)
-    try:
-        async with api_running(around) as api:
-            await api.until(NOT_SERVING)
-            await around.infrastructure.start(part)
-            await api.until(SERVING)
-            # Everything that listens on NATS does so.
-            await encoder.heartbeat(pb.Encoder(id="encoder-8"))
-            await until(lambda: _heard(api, encoder))
-            export = await create(api, await encoder.probed_video(rig))
-            assert (await encoder.take(Lane.CPU)).export_id == export.id
-    finally:
-        if part not in around.infrastructure.pids:
-            await around.infrastructure.start(part)
-
-
-async def _heard(api: Api, encoder: FakeEncoder) -> bool:
-    await encoder.heartbeat(pb.Encoder(id="encoder-8"))
-    return await _lists(api, "encoder-8")
-
-
-async def test_postgres_away_is_unavailable_and_back_by_itself(
-    around: Surroundings, rig: Rig
-) -> None:
-    case = await rig.create()
-    request = service.GetExportRequest(export_id=case.id)
-    async with api_running(around) as api:
-        await api.until(SERVING)
-        seen: list[pb.Export] = []
-        watching = asyncio.create_task(watched(api, case.id, seen))
-        await until(lambda: _not_empty(seen))
-        await around.infrastructure.stop("postgres")
-        try:
-            refused = await refusal(api.exports.GetExport(request, metadata=ANNA))
-            assert (refused.code, refused.reason) == (StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
-            assert refused.retry_seconds == 2
-        finally:
-            await around.infrastructure.start("postgres")
-        assert (await api.exports.GetExport(request, metadata=ANNA)).export.id == case.id
-        # A watch outlives it.
-        cancel = service.CancelExportRequest(export_id=case.id)
-        await api.exports.CancelExport(cancel, metadata=ANNA)
-        await asyncio.wait_for(watching, 10)
-        assert seen[-1].state == pb.EXPORT_STATE_CANCELLED
-
-
-async def test_export_is_accepted_while_nats_is_away_and_done_later(
-    around: Surroundings, rig: Rig, encoder: FakeEncoder
-) -> None:
-    video = await encoder.probed_video(rig)
-    async with api_running(around) as api:
-        await api.until(SERVING)
-        await around.infrastructure.stop("nats")
-        try:
-            started = time.monotonic()
-            export = await create(api, video)
-            assert time.monotonic() - started < 2
-            assert export.state == pb.EXPORT_STATE_QUEUED
-        finally:
-            await around.infrastructure.start("nats")
-        await api.until(SERVING)
-        task = await encoder.take(Lane.CPU)
-        assert task.export_id == export.id
-        await encoder.encode(task, b"later")
-        await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
-
-
-async def test_storage_away_is_unavailable_and_hides_no_export(
-    around: Surroundings, rig: Rig, encoder: FakeEncoder
-) -> None:
-    video = await encoder.probed_video(rig)
-    case = await rig.create()
-    await case.complete()
-    async with api_running(around) as api:
-        await api.until(SERVING)
-        await around.infrastructure.supervisor.stop(around.storage.name)
-        try:
-            request = service.CreateExportRequest(source=pb.Source(video_id=video))
-            refused = await refusal(api.exports.CreateExport(request, metadata=ANNA))
-            assert refused.code is StatusCode.UNAVAILABLE
-            assert (refused.reason, refused.retry_seconds) == ("STORAGE_UNAVAILABLE", 2)
-            export = await get(api, case.id)
-            assert export.state == pb.EXPORT_STATE_COMPLETED
-            assert export.output.download_url == ""
-            assert await api.health() == SERVING
-        finally:
-            await around.infrastructure.supervisor.start_again(around.storage.name)
-        await until(lambda: _can_create(api, video))
-
-
-async def _can_create(api: Api, video: str) -> bool:
-    try:
-        await create(api, video)
-    except AioRpcError:
-        return False
-    return True
-
-
-async def test_health_watch_is_told_of_changes(around: Surroundings) -> None:
-    async with api_running(around) as api:
-        await api.until(SERVING)
-        check = api.channel.unary_stream(
-            "/grpc.health.v1.Health/Watch",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        stream: Any = check(health_pb2.HealthCheckRequest(service="videoexport.v1.ExportService"))
-        assert (await stream.read()).status == SERVING
-        await around.infrastructure.stop("nats")
-        try:
-            assert (await asyncio.wait_for(stream.read(), 10)).status == NOT_SERVING
-        finally:
-            await around.infrastructure.start("nats")
-        assert (await asyncio.wait_for(stream.read(), 10)).status == SERVING
-        stream.cancel()
-
-
-async def test_two_services_on_one_port_are_refused(around: Surroundings) -> None:
-    async with api_running(around) as first:
-        await first.until(SERVING)
-        port = int(first.address.rpartition(":")[2])
-        with pytest.raises(StartupError, match=str(port)):
-            async with api_running(around, listen_port=port) as second:
-                await second.stop()

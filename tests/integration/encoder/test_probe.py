@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import struct
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.errors import (
     InvalidSource,
-    OutputMismatch,
     SourceUnavailable,
-    TimeLimitExceeded,
 )
-from services.encoder.fork_server import ForkServer
-from services.encoder.inspection import BEGUN, DEFECT
-from services.encoder.probe import ReadingFailed, probe, start_fork_server, verify_output
+from services.encoder.probe import probe, start_fork_server
 from services.encoder.source_gateway import SourceGateway
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
-from tests.media.exporting import export
+from tests.integration.encoder.probing import probe_bytes
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer, status
 from videoexport.v1 import export_pb2 as pb
@@ -39,16 +31,6 @@ NTSC = Fraction(30000, 1001)
 FRAGMENTED = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
 HEVC = ("-c:v", "libx265", "-preset", "fast", "-x265-params", "log-level=none")
 KEY = "00112233445566778899aabbccddeeff"
-
-
-async def probe_bytes(content: bytes, timeout: float = 30.0) -> pb.SourceInfo:
-    async with (
-        ObjectServer.serving(content) as server,
-        SourceGateway() as gateway,
-        gateway.expose(server.source()) as handle,
-    ):
-        size = len(content)
-        return await probe(handle.url, size_bytes=size, etag=server.etag, timeout=timeout)
 
 
 def seconds(duration: Duration) -> float:
@@ -351,146 +333,6 @@ async def test_storage_that_fails_is_not_an_invalid_source(clip: MakeClip) -> No
                 await probe(handle.url, size_bytes=len(content))
 
 
-@asynccontextmanager
-async def silent_server() -> AsyncIterator[str]:
-    """A server that takes connections and never answers."""
-
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
-
-
-def fork_servers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children()
-        if "services.encoder.fork_server" in " ".join(child.cmdline())
-    ]
-
-
-def media_children() -> list[psutil.Process]:
-    """The children of the fork server."""
-    return [child for server in fork_servers() for child in server.children()]
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-async def test_probe_that_takes_too_long_is_ended() -> None:
-    async with silent_server() as url:
-        with pytest.raises(TimeLimitExceeded):
-            await probe(url, size_bytes=1000, timeout=0.5)
-        await eventually(lambda: not media_children())
-
-
-async def test_cancelled_probe_leaves_no_process() -> None:
-    async with silent_server() as url:
-        waiting = asyncio.create_task(probe(url, size_bytes=1000))
-        await eventually(lambda: bool(media_children()))
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await eventually(lambda: not media_children())
-
-
-async def test_descriptors_stay_open_while_a_cancelled_probe_still_sends_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    began, go_on, done = threading.Event(), threading.Event(), threading.Event()
-    seen: list[list[int]] = []
-
-    def slow(_: bytes, descriptors: list[int]) -> None:
-        seen.append([os.fstat(descriptor).st_ino for descriptor in descriptors])
-        began.set()
-        go_on.wait(5)
-        seen.append([os.fstat(descriptor).st_ino for descriptor in descriptors])
-        done.set()
-
-    monkeypatch.setattr("services.encoder.probe._server.send", slow)
-    descriptors = psutil.Process().num_fds()
-    waiting = asyncio.create_task(probe("http://127.0.0.1:9/x", size_bytes=1000))
-    await asyncio.to_thread(began.wait, 5)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    taken = os.pipe()  # what is opened next would get the numbers
-    go_on.set()
-    await asyncio.to_thread(done.wait, 5)
-    for descriptor in taken:
-        os.close(descriptor)
-    assert seen[0] == seen[1]
-    await eventually(lambda: psutil.Process().num_fds() <= descriptors)
-
-
-async def test_child_that_dies_is_an_invalid_source_and_harms_no_other(clip: MakeClip) -> None:
-    async with silent_server() as url:
-        waiting = asyncio.create_task(probe(url, size_bytes=1000))
-        await eventually(lambda: bool(media_children()))
-        media_children()[0].kill()
-        with pytest.raises(InvalidSource, match="damaged"):
-            await waiting
-    assert (await probe_bytes(clip(Clip(frames=20)).read_bytes())).video.frame_count == 20
-
-
-async def test_defect_of_the_reader_is_told_with_its_traceback_and_blamed_on_no_source(
-    clip: MakeClip,
-) -> None:
-    content = clip(Clip(frames=20)).read_bytes()
-    async with (
-        ObjectServer.serving(content) as server,
-        SourceGateway() as gateway,
-        gateway.expose(server.source()) as handle,
-    ):
-        with pytest.raises(ReadingFailed, match=r"(?s)Traceback.*inspect_source.*TypeError"):
-            await probe(handle.url, size_bytes=len(content), etag=None)  # type: ignore[arg-type]
-        # The fork server goes on, and has not become two.
-        info = await probe(handle.url, size_bytes=len(content), etag=server.etag)
-    assert info.video.frame_count == 20
-    await eventually(lambda: not media_children())
-
-
-async def test_fork_server_that_ends_before_it_forks_blames_no_source() -> None:
-    await start_fork_server()
-    (server,) = fork_servers()
-    server.suspend()
-    waiting = asyncio.create_task(probe("http://127.0.0.1:9/x", size_bytes=1000))
-    await asyncio.sleep(0.2)
-    server.kill()
-    with pytest.raises(ReadingFailed, match="ended before it took up the request"):
-        await waiting
-
-
-def test_fork_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> int:
-        raise BlockingIOError("Resource temporarily unavailable")
-
-    monkeypatch.setattr(os, "fork", fail)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    answer, told = os.pipe()
-    lifeline, held = os.pipe()
-    with ours, theirs, open(answer, "rb") as answers:
-        socket.send_fds(ours, [b"{}"], [told, lifeline])
-        ForkServer(theirs).accept()
-        for descriptor in (told, lifeline, held):
-            os.close(descriptor)
-        assert answers.read().startswith(BEGUN + DEFECT + b"Traceback")
-
-
-async def test_fork_server_is_started_again_when_it_was_killed(clip: MakeClip) -> None:
-    await start_fork_server()
-    for server in fork_servers():
-        server.kill()
-        server.wait()
-    assert (await probe_bytes(clip(Clip(frames=20)).read_bytes())).video.frame_count == 20
-
-
 async def test_probe_takes_little_time_and_reads_little(clip: MakeClip) -> None:
     content = clip(Clip(frames=1500, width=320, height=180, gop=50)).read_bytes()
     async with ObjectServer.serving(content) as server, SourceGateway() as gateway:
@@ -501,25 +343,3 @@ async def test_probe_takes_little_time_and_reads_little(clip: MakeClip) -> None:
             # Loading PyAV anew would take a quarter of a second by itself.
             assert time.monotonic() - began < 0.25
             assert handle.bytes_read < 300_000
-
-
-async def test_output_is_counted_packet_by_packet(clip: MakeClip, tmp_path: Path) -> None:
-    made = await export(clip(Clip(frames=50, rate=NTSC)), [(5, 40)], tmp_path)
-    facts = await verify_output(made.path)
-    assert facts.frame_count == 35
-    assert facts.duration == 35 / NTSC
-    assert facts.audio_duration == Fraction(round(35 * 48_000 / NTSC), 48_000)
-    assert (facts.width, facts.height) == (256, 144)
-    assert facts.size_bytes == made.path.stat().st_size
-    assert facts.index_in_front
-
-
-async def test_output_with_its_index_at_the_end_is_noticed(clip: MakeClip) -> None:
-    assert not (await verify_output(clip(Clip(frames=50)))).index_in_front
-
-
-@pytest.mark.parametrize("content", [b"", b"no mp4", bytes(1000)])
-async def test_output_that_is_no_mp4_is_a_mismatch(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "output.mp4").write_bytes(content)
-    with pytest.raises(OutputMismatch):
-        await verify_output(tmp_path / "output.mp4")

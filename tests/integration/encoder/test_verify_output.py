@@ -1,0 +1,40 @@
+"""What is in a finished file, found out in a child."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from services.encoder.errors import (
+    OutputMismatch,
+)
+from services.encoder.probe import verify_output
+from tests.integration.encoder.conftest import MakeClip
+from tests.media.exporting import export
+from tests.media.frame_codes import Clip
+
+NTSC = Fraction(30000, 1001)
+
+
+async def test_output_is_counted_packet_by_packet(clip: MakeClip, tmp_path: Path) -> None:
+    made = await export(clip(Clip(frames=50, rate=NTSC)), [(5, 40)], tmp_path)
+    facts = await verify_output(made.path)
+    assert facts.frame_count == 35
+    assert facts.duration == 35 / NTSC
+    assert facts.audio_duration == Fraction(round(35 * 48_000 / NTSC), 48_000)
+    assert (facts.width, facts.height) == (256, 144)
+    assert facts.size_bytes == made.path.stat().st_size
+    assert facts.index_in_front
+
+
+async def test_output_with_its_index_at_the_end_is_noticed(clip: MakeClip) -> None:
+    assert not (await verify_output(clip(Clip(frames=50)))).index_in_front
+
+
+@pytest.mark.parametrize("content", [b"", b"no mp4", bytes(1000)])
+async def test_output_that_is_no_mp4_is_a_mismatch(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "output.mp4").write_bytes(content)
+    with pytest.raises(OutputMismatch):
+        await verify_output(tmp_path / "output.mp4")
