@@ -43,6 +43,8 @@ log = structlog.get_logger()
 
 # A transaction is open for so long while NATS does not answer.
 PUBLISH_SECONDS = 2.0
+# Between two rounds while a duty is held up.
+HELD_UP_SECONDS = 0.5
 # First pause of a deletion that failed, in limits of a call to the StorageService.
 DELETION_PATIENCE = 1.5
 
@@ -88,13 +90,20 @@ class Reconciler:
         last_round = -math.inf
         while True:
             # An end of an export wakes us for what is urgent alone.
-            due = time.monotonic() >= last_round + self._settings.reconcile_interval
+            due = time.monotonic() >= last_round + self._pause
             if due:
                 last_round = time.monotonic()
             for name, duty in [*urgent, *regular] if due else urgent:
                 await self._attempt(name, duty)
             self._garbage.set()
-            await self._signals.reconcile.wait(self._settings.reconcile_interval)
+            await self._signals.reconcile.wait(self._pause)
+
+    @property
+    def _pause(self) -> float:
+        # What is held up is wanted as soon as it can be: without the streams, which are made
+        # once NATS is there, nothing can be sent out.
+        usual = self._settings.reconcile_interval
+        return min(HELD_UP_SECONDS, usual) if self._problems else usual
 
     async def run_deletions(self) -> None:
         """Delete objects for ever, after each round."""

@@ -369,3 +369,20 @@ async def test_queues_are_measured(parts: Parts, rig: Rig) -> None:
 
 async def _measured(parts: Parts) -> bool:
     return await parts.sample("videoexport_queue_depth", lane="cpu", state="PENDING") == 1
+
+
+async def test_what_was_held_up_goes_on_as_soon_as_it_can(
+    rig: Rig, nats: Client, infrastructure: Infrastructure
+) -> None:
+    parts = Parts(rig, nats, reconcile_interval=60)
+    with capture_logs() as logs:
+        await infrastructure.stop("nats")
+        try:
+            await until(lambda: _connected(nats, False))
+            async with running(parts.reconciler.run):
+                await until(lambda: _logged(logs, "duty is held up", "topology"))
+                await infrastructure.start("nats")
+                await until(lambda: _logged(logs, "duty goes on", "topology"))
+        finally:
+            if "nats" not in infrastructure.pids:
+                await infrastructure.start("nats")
