@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psutil
 import pytest
@@ -29,14 +29,22 @@ from tests.media.object_server import ObjectServer
 @asynccontextmanager
 async def silent_server() -> AsyncIterator[str]:
     """A server that takes connections and never answers."""
+    held: set[asyncio.StreamWriter] = set()
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.add(writer)
         await reader.read()
-        writer.close()
 
     server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    try:
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    finally:
+        # Or a later test would be blamed for a connection that nobody has closed.
+        for writer in held:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def fork_servers() -> list[psutil.Process]:
