@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.common.content_key import Toolchain
 from services.common.errors import DomainError, Reason
 from services.common.families import FAMILY_OF_LANE
 from services.common.subjects import ENCODERS, Lane
@@ -73,6 +75,17 @@ class LiveEncoders:
             for capability in encoder.capabilities
             if capability.family == FAMILY_OF_LANE[lane] and capability.available
         )
+
+    def toolchain(self, family: pb.EncoderFamily.ValueType) -> Toolchain:
+        """Return what encodes in most slots of a family: parts are looked for under its keys."""
+        slots: Counter[Toolchain] = Counter()
+        for encoder in self.all():
+            tools = Toolchain(encoder.ffmpeg_build, encoder.encoder_threads)
+            for capability in encoder.capabilities:
+                if capability.family == family and capability.available and not encoder.draining:
+                    slots[tools] += capability.slots
+        [(most, _)] = slots.most_common(1) or [(Toolchain("", 0), 0)]
+        return most
 
     def gpu_live(self) -> bool:
         """Return whether any live encoder has a working GPU."""

@@ -15,18 +15,16 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
+from services.api.planning import ExportPlanner, order_of
+from services.api.replanning import Replanner
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
 from services.api.store import TaskStore
-from services.api.store.records import ExportRecord, NewTask
-from services.api.store.tasks import Applied, Planned
-from services.api.work import whole_task
+from services.api.store.records import ExportRecord, Planned
+from services.api.store.tasks import Applied
 from services.common.errors import TABLE, DomainError, Reason
-from services.common.families import choose_family
 from services.common.nats import TRANSIENT
-from services.common.planner import plan_export
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -49,14 +47,16 @@ class EventConsumer:
         settings: ApiSettings,
         tasks: TaskStore,
         nats: Client,
-        encoders: LiveEncoders,
+        planner: ExportPlanner,
+        replanner: Replanner,
         signals: Signals,
         metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._tasks = tasks
         self._js = nats.jetstream()
-        self._encoders = encoders
+        self._planner = planner
+        self._replanner = replanner
         self._signals = signals
         self._metrics = metrics
 
@@ -157,9 +157,11 @@ class EventConsumer:
         elif event.succeeded.HasField("info"):
             applied = await self._probe_succeeded(event)
         elif event.succeeded.HasField("output"):
-            applied = await self._tasks.whole_succeeded(
+            applied = await self._tasks.output_succeeded(
                 event, retention=timedelta(days=self._settings.retention_days)
             )
+        elif event.succeeded.HasField("part"):
+            applied = await self._tasks.part_succeeded(event)
         else:
             log.error("event of an unknown kind; dropped")
             return
@@ -167,6 +169,10 @@ class EventConsumer:
 
     async def _failed(self, event: task_pb2.TaskEvent) -> Applied:
         reason = _reason_of(event.failed.code)
+        replanned = await self._replanner.after_failure(event, reason)
+        if replanned is not None:
+            self._metrics.replans.labels(reason).inc()
+            return replanned
         tried_again = False
 
         def decide(failures: int) -> timedelta | pb.ExportError:
@@ -183,16 +189,26 @@ class EventConsumer:
         return applied
 
     async def _probe_succeeded(self, event: task_pb2.TaskEvent) -> Applied:
-        def plan_next(record: ExportRecord) -> Planned | pb.ExportError:
-            return self.plan_next(record, event.succeeded.info)
+        found = await self._tasks.find(event)
+        if found is None:
+            return Applied()
+        return await self._tasks.probe_succeeded(
+            event, await self.plan_next(found[0], event.succeeded.info)
+        )
 
-        return await self._tasks.probe_succeeded(event, plan_next)
+    async def plan_next(
+        self, record: ExportRecord, info: pb.SourceInfo
+    ) -> Planned | pb.ExportError:
+        """Return the plan of a probed export with its tasks, or why there is none.
 
-    def plan_next(self, record: ExportRecord, info: pb.SourceInfo) -> Planned | pb.ExportError:
-        """Return the plan of a probed export with its task, or why there is none."""
+        Raises:
+            DomainError: STORE_UNAVAILABLE.
+        """
         try:
-            plan = plan_export(info, record.segments, record.settings)
+            return await self._planner.plan(order_of(record), info)
         except DomainError as error:
+            if error.reason is Reason.STORE_UNAVAILABLE:
+                raise
             return pb.ExportError(
                 code=error.reason,
                 message=error.message,
@@ -202,12 +218,6 @@ class EventConsumer:
                     for item in error.violations
                 ],
             )
-        choice = choose_family(record.settings.encoder, gpu_live=self._encoders.gpu_live())
-        source = task_pb2.TaskSource(
-            source=record.source, etag=record.source_etag, size_bytes=record.source_size_bytes
-        )
-        task: NewTask = whole_task(record.id, record.user_id, source, info, plan, choice)
-        return Planned(plan, task, choice.warnings)
 
     async def _after(self, event: task_pb2.TaskEvent, applied: Applied) -> None:
         await self._signals.stop_runs(applied.stop_runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -12,6 +13,7 @@ from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
 from services.api.page_token import decode_token, encode_token
 from services.api.peers import probe_by_any
+from services.api.planning import ExportPlanner
 from services.api.progress import LiveProgress
 from services.api.requests import check_create, check_export_id, check_list
 from services.api.settings import ApiSettings
@@ -23,21 +25,20 @@ from services.api.store.records import (
     ExportRecord,
     ListFilter,
     NewExport,
+    NewTask,
+    Planned,
     Quotas,
     Submission,
     source_key,
 )
 from services.api.views import to_export
-from services.api.work import probe_task, whole_task
+from services.api.work import Order, probe_task
 from services.common import ids
 from services.common.checks import source_violations
 from services.common.errors import DomainError
-from services.common.families import choose_family
-from services.common.planner import plan_export, processing_time
 from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
-from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class Exports:
         store: ExportStore,
         tasks: TaskStore,
         storage: StorageCalls,
+        planner: ExportPlanner,
         encoders: LiveEncoders,
         progress: LiveProgress,
         signals: Signals,
@@ -62,6 +64,7 @@ class Exports:
         self._store = store
         self._tasks = tasks
         self._storage = storage
+        self._planner = planner
         self._encoders = encoders
         self._progress = progress
         self._signals = signals
@@ -94,14 +97,14 @@ class Exports:
         source = await self._storage.find_source(user_id, request.source)
         key = source_key(user_id, request.source)
         info = await self._tasks.find_probe(key, source.etag)
+        export_id = "" if request.validate_only else ids.export_id()
+        order = Order(export_id, user_id, source, request.segments, request.settings)
         if request.validate_only:
             if info is None:
                 info = await self._probe_now(user_id, key, request.source)
-            return None, await self.plan(info, request.segments, request.settings)
-        plan = None
-        if info is not None:
-            plan = await self.plan(info, request.segments, request.settings)
-        record = await self._store_new(request, user_id, source, info, plan, submission)
+            return None, (await self._planner.plan(order, info)).plan
+        planned = None if info is None else await self._planner.plan(order, info)
+        record = await self._store_new(request, order, planned, submission)
         return await self.view(record), record.plan
 
     async def _check_against_source(
@@ -125,56 +128,35 @@ class Exports:
     async def _store_new(
         self,
         request: service.CreateExportRequest,
-        user_id: str,
-        source: task_pb2.TaskSource,
-        info: pb.SourceInfo | None,
-        plan: pb.Plan | None,
+        order: Order,
+        planned: Planned | None,
         submission: Submission,
     ) -> ExportRecord:
-        export_id = ids.export_id()
-        warnings: tuple[pb.ExportWarning, ...] = ()
-        if info is not None and plan is not None:
-            choice = choose_family(request.settings.encoder, gpu_live=self._encoders.gpu_live())
-            warnings = choice.warnings
-            task = whole_task(export_id, user_id, source, info, plan, choice)
-        else:
-            task = probe_task(export_id, user_id, source)
+        """Store an export with its tasks; where the source is not known yet, with its probe."""
         new = NewExport(
-            id=export_id,
-            user_id=user_id,
+            id=order.export_id,
+            user_id=order.user_id,
             source=request.source,
-            source_etag=source.etag,
-            source_size_bytes=source.size_bytes,
+            source_etag=order.source.etag,
+            source_size_bytes=order.source.size_bytes,
             segments=request.segments,
             settings=request.settings,
             priority=request.priority,
-            plan=plan,
-            warnings=warnings,
         )
-        record = await self._store.create(new, task, submission, self._quotas)
+        work: Sequence[NewTask] = [probe_task(new.id, new.user_id, order.source)]
+        if planned is not None:
+            work = planned.work
+            new = replace(
+                new,
+                plan=planned.plan,
+                warnings=planned.warnings,
+                fingerprint=planned.fingerprint,
+            )
+        record = await self._store.create(new, work, submission, self._quotas)
         if record.id == new.id:
             self._metrics.created(record)
             self._signals.dispatch.set()
         return record
-
-    async def plan(
-        self, info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
-    ) -> pb.Plan:
-        """Return the plan, estimated with the speed that this cluster has measured.
-
-        Raises:
-            DomainError: INVALID_SEGMENTS.
-        """
-        plan = plan_export(info, segments, settings)
-        choice = choose_family(settings.encoder, gpu_live=self._encoders.gpu_live())
-        speed = await self._tasks.speed(
-            pb.EncoderFamily.Name(choice.family),
-            pb.Resolution.Name(plan.resolution),
-            pb.Quality.Name(plan.quality),
-        )
-        if speed is not None:
-            plan.estimated_processing_time.CopyFrom(processing_time(plan.frame_count, speed))
-        return plan
 
     async def _probe_now(self, user_id: str, key: str, source: pb.Source) -> pb.SourceInfo:
         """Have some encoder examine a source, and keep what it says.

@@ -84,6 +84,12 @@ class ApiMetrics:
             ("reason",),
             registry=registry,
         )
+        self.replans = Counter(
+            "videoexport_export_replans_total",
+            "Exports that were planned again, by the reason of docs/errors.md that led to it.",
+            ("reason",),
+            registry=registry,
+        )
         self.requeued = from_zero(
             Counter(
                 "videoexport_tasks_requeued_total",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Double,
@@ -59,6 +60,15 @@ exports = Table(
     Column("plan", JSONB),
     Column("output", JSONB),
     Column("output_run_id", Text),
+    # What the output is, and is made with: equal exports of one owner have equal ones.
+    Column("fingerprint", LargeBinary),
+    # Of the pictures; what earlier exports have left is not counted.
+    Column("frames_to_encode", BigInteger, nullable=False, server_default="0"),
+    Column("frames_encoded", BigInteger, nullable=False, server_default="0"),
+    # How often its tasks were replaced by others, because they could not go on as planned,
+    # and how often its parts were made anew because they did not join.
+    Column("replans", SmallInteger, nullable=False, server_default="0"),
+    Column("generation", SmallInteger, nullable=False, server_default="0"),
     Column("error", JSONB),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
     _time("created_at", required=True),
@@ -80,6 +90,13 @@ exports = Table(
     Index("exports_queue_idx", "created_at", "id", postgresql_where=text("state = 'QUEUED'")),
     # Retention.
     Index("exports_expiry_idx", "expires_at", postgresql_where=text("state = 'COMPLETED'")),
+    # An identical finished export.
+    Index(
+        "exports_finished_idx",
+        "user_id",
+        "fingerprint",
+        postgresql_where=text("state = 'COMPLETED'"),
+    ),
 )
 
 tasks = Table(
@@ -97,8 +114,13 @@ tasks = Table(
     # Rises with every message sent; an event of an older attempt is stale.
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
+    # How much work it is, in frames of a video encode; for one, its frames.
     Column("frames", BigInteger, nullable=False, server_default="0"),
     Column("frames_done", BigInteger, nullable=False, server_default="0"),
+    # Content key of the part that it makes, and whether another export had made that already.
+    Column("part_key", LargeBinary),
+    Column("reused", Boolean, nullable=False, server_default="false"),
+    # The export's: tasks that replace others keep their place in the queue.
     _time("created_at", required=True),
     _time("not_before", required=True),
     _time("dispatched_at"),
@@ -107,8 +129,19 @@ tasks = Table(
     _time("ended_at"),
     # An export's tasks.
     Index("tasks_export_idx", "export_id"),
-    # Dispatch: what is due and what is in flight in a lane, by user. Reconciler:
-    # what may be lost, what may move to another lane. Metrics: depth and age.
+    # Dispatch: the next tasks of a user.
+    Index(
+        "tasks_due_idx",
+        "lane",
+        "user_id",
+        text("priority DESC"),
+        "created_at",
+        text("frames DESC"),
+        "id",
+        postgresql_where=text("state = 'PENDING'"),
+    ),
+    # Dispatch: what is in flight in a lane, by user. Reconciler: what may be lost, what
+    # may move to another lane. Metrics: depth and age.
     Index(
         "tasks_active_idx",
         "lane",
@@ -169,6 +202,23 @@ probes = Table(
     Column("info", JSONB, nullable=False),
     _time("created_at", required=True),
     Index("probes_age_idx", "created_at"),
+)
+
+# Parts of exports that lie in storage, by their content: no task makes them again.
+cached_parts = Table(
+    "cached_parts",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    # The export that made it; what others save by it counts as reused.
+    Column("export_id", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    # When it was written, or written onto itself: its age for storage's lifecycle rule.
+    _time("stored_at", required=True),
+    # Whether it was used since and is to be written onto itself.
+    Column("renew", Boolean, nullable=False, server_default="false"),
+    Index("cached_parts_age_idx", "stored_at"),
+    Index("cached_parts_renew_idx", "stored_at", postgresql_where=text("renew")),
 )
 
 # Objects to delete: written in the transaction that makes them garbage,

@@ -31,13 +31,26 @@ class Live:
     """What is known of a running export beside its row.
 
     Attributes:
-        newest: the newest word of the encoder that works on it.
-        done: share of its frames, 0 to 1: the most that any run has reached,
-            because a run that takes over begins anew.
+        newest: the newest word of an encoder that works on it, on pictures if any does.
+        frames_done: pictures made so far by the tasks that were heard of: of each the most
+            that any run has reached, because a run that takes over begins anew.
+        frames_per_second: of all its tasks that run at the moment.
+        speed: seconds of output made per second, by all of them.
     """
 
     newest: task_pb2.TaskProgress
-    done: float
+    frames_done: int
+    frames_per_second: float
+    speed: float
+
+
+@dataclass(slots=True)
+class _TaskWord:
+    """The newest word on one task."""
+
+    heard_at: float
+    progress: task_pb2.TaskProgress
+    frames_done: int
 
 
 class LiveProgress:
@@ -45,7 +58,7 @@ class LiveProgress:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._live: dict[str, tuple[float, Live]] = {}
+        self._words: dict[str, dict[str, _TaskWord]] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def on_progress(self, listener: Callable[[str], None]) -> None:
@@ -62,28 +75,49 @@ class LiveProgress:
     def heard(self, progress: task_pb2.TaskProgress) -> None:
         """Take one message."""
         task = progress.task
-        export_id = task.export_id
-        done = min(1.0, task.frames_done / task.frame_count) if task.frame_count else 0.0
-        before = self.of(export_id)
+        words = self._words.setdefault(task.export_id, {})
+        before = words.get(task.task_id)
+        done = min(task.frames_done, task.frame_count)
         if before is not None:
-            done = max(done, before.done)
-        self._live[export_id] = (self._clock(), Live(progress, done))
+            done = max(done, before.frames_done)
+        words[task.task_id] = _TaskWord(self._clock(), progress, done)
         for listener in self._listeners:
-            listener(export_id)
+            listener(task.export_id)
 
     def of(self, export_id: str) -> Live | None:
         """Return what is known of an export, unless it is old."""
-        entry = self._live.get(export_id)
-        if entry is None or entry[0] < self._clock() - FRESH_SECONDS:
+        words = self._words.get(export_id, {}).values()
+        deadline = self._clock() - FRESH_SECONDS
+        fresh = [word for word in words if word.heard_at >= deadline]
+        if not fresh:
             return None
-        return entry[1]
+        running = [word.progress.task for word in fresh if not word.progress.over]
+        return Live(
+            max(fresh, key=_telling).progress,
+            sum(word.frames_done for word in words),
+            sum(task.frames_per_second for task in running),
+            sum(task.speed for task in running),
+        )
 
     def forget_old(self) -> None:
-        """Drop what is no longer fresh, so that memory follows what runs."""
-        deadline = self._clock() - FRESH_SECONDS
-        for export_id, (heard_at, _) in list(self._live.items()):
-            if heard_at < deadline:
-                del self._live[export_id]
+        """Drop exports of which nothing fresh is known, so that memory follows what runs."""
+        for export_id in list(self._words):
+            if self.of(export_id) is None:
+                del self._words[export_id]
+
+
+def _telling(word: _TaskWord) -> tuple[bool, bool, float]:
+    progress = word.progress
+    return not progress.over, progress.task.frame_count > 0, word.heard_at
+
+
+def phase_of(task: pb.RunningTask) -> pb.ExportPhase.ValueType:
+    """Return what is done for an export while a task of it runs.
+
+    Parts are verified and stored while others are still encoded.
+    """
+    part = task.kind in (pb.TASK_KIND_VIDEO, pb.TASK_KIND_AUDIO)
+    return pb.EXPORT_PHASE_ENCODING if part else task.phase
 
 
 class ProgressWriter:
@@ -111,7 +145,7 @@ class ProgressWriter:
             export_id=task.export_id,
             run_id=progress.run_id,
             attempt=progress.attempt,
-            phase=pb.ExportPhase.Name(task.phase).removeprefix("EXPORT_PHASE_"),
+            phase=pb.ExportPhase.Name(phase_of(task)).removeprefix("EXPORT_PHASE_"),
             frames_done=task.frames_done,
         )
 

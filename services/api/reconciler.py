@@ -20,14 +20,14 @@ from nats.js.errors import NotFoundError
 
 from services.api.encoders import LiveEncoders
 from services.api.metrics import ApiMetrics
+from services.api.replanning import Replanner
 from services.api.settings import ApiSettings
 from services.api.signals import Signals, Wake
 from services.api.states import ExportState
-from services.api.store import Housekeeping
+from services.api.store import Housekeeping, ReuseStore
 from services.api.store.housekeeping import Deletion
-from services.api.work import moved_to
-from services.common.errors import DomainError, Reason
-from services.common.families import FamilyChoice
+from services.api.store.reuse import PartName
+from services.common.errors import DomainError
 from services.common.nats import (
     TRANSIENT,
     ensure_topology,
@@ -36,7 +36,7 @@ from services.common.nats import (
 )
 from services.common.storage import StorageCalls
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
-from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
@@ -58,17 +58,21 @@ class Reconciler:
         self,
         settings: ApiSettings,
         housekeeping: Housekeeping,
+        reuse: ReuseStore,
+        replanner: Replanner,
         nats: Client,
-        storage: StorageCalls,
+        storage_calls: StorageCalls,
         encoders: LiveEncoders,
         signals: Signals,
         metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._housekeeping = housekeeping
+        self._reuse = reuse
+        self._replanner = replanner
         self._nats = nats
         self._js = nats.jetstream()
-        self._storage = storage
+        self._storage = storage_calls
         self._encoders = encoders
         self._signals = signals
         self._metrics = metrics
@@ -85,6 +89,7 @@ class Reconciler:
             ("find lost tasks", self._find_lost),
             ("move off the GPU", self._move_off_gpu),
             ("forget", self._housekeeping.forget_old),
+            ("forget parts", self._reuse.forget_parts),
             ("measure queues", self._measure),
         ]
         last_round = -math.inf
@@ -105,11 +110,12 @@ class Reconciler:
         usual = self._settings.reconcile_interval
         return min(HELD_UP_SECONDS, usual) if self._problems else usual
 
-    async def run_deletions(self) -> None:
-        """Delete objects for ever, after each round."""
+    async def run_storage(self) -> None:
+        """Delete objects and keep others alive for ever, after each round."""
         while True:
             await self._garbage.wait(self._settings.reconcile_interval)
             await self._attempt("delete objects", self._delete_objects)
+            await self._attempt("renew parts", self._renew_parts)
 
     async def _attempt(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -167,6 +173,16 @@ class Reconciler:
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
         await self._storage.delete(deletions[0].user_id, [item.object for item in deletions])
 
+    async def _renew_parts(self) -> None:
+        """Write parts that were used onto themselves: storage counts their age from then."""
+
+        async def renew(part: PartName) -> None:
+            reference = storage.ObjectRef(cache_key=part.key.hex())
+            await self._storage.copy(part.user_id, reference, reference)
+
+        while await self._reuse.renew_parts(renew):
+            pass
+
     async def _find_lost(self) -> None:
         """Send tasks again that neither an encoder nor JetStream has.
 
@@ -193,29 +209,26 @@ class Reconciler:
         return True
 
     async def _move_off_gpu(self) -> None:
-        """Give tasks for the GPU to the CPU when no GPU encoder is left.
+        """Plan exports for the CPU that wait for a GPU when no GPU encoder is left.
 
         None is left when none was heard of for as long as an encoder may be
-        silent, although heartbeats could reach us all that time. Tasks that were
-        running go, too, once nothing was heard of them for as long as JetStream waits.
+        silent, although heartbeats could reach us all that time. What was
+        running goes, too, once nothing was heard of it for as long as JetStream waits.
         """
         now = time.monotonic()
         if self._encoders.slots(Lane.GPU) or not self._signals.connected:
             self._gpu_seen_at = now
         if now - self._gpu_seen_at < self._settings.encoder_timeout:
             return
-        message = "No GPU encoder was live any more, so the CPU encodes."
-        choice = FamilyChoice(pb.ENCODER_FAMILY_CPU, message)
-        warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=message)
         silence = timedelta(seconds=self._settings.ack_wait)
-        for task in await self._housekeeping.idle_tasks(Lane.GPU, silence):
-            moved = await self._housekeeping.move_lane(
-                task, silence, choice.lane, moved_to(task.message, choice), warning
-            )
-            if moved:
-                log.warning("task moved off the GPU", task_id=task.id)
-                await self._signals.export_changed(task.export_id)
-                self._signals.dispatch.set()
+        for record in await self._housekeeping.idle_exports(Lane.GPU, silence):
+            running = await self._replanner.off_gpu(record, silence)
+            if running is None:
+                continue
+            log.warning("export moved off the GPU", export_id=record.id)
+            await self._signals.stop_tasks(running)
+            await self._signals.export_changed(record.id)
+            self._signals.dispatch.set()
 
     async def _measure(self) -> None:
         self._metrics.queues(

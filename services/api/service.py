@@ -13,12 +13,14 @@ from services.api.encoders import LiveEncoders
 from services.api.events import EventConsumer
 from services.api.exports import Exports
 from services.api.metrics import ApiMetrics
+from services.api.planning import ExportPlanner
 from services.api.progress import LiveProgress, ProgressWriter
 from services.api.reconciler import Reconciler
+from services.api.replanning import Replanner
 from services.api.servicer import ExportServicer
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
-from services.api.store import Database, ExportStore, Housekeeping, TaskStore
+from services.api.store import Database, ExportStore, Housekeeping, ReuseStore, TaskStore
 from services.api.watch import Watches
 from services.common.cancellation import cancel_until_done
 from services.common.nats import connect, first_connection
@@ -50,19 +52,26 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         encoders = LiveEncoders(settings.encoder_timeout, signals.dispatch.set)
         progress = LiveProgress()
         tasks, housekeeping = TaskStore(database), Housekeeping(database)
+        reuse = ReuseStore(database)
+        planner = ExportPlanner(settings, encoders, reuse)
+        replanner = Replanner(tasks, housekeeping, planner)
         exports = Exports(
-            settings, ExportStore(database), tasks, storage, encoders, progress, signals, metrics
+            *(settings, ExportStore(database), tasks, storage, planner),
+            *(encoders, progress, signals, metrics),
         )
         watches = Watches(exports.get, metrics)
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
-        reconciler = Reconciler(settings, housekeeping, nats, storage, encoders, signals, metrics)
+        reconciler = Reconciler(
+            *(settings, housekeeping, reuse, replanner, nats, storage),
+            *(encoders, signals, metrics),
+        )
         loops = (
             writer.run,
             Dispatcher(tasks, nats, encoders, signals, metrics).run,
-            EventConsumer(settings, tasks, nats, encoders, signals, metrics).run,
+            EventConsumer(settings, tasks, nats, planner, replanner, signals, metrics).run,
             reconciler.run,
-            reconciler.run_deletions,
+            reconciler.run_storage,
         )
 
         async def listen() -> None:

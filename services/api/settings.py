@@ -63,6 +63,12 @@ class ApiSettings(ServiceSettings):
         description="JSON list of the buckets that s3_object sources may name, for clients to read",
     )
 
+    chunk_threshold_seconds: Annotated[float, Field(ge=0)] = Field(
+        60, description="an output that is longer is made in parts, on several encoders at once"
+    )
+    chunk_seconds: Annotated[float, Field(ge=2, le=60)] = Field(
+        8, description="how long the chunks are that its pictures are encoded in"
+    )
     retention_days: Annotated[float, Field(gt=0)] = Field(
         30, description="how long outputs are kept"
     )

@@ -26,6 +26,7 @@ class ExportState(StrEnum):
 class TaskState(StrEnum):
     """Where a task stands."""
 
+    WAITING = "WAITING"  # for the parts of its export
     PENDING = "PENDING"  # a row only; due once `not_before` has passed
     DISPATCHED = "DISPATCHED"  # JetStream has stored its message
     RUNNING = "RUNNING"  # an encoder has said that it began
@@ -53,18 +54,22 @@ EXPORT_TRANSITIONS: dict[ExportState, frozenset[ExportState]] = {
 _UNDECIDED = {TaskState.RUNNING, TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED}
 
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.WAITING: frozenset({TaskState.PENDING, TaskState.CANCELLED}),
     TaskState.PENDING: frozenset({TaskState.DISPATCHED, *_UNDECIDED}),
     TaskState.DISPATCHED: frozenset({TaskState.PENDING, *_UNDECIDED}),
     TaskState.RUNNING: frozenset({TaskState.PENDING, *_UNDECIDED}),  # RUNNING: delivered again
     TaskState.SUCCEEDED: frozenset(),
-    TaskState.FAILED: frozenset({TaskState.PENDING}),  # RetryExport
-    TaskState.CANCELLED: frozenset({TaskState.PENDING}),  # RetryExport: another task had failed
+    # RetryExport, where CANCELLED means that another task had failed.
+    TaskState.FAILED: frozenset({TaskState.PENDING, TaskState.WAITING}),
+    TaskState.CANCELLED: frozenset({TaskState.PENDING, TaskState.WAITING}),
 }
 
 ACTIVE_EXPORTS = (ExportState.QUEUED, ExportState.PROCESSING)
 TERMINAL_EXPORTS = tuple(state for state in ExportState if state not in ACTIVE_EXPORTS)
 IN_FLIGHT_TASKS = (TaskState.DISPATCHED, TaskState.RUNNING)
-ACTIVE_TASKS = (TaskState.PENDING, *IN_FLIGHT_TASKS)
+# What the word of an encoder may decide.
+UNDECIDED_TASKS = (TaskState.PENDING, *IN_FLIGHT_TASKS)
+ACTIVE_TASKS = (TaskState.WAITING, *UNDECIDED_TASKS)
 
 
 def export_sources(target: ExportState) -> tuple[ExportState, ...]:

@@ -8,9 +8,10 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.api.progress import Live
+from services.api.progress import Live, phase_of
 from services.api.states import ExportState
 from services.api.store.records import ExportRecord
+from services.api.work import FRAMES_PER_JOIN, FRAMES_PER_SOUND
 from services.common.planner import duration_of
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
@@ -18,6 +19,8 @@ from videoexport.v1 import storage_service_pb2 as storage
 
 # Verification and upload, after the last frame.
 FINISHING_SECONDS = 1.0
+# Of the work on an export in parts; the rest is its sound and its assembly.
+PICTURES_SHARE = 1 / (1 + 1 / FRAMES_PER_SOUND + 1 / FRAMES_PER_JOIN)
 
 
 def to_export(
@@ -56,31 +59,33 @@ def to_export(
         export.output.download_url = url.url
         export.output.download_url_expire_time.CopyFrom(url.expire_time)
     if record.state is ExportState.PROCESSING and record.plan is not None:
-        _add_live(export, record.plan, live)
+        _add_live(export, record, record.plan, live)
     return export
 
 
-def _add_live(export: pb.Export, plan: pb.Plan, live: Live | None) -> None:
+def _add_live(export: pb.Export, record: ExportRecord, plan: pb.Plan, live: Live | None) -> None:
     if live is not None and live.newest.task.frame_count:
-        task = live.newest.task
-        export.phase = task.phase
+        export.phase = phase_of(live.newest.task)
+        frames = max(1, record.frames_to_encode)
+        done = min(frames, max(record.frames_encoded, live.frames_done))
         export.encode_status.CopyFrom(
             pb.EncodeStatus(
-                frames_done=task.frames_done,
-                frame_count=plan.frame_count,
-                frames_per_second=task.frames_per_second,
-                speed=task.speed,
+                frames_done=done,
+                frame_count=frames,
+                frames_per_second=live.frames_per_second,
+                speed=live.speed,
                 encoder_id=live.newest.encoder_id,
             )
         )
-        export.progress = max(export.progress, 99.0 * live.done)
+        pictures = PICTURES_SHARE if plan.chunk_count else 1.0
+        export.progress = max(export.progress, 99.0 * pictures * done / frames)
     export.eta.CopyFrom(_eta(export, plan))
 
 
 def _eta(export: pb.Export, plan: pb.Plan) -> Duration:
     status = export.encode_status
     if status.frames_per_second > 0:
-        left = max(0, plan.frame_count - status.frames_done)
+        left = max(0, status.frame_count - status.frames_done)
         seconds = left / status.frames_per_second + FINISHING_SECONDS
     else:
         whole = plan.estimated_processing_time.ToTimedelta().total_seconds()

@@ -14,6 +14,8 @@ from hashlib import sha256
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from services.common.frames import joined
+from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 # Goes up with every change to what services/encoder/command.py makes; a test that holds its
@@ -78,6 +80,37 @@ def audio_key(
 ) -> bytes:
     """Return the key of a soundtrack, 32 bytes."""
     return _digest("audio", user_id, source, soundtrack, tools.build)
+
+
+def output_key(
+    user_id: str,
+    source: task_pb2.TaskSource,
+    info: pb.SourceInfo,
+    plan: pb.Plan,
+    family: pb.EncoderFamily.ValueType,
+    build: str,
+) -> bytes:
+    """Return the key of a finished export, 32 bytes: who asks for the same gets the same.
+
+    Threads are not in it, nor whether the output is made in parts: both change bits, but
+    nothing that an owner asks for.
+    """
+    facts = pb.Plan()
+    facts.CopyFrom(plan)
+    for estimate in (
+        "segments",
+        "reusable_frame_count",
+        "estimated_size_bytes",
+        "estimated_processing_time",
+        "chunk_count",
+    ):
+        facts.ClearField(estimate)
+    for span in joined(plan.segments):
+        facts.segments.add(start_frame=span.start, end_frame=span.end)
+    known = pb.SourceInfo()
+    known.CopyFrom(info)
+    known.video.ClearField("keyframes")
+    return _digest("output", user_id, source, facts, *(str(_plain(known)), family, build))
 
 
 def _digest(kind: str, user_id: str, source: Message, work: Message, *tools: str | int) -> bytes:

@@ -243,6 +243,7 @@ class VideoChunk(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     FAMILY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     start_frame: _builtins.int
     """Required. First frame, counted from the beginning of the source."""
     end_frame: _builtins.int
@@ -255,6 +256,10 @@ class VideoChunk(_message.Message):
     """Required. Visual quality."""
     family: _export_pb2.EncoderFamily.ValueType
     """Required. The family to encode with."""
+    generation: _builtins.int
+    """How often the parts of the export were made anew because they did not join. In the key, so
+    that none of the earlier ones is found again.
+    """
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is; of its keyframes the last that is not after the first frame."""
@@ -274,10 +279,11 @@ class VideoChunk(_message.Message):
         height: _builtins.int = ...,
         quality: _export_pb2.Quality.ValueType = ...,
         family: _export_pb2.EncoderFamily.ValueType = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "frame_rate", b"frame_rate", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -322,6 +328,9 @@ class Soundtrack(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """As in VideoChunk."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is, without its keyframes."""
@@ -340,10 +349,11 @@ class Soundtrack(_message.Message):
         info: _export_pb2.SourceInfo | None = ...,
         frame_rate: _export_pb2.Rational | None = ...,
         spans: _abc.Iterable[Global___FrameSpan] | None = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

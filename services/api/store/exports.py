@@ -23,13 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.api.models import exports, submissions, tasks
+from services.api.models import exports, submissions
 from services.api.states import (
     ACTIVE_EXPORTS,
-    ACTIVE_TASKS,
-    IN_FLIGHT_TASKS,
     ExportState,
-    TaskState,
     export_sources,
 )
 from services.api.store.admission import check_quotas, earlier_submission, lock_user
@@ -45,6 +42,7 @@ from services.api.store.records import (
     Submission,
     to_json,
 )
+from services.api.store.work import begin_again, end_tasks, insert_work
 from services.common.errors import DomainError, Reason
 
 
@@ -102,9 +100,9 @@ class ExportStore:
         self._database = database
 
     async def create(
-        self, new: NewExport, task: NewTask, submission: Submission, quotas: Quotas
+        self, new: NewExport, work: Sequence[NewTask], submission: Submission, quotas: Quotas
     ) -> ExportRecord:
-        """Store an export with its first task, or return the one that the same call stored.
+        """Store an export with its tasks, or return the one that the same call stored.
 
         Raises:
             DomainError: REQUEST_ID_REUSED, HOURLY_QUOTA, RUNNING_QUOTA, QUEUE_FULL.
@@ -124,7 +122,7 @@ class ExportStore:
                     body_hash=submission.body_hash,
                 )
             )
-            await insert_task(connection, new.id, new.user_id, new.priority, task)
+            await insert_work(connection, new.id, new.user_id, new.priority, work)
             return await _get(connection, new.id, new.user_id)
 
     async def earlier(self, user_id: str, submission: Submission) -> ExportRecord | None:
@@ -246,6 +244,7 @@ def _export_values(new: NewExport) -> dict[str, Any]:
         "segments": [to_json(segment) for segment in new.segments],
         "settings": to_json(new.settings),
         "plan": to_json(new.plan) if new.plan is not None else None,
+        "fingerprint": new.fingerprint,
         "warnings": [to_json(warning) for warning in new.warnings],
     }
 
@@ -305,35 +304,7 @@ async def _queue_again(connection: AsyncConnection, export_id: str) -> None:
             updated_at=func.now(),
         )
     )
-    await connection.execute(
-        update(tasks)
-        .where(
-            tasks.c.export_id == export_id,
-            tasks.c.state.in_((TaskState.FAILED, TaskState.CANCELLED)),
-        )
-        .values(
-            state=TaskState.PENDING, failures=0, frames_done=0, not_before=func.now(), ended_at=None
-        )
-    )
-
-
-async def insert_task(
-    connection: AsyncConnection, export_id: str, user_id: str, priority: int, task: NewTask
-) -> None:
-    """Store a task that is due at once."""
-    await connection.execute(
-        insert(tasks).values(
-            id=task.id,
-            export_id=export_id,
-            user_id=user_id,
-            kind=task.kind,
-            lane=task.lane,
-            state=TaskState.PENDING,
-            priority=priority,
-            message=task.message,
-            frames=task.frames,
-        )
-    )
+    await begin_again(connection, export_id)
 
 
 async def end_export(
@@ -355,21 +326,3 @@ async def end_export(
     ended = list(result)
     await announce_later(connection, ended)
     return bool(ended)
-
-
-async def end_tasks(connection: AsyncConnection, export_id: str) -> list[str]:
-    """Cancel the tasks of an ended export that are not decided; return those that were sent out."""
-    # Read first: an UPDATE returns the new state only, and only sent ones run anywhere.
-    # All are locked before their states are looked at: one may just be sent out.
-    rows = await connection.execute(
-        select(tasks.c.id, tasks.c.state)
-        .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS))
-        .with_for_update()
-    )
-    task_ids = [str(row.id) for row in rows if row.state in IN_FLIGHT_TASKS]
-    await connection.execute(
-        update(tasks)
-        .where(tasks.c.export_id == export_id, tasks.c.state.in_(ACTIVE_TASKS))
-        .values(state=TaskState.CANCELLED, ended_at=func.now())
-    )
-    return task_ids

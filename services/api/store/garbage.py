@@ -17,6 +17,9 @@ from videoexport.v1 import storage_service_pb2 as storage
 # encoder hears it only when it wakes: so every object is deleted at once, and
 # once more after encoders have either heard or lost their task.
 SECOND_LOOK = timedelta(minutes=10)
+# The kinds that write an object of their run's own; parts are nobody's garbage, for later
+# exports find them, and storage removes them by their age.
+OUTPUTS = ("WHOLE", "ASSEMBLE", "COPY")
 
 
 def output_of(export_id: str, run_id: str) -> storage.ObjectRef:
@@ -34,7 +37,7 @@ async def discard_run_objects(
     """
     rows = (
         await connection.execute(
-            select(runs.c.id, runs.c.ended_at, tasks.c.user_id)
+            select(runs.c.id, runs.c.ended_at, tasks.c.user_id, tasks.c.kind)
             .join(tasks, tasks.c.id == runs.c.task_id)
             .where(tasks.c.export_id == export_id, tasks.c.kind != "PROBE")
         )
@@ -45,7 +48,8 @@ async def discard_run_objects(
         .where(runs.c.id.in_([row.id for row in condemned if row.ended_at is None]))
         .values(outcome="DISCARDED", ended_at=func.now())
     )
-    await discard(connection, [(row.user_id, output_of(export_id, row.id)) for row in condemned])
+    outputs = [row for row in condemned if row.kind in OUTPUTS]
+    await discard(connection, [(row.user_id, output_of(export_id, row.id)) for row in outputs])
 
 
 async def discard(

@@ -11,23 +11,26 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select, update
 
 from services.api.models import exports, object_deletions, probes, submissions, tasks
 from services.api.states import (
     ACTIVE_EXPORTS,
+    ACTIVE_TASKS,
     IN_FLIGHT_TASKS,
+    UNDECIDED_TASKS,
     ExportState,
     TaskState,
     export_sources,
 )
 from services.api.store.announcements import ENDED, announce_later, lock_oldest, remove
 from services.api.store.database import Database
+from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
-from services.api.store.records import TaskRecord, from_json, to_json
+from services.api.store.records import ExportRecord, Planned, TaskRecord, from_json
+from services.api.store.work import plan_again
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
-from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
@@ -221,56 +224,41 @@ class Housekeeping:
             )
             return result.one_or_none() is not None
 
-    async def idle_tasks(self, lane: Lane, silence: timedelta) -> list[TaskRecord]:
-        """Return the tasks of a lane that nobody has begun, or whose run was silent for so long."""
-        query = select(tasks).where(tasks.c.lane == lane, _idle(silence)).limit(BATCH)
-        async with self._database.transaction() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        return [TaskRecord.from_row(row) for row in rows]
-
-    async def move_lane(
-        self,
-        task: TaskRecord,
-        silence: timedelta,
-        lane: Lane,
-        message: bytes,
-        warning: pb.ExportWarning,
-    ) -> bool:
-        """Give an idle task to another lane, as a new message.
+    async def idle_exports(self, lane: Lane, silence: timedelta) -> list[ExportRecord]:
+        """Return the exports with work in a lane that nobody does.
 
         Args:
             silence: how long nothing was heard of a run that counts as lost.
-            warning: for the owner, where a GPU was asked for by name.
         """
+        query = (
+            select_exports()
+            .where(exports.c.state.in_(ACTIVE_EXPORTS), _idle(lane, silence))
+            .order_by(exports.c.created_at)
+            .limit(BATCH)
+        )
         async with self._database.transaction() as connection:
-            # The export first, as everywhere: two orders of locking would deadlock.
-            export = (
-                await connection.execute(
-                    select(exports.c.settings, exports.c.warnings)
-                    .where(exports.c.id == task.export_id)
-                    .with_for_update()
-                )
-            ).one_or_none()
-            result = await connection.execute(
-                update(tasks)
-                .where(
-                    tasks.c.id == task.id,
-                    tasks.c.attempt == task.attempt,
-                    _idle(silence),
-                )
-                .values(state=TaskState.PENDING, lane=lane, message=message, not_before=func.now())
-                .returning(tasks.c.id)
-            )
-            if export is None or result.one_or_none() is None:
-                return False
-            settings = from_json(export.settings, pb.ExportSettings())
-            if settings.encoder == pb.ENCODER_PREFERENCE_GPU:
-                await connection.execute(
-                    update(exports)
-                    .where(exports.c.id == task.export_id)
-                    .values(warnings=[*export.warnings, to_json(warning)], updated_at=func.now())
-                )
-            return True
+            rows = (await connection.execute(query)).mappings().all()
+        return [ExportRecord.from_row(row) for row in rows]
+
+    async def leave_lane(
+        self, lane: Lane, silence: timedelta, export_id: str, planned: Planned
+    ) -> list[str] | None:
+        """Give an export other tasks; return those of the former that may be running.
+
+        None when it is being worked on again, or has ended.
+        """
+        query = (
+            select_exports()
+            .where(exports.c.id == export_id, exports.c.state.in_(ACTIVE_EXPORTS))
+            .with_for_update(of=exports)
+        )
+        still = select(exports.c.id).where(exports.c.id == export_id, _idle(lane, silence))
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(query)).mappings().one_or_none()
+            if row is None or (await connection.execute(still)).one_or_none() is None:
+                return None
+            record = ExportRecord.from_row(row)
+            return await plan_again(connection, record, planned, generation=record.generation)
 
     async def forget_old(self) -> None:
         """Remove submissions and probes that nothing asks for any more."""
@@ -291,7 +279,7 @@ class Housekeeping:
                 func.count().label("waiting"),
                 func.min(tasks.c.not_before).label("oldest"),
             )
-            .where(tasks.c.state.in_((TaskState.PENDING, *IN_FLIGHT_TASKS)))
+            .where(tasks.c.state.in_(UNDECIDED_TASKS))
             .group_by(tasks.c.lane, tasks.c.state)
         )
         async with self._database.transaction() as connection:
@@ -312,8 +300,14 @@ class Housekeeping:
             return [(str(row[0]), int(row[1])) for row in (await connection.execute(query)).all()]
 
 
-def _idle(silence: timedelta) -> ColumnElement[bool]:
-    return or_(
-        tasks.c.state.in_((TaskState.PENDING, TaskState.DISPATCHED)),
-        and_(tasks.c.state == TaskState.RUNNING, tasks.c.seen_at < func.now() - silence),
+def _idle(lane: Lane, silence: timedelta) -> ColumnElement[bool]:
+    """Whether an export has work in a lane, and nobody was heard of who does it."""
+    waits = exists().where(
+        tasks.c.export_id == exports.c.id, tasks.c.lane == lane, tasks.c.state.in_(ACTIVE_TASKS)
     )
+    done = exists().where(
+        tasks.c.export_id == exports.c.id,
+        tasks.c.state == TaskState.RUNNING,
+        tasks.c.seen_at >= func.now() - silence,
+    )
+    return and_(waits, ~done)

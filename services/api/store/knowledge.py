@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.api.models import encode_speeds, probes
 from services.api.store.records import to_json
 from videoexport.v1 import export_pb2 as pb
-from videoexport.v1 import task_pb2
 
 # Weight of the newest measurement in the moving average of encode speeds.
 SPEED_WEIGHT = 0.3
@@ -27,16 +26,19 @@ async def keep_probe(connection: AsyncConnection, source_key: str, info: pb.Sour
 
 
 async def learn_speed(
-    connection: AsyncConnection, plan: pb.Plan, succeeded: task_pb2.TaskSucceeded
+    connection: AsyncConnection,
+    plan: pb.Plan,
+    family: pb.EncoderFamily.ValueType,
+    frames_per_second: float,
 ) -> None:
-    """Let a finished encode count in the measured speed of its kind."""
-    if succeeded.frames_per_second <= 0:
+    """Let a finished encode of one slot count in the measured speed of its kind."""
+    if frames_per_second <= 0:
         return
     statement = upsert(encode_speeds).values(
-        family=pb.EncoderFamily.Name(succeeded.output.encoder_family),
+        family=pb.EncoderFamily.Name(family),
         resolution=pb.Resolution.Name(plan.resolution),
         quality=pb.Quality.Name(plan.quality),
-        frames_per_second=succeeded.frames_per_second,
+        frames_per_second=frames_per_second,
         samples=1,
     )
     known = encode_speeds.c.frames_per_second

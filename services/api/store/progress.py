@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Float, Text, column, func, select, update, values
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import exports, tasks
-from services.api.states import ACTIVE_TASKS, ExportState
+from services.api.states import UNDECIDED_TASKS, ExportState
+from services.api.store.work import PICTURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,9 @@ async def lock_running(connection: AsyncConnection, updates: Sequence[Progress])
     )
     rows = await connection.execute(
         select(tasks.c.id, tasks.c.attempt)
-        .where(tasks.c.id.in_({item.task_id for item in updates}), tasks.c.state.in_(ACTIVE_TASKS))
+        .where(
+            tasks.c.id.in_({item.task_id for item in updates}), tasks.c.state.in_(UNDECIDED_TASKS)
+        )
         .order_by(tasks.c.id)
         .with_for_update()
     )
@@ -61,26 +65,38 @@ async def keep_frames(connection: AsyncConnection, updates: Sequence[Progress]) 
     )
 
 
-async def set_progress(connection: AsyncConnection, export_id: str, phase: str) -> None:
-    """Bring the progress of an export up to that of its tasks; it never goes back."""
-    done = (
+async def set_progress(
+    connection: AsyncConnection, export_id: str, phase: str | None = None
+) -> None:
+    """Bring the progress of an export up to that of its tasks; it never goes back.
+
+    Args:
+        phase: what is being done for it, where that is known.
+    """
+    done = func.least(tasks.c.frames_done, tasks.c.frames)
+    sums = (
         select(
+            tasks.c.export_id,
             func.coalesce(
-                func.sum(func.least(tasks.c.frames_done, tasks.c.frames)).cast(Float)
-                / func.nullif(func.sum(tasks.c.frames), 0),
-                0.0,
-            )
+                func.sum(done).cast(Float) / func.nullif(func.sum(tasks.c.frames), 0), 0.0
+            ).label("share"),
+            func.coalesce(func.sum(done).filter(tasks.c.kind.in_(PICTURES)), 0).label("pictures"),
         )
-        .where(tasks.c.export_id == export_id)
-        .scalar_subquery()
+        # What earlier exports have made is no work of this one.
+        .where(tasks.c.export_id == export_id, ~tasks.c.reused)
+        .group_by(tasks.c.export_id)
+        .subquery()
     )
+    # The last percent is the verified and stored file.
+    news: dict[str, Any] = {
+        "progress": func.greatest(exports.c.progress, 99.0 * sums.c.share),
+        "frames_encoded": func.greatest(exports.c.frames_encoded, sums.c.pictures),
+        "updated_at": func.now(),
+    }
+    if phase is not None:
+        news["phase"] = phase
     await connection.execute(
         update(exports)
-        .where(exports.c.id == export_id, exports.c.state == ExportState.PROCESSING)
-        .values(
-            # The last percent is the verified and stored file.
-            progress=func.greatest(exports.c.progress, 99.0 * done),
-            phase=phase,
-            updated_at=func.now(),
-        )
+        .where(exports.c.id == sums.c.export_id, exports.c.state == ExportState.PROCESSING)
+        .values(news)
     )

@@ -62,19 +62,47 @@ class NewExport:
     segments: Sequence[pb.Segment]
     settings: pb.ExportSettings
     priority: int
-    plan: pb.Plan | None
+    plan: pb.Plan | None = None
     warnings: Sequence[pb.ExportWarning] = ()
+    fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task about to be stored; `message` is a serialized `Task` without its attempt."""
+    """A task about to be stored.
+
+    Attributes:
+        message: a serialized `Task` without its attempt.
+        frames: how much work it is, in frames of a video encode.
+        part_key: content key of the part that it makes, if it makes one.
+        made: whether that part is there already.
+        reused: whether another export has made it.
+    """
 
     id: str
     kind: str
     lane: Lane
     message: bytes
     frames: int
+    part_key: bytes | None = None
+    made: bool = False
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What an export will be, and the tasks that make it.
+
+    Attributes:
+        work: parts that are there already are among the tasks, marked as made.
+        warnings: what the owner should know.
+        fingerprint: equal exports of one owner have equal ones.
+    """
+
+    plan: pb.Plan
+    work: tuple[NewTask, ...]
+    warnings: tuple[pb.ExportWarning, ...] = ()
+    fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +140,10 @@ class ExportRecord:
     plan: pb.Plan | None
     output: pb.Output | None
     output_run_id: str | None
+    frames_to_encode: int
+    frames_encoded: int
+    replans: int
+    generation: int
     error: pb.ExportError | None
     warnings: tuple[pb.ExportWarning, ...]
     created_at: datetime
@@ -139,6 +171,10 @@ class ExportRecord:
             plan=from_json(row["plan"], pb.Plan()) if row["plan"] else None,
             output=from_json(row["output"], pb.Output()) if row["output"] else None,
             output_run_id=row["output_run_id"],
+            frames_to_encode=row["frames_to_encode"],
+            frames_encoded=row["frames_encoded"],
+            replans=row["replans"],
+            generation=row["generation"],
             error=from_json(row["error"], pb.ExportError()) if row["error"] else None,
             warnings=tuple(from_json(item, pb.ExportWarning()) for item in row["warnings"]),
             created_at=row["created_at"],
@@ -164,6 +200,7 @@ class TaskRecord:
     attempt: int
     failures: int
     frames: int
+    part_key: bytes | None
 
     @classmethod
     def from_row(cls, row: RowMapping) -> TaskRecord:
@@ -179,6 +216,7 @@ class TaskRecord:
             attempt=row["attempt"],
             failures=row["failures"],
             frames=row["frames"],
+            part_key=row["part_key"],
         )
 
 

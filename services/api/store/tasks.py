@@ -7,36 +7,49 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.api.models import encode_speeds, exports, probes, tasks
+from services.api.models import exports, probes, tasks
 from services.api.states import (
     ACTIVE_EXPORTS,
-    ACTIVE_TASKS,
     IN_FLIGHT_TASKS,
+    UNDECIDED_TASKS,
     ExportState,
     TaskState,
     export_sources,
     task_sources,
 )
+from services.api.store.assembly import frames_made_of
 from services.api.store.database import Database
-from services.api.store.exports import end_export, end_tasks, insert_task, select_exports
+from services.api.store.exports import end_export, select_exports
 from services.api.store.garbage import discard, discard_run_objects, output_of
 from services.api.store.knowledge import keep_probe, learn_speed
 from services.api.store.progress import Progress, keep_frames, lock_running, set_progress
 from services.api.store.records import (
     ExportRecord,
-    NewTask,
+    Planned,
     TaskRecord,
     from_json,
     source_key,
     to_json,
 )
+from services.api.store.reuse import forget_keys, keep_part
 from services.api.store.runs import begin_run, end_run, is_winner, unfinished_runs
+from services.api.store.work import (
+    assemble_if_ready,
+    end_tasks,
+    made_by_others,
+    plan_again,
+    set_plan,
+    take_from,
+)
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
+
+# What is shown of an export while a task of a kind runs.
+PHASES = {"PROBE": "PROBING", "ASSEMBLE": "ASSEMBLING", "COPY": "UPLOADING"}
 
 Publish = Callable[[Sequence[TaskRecord]], Awaitable[Sequence[str]]]
 
@@ -57,15 +70,6 @@ class Applied:
     stop_tasks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What a probe has led to: a plan, the task that carries it out, what the owner should know."""
-
-    plan: pb.Plan
-    task: NewTask
-    warnings: tuple[pb.ExportWarning, ...] = ()
-
-
 class TaskStore:
     """What happens to tasks; every method is one transaction."""
 
@@ -75,7 +79,8 @@ class TaskStore:
     async def dispatch(self, lane: Lane, window: int, publish: Publish) -> int:
         """Publish due tasks of a lane until `window` are in flight; return how many.
 
-        Fair between users: fewest in flight first, then age; of one user's by priority.
+        Fair between users: fewest in flight first, then age; of one user's by priority,
+        then age; of one export's the longest first.
         A task becomes DISPATCHED in the same transaction, after JetStream has
         stored it; if that transaction is lost, the task is published again
         under the same message id, and JetStream drops it.
@@ -117,7 +122,7 @@ class TaskStore:
             if task is None:
                 return Applied(stop_runs=(event.run_id,))
             begun = await begin_run(connection, event)
-            if task.state not in ACTIVE_TASKS or event.attempt < task.attempt:
+            if task.state not in UNDECIDED_TASKS or event.attempt < task.attempt:
                 return Applied(stop_runs=(event.run_id,))
             if not begun:
                 return Applied()
@@ -158,16 +163,47 @@ class TaskStore:
             await _finish_task(connection, task.id, TaskState.FAILED)
             return await _fail_export(connection, task, verdict)
 
-    async def probe_succeeded(
+    async def find(self, event: task_pb2.TaskEvent) -> tuple[ExportRecord, TaskRecord] | None:
+        """Return the export and the task of an event, if both are there."""
+        export = select_exports().where(exports.c.id == event.export_id)
+        task = select(tasks).where(tasks.c.id == event.task_id)
+        async with self._database.transaction() as connection:
+            export_row = (await connection.execute(export)).mappings().one_or_none()
+            task_row = (await connection.execute(task)).mappings().one_or_none()
+        if export_row is None or task_row is None:
+            return None
+        return ExportRecord.from_row(export_row), TaskRecord.from_row(task_row)
+
+    async def planned_again(
         self,
         event: task_pb2.TaskEvent,
-        plan_next: Callable[[ExportRecord], Planned | pb.ExportError],
+        planned: Planned,
+        *,
+        generation: int,
+        forget: Sequence[bytes] = (),
     ) -> Applied:
-        """Apply a probe: keep it, and plan the export with it.
+        """Apply that a run failed in a way that only another plan of its export mends.
 
         Args:
-            plan_next: pure; returns what comes next, or the error that the
-                export fails with.
+            generation: of the parts of the new plan.
+            forget: parts that are not to be used again.
+        """
+        async with self._database.transaction() as connection:
+            task = await _lock_task(connection, event)
+            if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
+                return Applied()
+            record = await _lock_export(connection, task.export_id)
+            await forget_keys(connection, record.user_id, forget)
+            running = await plan_again(connection, record, planned, generation=generation)
+            return Applied(changed=True, stop_tasks=tuple(running))
+
+    async def probe_succeeded(
+        self, event: task_pb2.TaskEvent, planned: Planned | pb.ExportError
+    ) -> Applied:
+        """Apply a probe: keep it, and go on with the plan that was made with it.
+
+        Args:
+            planned: what comes next, or the error that the export fails with.
         """
         info = event.succeeded.info
         async with self._database.transaction() as connection:
@@ -175,38 +211,55 @@ class TaskStore:
             if task is None:
                 return Applied()
             first = await end_run(connection, event, "SUCCEEDED")
-            if not first or task.state not in ACTIVE_TASKS:
+            if not first or task.state not in UNDECIDED_TASKS:
                 return Applied()
             await _finish_task(connection, task.id, TaskState.SUCCEEDED)
             record = await _lock_export(connection, task.export_id)
             await keep_probe(connection, source_key(record.user_id, record.source), info)
             if record.state not in ACTIVE_EXPORTS:
                 return Applied()
-            planned = plan_next(record)
             if isinstance(planned, pb.ExportError):
                 await _set_processing(connection, task)
                 return await _fail_export(connection, task, planned)
-            await connection.execute(
-                update(exports)
-                .where(exports.c.id == record.id)
-                .values(
-                    plan=to_json(planned.plan),
-                    warnings=[to_json(item) for item in (*record.warnings, *planned.warnings)],
-                    phase="WAITING",
-                    updated_at=func.now(),
-                )
-            )
-            await insert_task(connection, record.id, record.user_id, record.priority, planned.task)
+            await set_plan(connection, record, planned)
             return Applied(changed=True)
 
-    async def whole_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:
+    async def part_succeeded(self, event: task_pb2.TaskEvent) -> Applied:
+        """Apply a stored part: it is known from now on; the last one lets the assembly begin."""
+        part = event.succeeded.part
+        async with self._database.transaction() as connection:
+            task = await _lock_task(connection, event)
+            reused = await keep_part(connection, event)
+            if task is None:
+                return Applied()
+            first = await end_run(connection, event, "SUCCEEDED")
+            if not first or task.state not in UNDECIDED_TASKS:
+                return Applied()
+            await _finish_task(
+                *(connection, task.id, TaskState.SUCCEEDED),
+                frames_done=task.frames,
+                part_key=part.key,
+                reused=reused,
+            )
+            if task.part_key is not None and part.key != task.part_key:
+                await take_from(connection, task.export_id, task.part_key, part.key)
+            await _set_processing(connection, task)
+            await set_progress(connection, task.export_id)
+            await assemble_if_ready(connection, task.export_id)
+            if task.kind == "VIDEO" and event.succeeded.frames_per_second > 0:
+                family = task_pb2.Task.FromString(task.message).video.chunk.family
+                plan = await _plan_of(connection, task.export_id)
+                await learn_speed(connection, plan, family, event.succeeded.frames_per_second)
+            others = await unfinished_runs(connection, task.id)
+            return Applied(changed=True, stop_runs=others)
+
+    async def output_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:
         """Apply a finished file: the first result wins, any other is removed."""
-        output = event.succeeded.output
         async with self._database.transaction() as connection:
             task = await _lock_task(connection, event)
             # A run whose objects are being deleted has ended too: its word comes too late.
             first = task is not None and await end_run(connection, event, "SUCCEEDED")
-            if task is None or not first or task.state not in ACTIVE_TASKS:
+            if task is None or not first or task.state not in UNDECIDED_TASKS:
                 # The winner's own event, delivered again, changes nothing.
                 if not await is_winner(connection, event):
                     await discard(
@@ -221,7 +274,7 @@ class TaskStore:
                 record.id,
                 ExportState.COMPLETED,
                 progress=100.0,
-                output=to_json(output),
+                output=to_json(await _with_reuse(connection, task, event.succeeded.output)),
                 output_run_id=event.run_id,
                 warnings=[
                     to_json(warning) for warning in (*record.warnings, *event.succeeded.warnings)
@@ -231,8 +284,10 @@ class TaskStore:
             keep = event.run_id if completed else None
             others = await unfinished_runs(connection, task.id)
             await discard_run_objects(connection, record.id, keep_run_id=keep)
-            if completed and record.plan is not None:
-                await learn_speed(connection, record.plan, event.succeeded)
+            if completed and task.kind == "WHOLE" and record.plan is not None:
+                family = event.succeeded.output.encoder_family
+                speed = event.succeeded.frames_per_second
+                await learn_speed(connection, record.plan, family, speed)
             return Applied(changed=True, stop_runs=others)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
@@ -267,17 +322,6 @@ class TaskStore:
         async with self._database.transaction() as connection:
             await keep_probe(connection, source_key, info)
 
-    async def speed(self, family: str, resolution: str, quality: str) -> float | None:
-        """Return the measured frames per second of finished encodes of this kind."""
-        query = select(encode_speeds.c.frames_per_second).where(
-            encode_speeds.c.family == family,
-            encode_speeds.c.resolution == resolution,
-            encode_speeds.c.quality == quality,
-        )
-        async with self._database.transaction() as connection:
-            speed: float | None = (await connection.execute(query)).scalar_one_or_none()
-            return speed
-
 
 async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list[TaskRecord]:
     in_flight = (
@@ -286,29 +330,39 @@ async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list
         .group_by(tasks.c.user_id)
         .subquery()
     )
-    # The n-th waiting task of a user with m in flight ranks as m + n.
-    turn = func.row_number().over(
-        partition_by=tasks.c.user_id,
-        order_by=(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id),
+    users = (
+        select(exports.c.user_id).where(exports.c.state.in_(ACTIVE_EXPORTS)).distinct().subquery()
     )
-    rank = (func.coalesce(in_flight.c.running, 0) + turn).label("rank")
-    due = (
-        select(tasks.c.id, tasks.c.created_at, rank)
-        .outerjoin(in_flight, in_flight.c.user_id == tasks.c.user_id)
+    order = (tasks.c.priority.desc(), tasks.c.created_at, tasks.c.frames.desc(), tasks.c.id)
+    # Of each user no more than there is room for: a long export has thousands that wait.
+    own = (
+        select(tasks.c.id, tasks.c.created_at, func.row_number().over(order_by=order).label("turn"))
         .where(
             tasks.c.lane == lane,
             tasks.c.state == TaskState.PENDING,
+            tasks.c.user_id == users.c.user_id,
             tasks.c.not_before <= func.now(),
         )
+        .order_by(*order)
+        .limit(limit)
+        .lateral()
+    )
+    # The n-th waiting task of a user with m in flight ranks as m + n.
+    rank = (func.coalesce(in_flight.c.running, 0) + own.c.turn).label("rank")
+    first = (
+        select(own.c.id, own.c.created_at, own.c.turn, rank)
+        .select_from(users.join(own, true()))
+        .outerjoin(in_flight, in_flight.c.user_id == users.c.user_id)
+        .order_by(rank, own.c.created_at, own.c.turn)
+        .limit(limit)
         .subquery()
     )
-    first = select(due).order_by(due.c.rank, due.c.created_at).limit(limit).subquery()
     rows = await connection.execute(
         select(tasks)
         .join(first, first.c.id == tasks.c.id)
         .where(tasks.c.state == TaskState.PENDING)
         # The order of publishing is the order in which encoders take them.
-        .order_by(first.c.rank, first.c.created_at)
+        .order_by(first.c.rank, first.c.created_at, first.c.turn)
         .with_for_update(of=tasks, skip_locked=True)
     )
     return [TaskRecord.from_row(row) for row in rows.mappings()]
@@ -338,7 +392,7 @@ async def _ends_present_attempt(
 ) -> bool:
     """Keep how a run ended; return whether that is news, and of the attempt that counts."""
     first = await end_run(connection, event, outcome)
-    return first and task.state in ACTIVE_TASKS and event.attempt >= task.attempt
+    return first and task.state in UNDECIDED_TASKS and event.attempt >= task.attempt
 
 
 async def _make_pending(
@@ -346,12 +400,15 @@ async def _make_pending(
 ) -> None:
     await connection.execute(
         update(tasks)
-        .where(tasks.c.id == task.id, tasks.c.state.in_(ACTIVE_TASKS))
+        .where(tasks.c.id == task.id, tasks.c.state.in_(UNDECIDED_TASKS))
         .values(state=TaskState.PENDING, not_before=func.now() + delay, failures=failures)
+    )
+    running = exists().where(
+        tasks.c.export_id == task.export_id, tasks.c.state == TaskState.RUNNING
     )
     await connection.execute(
         update(exports)
-        .where(exports.c.id == task.export_id, exports.c.state.in_(ACTIVE_EXPORTS))
+        .where(exports.c.id == task.export_id, exports.c.state.in_(ACTIVE_EXPORTS), ~running)
         .values(phase="WAITING", updated_at=func.now())
     )
 
@@ -367,7 +424,7 @@ async def _finish_task(
 
 
 async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None:
-    phase = "PROBING" if task.kind == "PROBE" else "ENCODING"
+    phase = PHASES.get(task.kind, "ENCODING")
     await connection.execute(
         update(exports)
         .where(
@@ -394,3 +451,22 @@ async def _fail_export(
     running = await end_tasks(connection, task.export_id)
     await discard_run_objects(connection, task.export_id, keep_run_id=None)
     return Applied(changed=True, stop_runs=others, stop_tasks=tuple(running))
+
+
+async def _plan_of(connection: AsyncConnection, export_id: str) -> pb.Plan:
+    query = select(exports.c.plan).where(exports.c.id == export_id)
+    return from_json((await connection.execute(query)).scalar_one() or {}, pb.Plan())
+
+
+async def _with_reuse(
+    connection: AsyncConnection, task: TaskRecord, output: pb.Output
+) -> pb.Output:
+    """Return an output that says how many of its frames earlier exports had made."""
+    output.reused_frame_count = 0
+    if task.kind == "COPY":
+        output.reused_frame_count = output.frame_count
+    elif task.kind == "ASSEMBLE":
+        keys = await made_by_others(connection, task.export_id)
+        _, output.reused_frame_count = frames_made_of(task.message, keys)
+    output.reused_share = output.reused_frame_count / max(1, output.frame_count)
+    return output

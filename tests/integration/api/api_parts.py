@@ -20,7 +20,9 @@ from services.api.dispatcher import Dispatcher
 from services.api.encoders import LiveEncoders
 from services.api.events import EventConsumer
 from services.api.metrics import ApiMetrics
+from services.api.planning import ExportPlanner
 from services.api.reconciler import Reconciler
+from services.api.replanning import Replanner
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
 from services.common.cancellation import cancel_until_done
@@ -77,12 +79,17 @@ class Parts:
         self.signals = Signals(nats)
         self.encoders = LiveEncoders(self.settings.encoder_timeout, self.signals.dispatch.set)
         self.dispatcher = Dispatcher(rig.tasks, nats, self.encoders, self.signals, self.metrics)
+        self.planner = ExportPlanner(self.settings, self.encoders, rig.reuse)
+        self.replanner = Replanner(rig.tasks, rig.housekeeping, self.planner)
         self.consumer = EventConsumer(
-            self.settings, rig.tasks, nats, self.encoders, self.signals, self.metrics
+            *(self.settings, rig.tasks, nats, self.planner, self.replanner),
+            *(self.signals, self.metrics),
         )
         self.reconciler = Reconciler(
             self.settings,
             rig.housekeeping,
+            rig.reuse,
+            self.replanner,
             nats,
             storage or AwayStorage(),
             self.encoders,

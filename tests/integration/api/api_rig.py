@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from psycopg.rows import dict_row
 
 from services.api.states import ExportState, TaskState
-from services.api.store import Database, ExportStore, Housekeeping, TaskStore
+from services.api.store import Database, ExportStore, Housekeeping, ReuseStore, TaskStore
 from services.api.store.records import (
     ExportRecord,
     NewExport,
@@ -21,7 +21,7 @@ from services.api.store.records import (
     TaskRecord,
 )
 from services.api.store.tasks import Applied
-from services.api.work import probe_task, whole_task
+from services.api.work import Order, probe_task, whole_task
 from services.common import ids
 from services.common.families import choose_family
 from services.common.subjects import Lane
@@ -68,6 +68,7 @@ class Rig:
         self.database = Database(url, pool_size=10, timeout=timeout)
         self.exports = ExportStore(self.database)
         self.tasks = TaskStore(self.database)
+        self.reuse = ReuseStore(self.database)
         self.housekeeping = Housekeeping(self.database)
         self._behind: psycopg.AsyncConnection[dict[str, Any]] | None = None
 
@@ -123,7 +124,8 @@ class Rig:
         else:
             gpu = lane is Lane.GPU
             choice = choose_family(pb.ENCODER_PREFERENCE_AUTO, gpu_live=gpu)
-            task = whole_task(export_id, user, version, INFO, plan, choice)
+            order = Order(export_id, user, version, segments, pb.ExportSettings())
+            task = whole_task(order, INFO, plan, choice)
         new = NewExport(
             id=export_id,
             user_id=user,
@@ -135,7 +137,7 @@ class Rig:
             priority=priority,
             plan=None if probe else plan,
         )
-        record = await self.exports.create(new, task, Submission(request_id, body), quotas)
+        record = await self.exports.create(new, [task], Submission(request_id, body), quotas)
         return Case(self, record, task)
 
     async def dispatch(self, lane: Lane = Lane.CPU, window: int = 1000) -> list[str]:
@@ -217,7 +219,7 @@ class Case:
         """Apply that a run has made the output."""
         done = task_pb2.TaskSucceeded(output=OUTPUT, frames_per_second=fps, warnings=warnings)
         event = self.event(run, attempt=attempt, succeeded=done)
-        return await self.rig.tasks.whole_succeeded(event, retention=RETENTION)
+        return await self.rig.tasks.output_succeeded(event, retention=RETENTION)
 
     async def begin(self, run: str = "run_1") -> None:
         """Dispatch the task and let a run begin."""

@@ -62,7 +62,7 @@ async def test_progress_reaches_readers_at_once_and_the_row_soon(
         await nats.flush()
     heard = live.of(case.id)
     assert heard is not None
-    assert (heard.done, heard.newest.encoder_id) == (0.4, "encoder-1")
+    assert (heard.frames_done, heard.newest.encoder_id) == (40, "encoder-1")
     assert {change.export_id for change in changes} == {case.id}
 
 

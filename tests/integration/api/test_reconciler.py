@@ -8,11 +8,12 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from api_parts import AwayStorage, Parts, overheard, running, until
-from api_rig import Case, Rig
+from api_rig import INFO, SOURCE, Case, Rig
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from services.api.states import ExportState, TaskState
+from services.api.store.records import source_key
 from services.common.storage import StorageCalls
 from services.common.subjects import Lane
 from services.local.infra import Infrastructure
@@ -126,7 +127,7 @@ async def test_output_expires_and_its_object_is_deleted(
     await rig.sql("UPDATE exports SET expires_at = now()")
     async with (
         overheard(nats, "videoexport.updates.*", task_pb2.ExportChanged) as changes,
-        running(with_storage.reconciler.run, with_storage.reconciler.run_deletions),
+        running(with_storage.reconciler.run, with_storage.reconciler.run_storage),
     ):
         await until(lambda: is_export(case, ExportState.EXPIRED))
         await until(lambda: _deleted(kept, 1))
@@ -150,7 +151,7 @@ async def test_objects_of_several_users_are_deleted_each_in_its_own_call(
         case = await rig.create(user)
         await case.complete(f"run_{case.id}")
         await rig.exports.delete(case.id, user)
-    async with running(parts.reconciler.run_deletions):
+    async with running(parts.reconciler.run_storage):
         await until(lambda: _deleted(kept, 3))
         await asyncio.sleep(0.2)
     assert sorted(user for user, _ in kept.deleted) == ["anna", "ben", "ben"]
@@ -163,7 +164,7 @@ async def test_storage_that_is_away_is_logged_once_and_asked_seldom(rig: Rig, na
     await case.complete()
     await rig.exports.delete(case.id, "anna")
     with capture_logs() as logs:
-        async with running(parts.reconciler.run_deletions):
+        async with running(parts.reconciler.run_storage):
             await asyncio.sleep(0.7)
     assert away.asked == 1
     assert await rig.deletions() == [("anna", "run_1")]
@@ -190,7 +191,7 @@ async def test_storage_that_hangs_holds_up_nothing_else(rig: Rig, nats: Client) 
     case = await rig.create()
     await case.complete("run_1")
     await rig.exports.delete(case.id, "anna")
-    async with running(parts.reconciler.run, parts.reconciler.run_deletions):
+    async with running(parts.reconciler.run, parts.reconciler.run_storage):
         await hanging.asked.wait()
         expiring = await rig.create()
         await expiring.complete("run_2")
@@ -202,7 +203,7 @@ async def test_storage_that_hangs_holds_up_nothing_else(rig: Rig, nats: Client) 
 async def test_objects_are_deleted_soon_after_an_export_was(rig: Rig, nats: Client) -> None:
     kept = KeptStorage()
     parts = Parts(rig, nats, kept, reconcile_interval=60)
-    async with running(parts.reconciler.run, parts.reconciler.run_deletions):
+    async with running(parts.reconciler.run, parts.reconciler.run_storage):
         await asyncio.sleep(0.3)
         case = await rig.create()
         await case.complete()
@@ -218,7 +219,7 @@ async def test_deletion_is_put_off_for_longer_than_a_call_to_storage_takes(
     case = await rig.create()
     await case.complete()
     await rig.exports.delete(case.id, "anna")
-    async with running(parts.reconciler.run_deletions):
+    async with running(parts.reconciler.run_storage):
         await until(lambda: _put_off(rig))
     pause = "SELECT extract(epoch FROM min(not_before) - now()) FROM object_deletions"
     assert 140 < await rig.value(pause) <= 150
@@ -284,22 +285,34 @@ async def _has_topology(parts: Parts) -> bool:
 # Moving off the GPU
 
 
-async def test_tasks_leave_the_gpu_when_none_is_left(parts: Parts, rig: Rig) -> None:
+async def test_exports_leave_the_gpu_when_none_is_left(parts: Parts, rig: Rig) -> None:
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), INFO)
     sent, waiting = [await rig.create(lane=Lane.GPU) for _ in range(2)]
     await rig.dispatch(Lane.GPU, 1)
     async with running(parts.reconciler.run):
         await until(lambda: _in_lane(waiting, "cpu"))
         await until(lambda: _in_lane(sent, "cpu"))
     for case in (sent, waiting):
-        row = await case.task_row()
+        [row] = await rig.sql("SELECT * FROM tasks WHERE export_id = %s", case.id)
         task = task_pb2.Task.FromString(row["message"])
         assert row["state"] == "PENDING"
         assert task.whole.family == pb.ENCODER_FAMILY_CPU
         assert "No GPU" in task.whole.family_reason
+        assert (await case.now()).warnings == (), "no GPU was asked for by name"
+
+
+async def test_owner_who_asked_for_a_gpu_is_told_that_none_was_left(parts: Parts, rig: Rig) -> None:
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), INFO)
+    case = await rig.create(lane=Lane.GPU)
+    await rig.sql("""UPDATE exports SET settings = '{"encoder": "ENCODER_PREFERENCE_GPU"}'""")
+    async with running(parts.reconciler.run):
+        await until(lambda: _in_lane(case, "cpu"))
+    assert [item.code for item in (await case.now()).warnings] == ["GPU_FALLBACK"]
 
 
 async def _in_lane(case: Case, lane: str) -> bool:
-    return bool((await case.task_row())["lane"] == lane)
+    query = "SELECT lane FROM tasks WHERE export_id = %s"
+    return bool(await case.rig.value(query, case.id) == lane)
 
 
 async def test_tasks_stay_while_a_gpu_is_live_or_only_just_silent(rig: Rig, nats: Client) -> None:

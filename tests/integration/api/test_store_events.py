@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from api_rig import INFO, NO_QUOTAS, OUTPUT, PLAN, SOURCE, Case, Rig
 
+from services.api.planning import order_of
 from services.api.states import ExportState
-from services.api.store.records import ExportRecord, source_key
-from services.api.store.tasks import Applied, Planned
+from services.api.store.records import Planned, source_key
+from services.api.store.tasks import Applied
 from services.api.work import whole_task
 from services.common.errors import DomainError
 from services.common.families import choose_family
@@ -371,35 +372,30 @@ async def test_result_of_a_run_whose_object_is_condemned_does_not_win_after_a_re
 
 
 async def test_speed_is_a_moving_average_of_finished_encodes(rig: Rig) -> None:
-    kind = ("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM")
-    assert await rig.tasks.speed(*kind) is None
+    kind = (pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
+    assert await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, *kind) is None
     for fps, expected in ((100.0, 100.0), (200.0, 130.0), (0.0, 130.0)):
         case = await rig.create()
         await case.begin(case.task.id)
         await case.succeeded(case.task.id, fps=fps)
-        assert await rig.tasks.speed(*kind) == pytest.approx(expected)
-    assert await rig.tasks.speed("ENCODER_FAMILY_NVENC", *kind[1:]) is None
+        speed = await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, *kind)
+        assert speed == pytest.approx(expected)
+    assert await rig.reuse.speed(pb.ENCODER_FAMILY_NVENC, *kind) is None
 
 
 # A probe is made
 
 
-async def probed(case: Case, run: str = "run_1", *, attempt: int = 1, **outcome: object) -> Applied:
+async def probed(
+    case: Case, run: str = "run_1", *, attempt: int = 1, error: pb.ExportError | None = None
+) -> Applied:
     """Apply a probe; the plan is the rig's unless an error is given."""
-    source = task_pb2.TaskSource(source=SOURCE, etag="etag", size_bytes=1000)
-
-    def plan_next(record: ExportRecord) -> Planned | pb.ExportError:
-        error = outcome.get("error")
-        if isinstance(error, pb.ExportError):
-            return error
-        choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
-        task = whole_task(record.id, record.user_id, source, INFO, PLAN, choice)
-        return Planned(PLAN, task, choice.warnings)
-
+    choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
+    task = whole_task(order_of(case.record), INFO, PLAN, choice)
+    planned = Planned(PLAN, (task,), choice.warnings)
     done = task_pb2.TaskSucceeded(info=INFO)
-    return await case.rig.tasks.probe_succeeded(
-        case.event(run, attempt=attempt, succeeded=done), plan_next
-    )
+    event = case.event(run, attempt=attempt, succeeded=done)
+    return await case.rig.tasks.probe_succeeded(event, error or planned)
 
 
 async def kinds(rig: Rig) -> list[tuple[str, str]]:

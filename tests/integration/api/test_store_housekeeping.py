@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from api_rig import INFO, Case, Rig
+from api_rig import INFO, PLAN, Case, Rig
 
+from services.api.planning import order_of
 from services.api.states import ExportState, TaskState
 from services.api.store.housekeeping import Deletion, QueueDepth
-from services.api.work import moved_to
+from services.api.store.records import Planned
+from services.api.store.tasks import Applied
+from services.api.work import whole_task
 from services.common.errors import DomainError, Reason
 from services.common.families import choose_family
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
-from videoexport.v1 import task_pb2
 
 MINUTE = timedelta(minutes=1)
 
@@ -208,47 +210,60 @@ async def test_task_that_another_replica_has_sent_again_is_not_lost_twice(rig: R
 # Moving off the GPU
 
 
+def on_cpu(case: Case) -> Planned:
+    """Return a plan for the CPU."""
+    choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
+    return Planned(PLAN, (whole_task(order_of(case.record), INFO, PLAN, choice),), choice.warnings)
+
+
+async def idle(rig: Rig) -> list[str]:
+    return [record.id for record in await rig.housekeeping.idle_exports(Lane.GPU, MINUTE)]
+
+
 @pytest.mark.parametrize("sent", [False, True])
-async def test_task_that_nobody_has_begun_moves_to_another_lane(rig: Rig, sent: bool) -> None:
+async def test_export_that_nobody_has_begun_leaves_its_lane(rig: Rig, sent: bool) -> None:
     case = await rig.create(lane=Lane.GPU)
     if sent:
         await rig.dispatch(Lane.GPU)
-    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
-    choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
-    message = moved_to(task.message, choice)
-    assert await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, message, choice.warnings[0])
-    row = await case.task_row()
-    assert (row["state"], row["lane"], row["message"]) == ("PENDING", "cpu", message)
-    assert (await case.now()).warnings == (), "no GPU was asked for by name"
-    assert await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE) == []
-    assert await rig.dispatch(Lane.CPU) == [case.task.id]
-    # Who had received it in the lane it left is behind.
-    assert (await case.task_row())["attempt"] == (2 if sent else 1)
+    assert await idle(rig) == [case.id]
+    planned = on_cpu(case)
+    running = await rig.housekeeping.leave_lane(Lane.GPU, MINUTE, case.id, planned)
+    # Who had received it in the lane it left is told to stop.
+    assert running == ([case.task.id] if sent else [])
+    [row] = await rig.sql("SELECT * FROM tasks")
+    assert (row["id"], row["state"], row["lane"]) == (planned.work[0].id, "PENDING", "cpu")
+    assert row["created_at"] == case.record.created_at, "it keeps its place in the queue"
+    record = await case.now()
+    assert [item.code for item in record.warnings] == ["GPU_FALLBACK"]
+    assert record.replans == 1
+    assert await idle(rig) == []
+    assert await rig.dispatch(Lane.CPU) == [planned.work[0].id]
+    assert await case.started("run_gpu") == Applied(stop_runs=("run_gpu",))
 
 
-async def test_task_that_has_begun_meanwhile_does_not_move(rig: Rig) -> None:
+async def test_export_that_has_begun_meanwhile_stays(rig: Rig) -> None:
     case = await rig.create(lane=Lane.GPU)
     await rig.dispatch(Lane.GPU)
-    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
+    assert await idle(rig) == [case.id]
     await case.started()
-    assert not await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, b"", pb.ExportWarning())
+    left = await rig.housekeeping.leave_lane(Lane.GPU, MINUTE, case.id, on_cpu(case))
+    assert left is None
     assert (await case.task_row())["lane"] == "gpu"
     assert (await case.now()).warnings == ()
 
 
-async def test_task_that_runs_moves_only_when_nothing_is_heard_of_it(rig: Rig) -> None:
+async def test_export_that_runs_leaves_only_when_nothing_is_heard_of_it(rig: Rig) -> None:
     case = await rig.create(lane=Lane.GPU)
     await case.begin()
-    assert await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE) == []
+    assert await idle(rig) == []
     await rig.sql("UPDATE tasks SET seen_at = now() - interval '61 seconds'")
-    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
-    choice = choose_family(pb.ENCODER_PREFERENCE_AUTO, gpu_live=False)
-    message = moved_to(task.message, choice)
+    assert await idle(rig) == [case.id]
+    leave = rig.housekeeping.leave_lane
     await rig.sql("UPDATE tasks SET seen_at = now()")
-    assert not await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, message, pb.ExportWarning())
+    assert await leave(Lane.GPU, MINUTE, case.id, on_cpu(case)) is None
     await rig.sql("UPDATE tasks SET seen_at = now() - interval '61 seconds'")
-    assert await rig.housekeeping.move_lane(task, MINUTE, Lane.CPU, message, pb.ExportWarning())
-    assert await rig.dispatch(Lane.CPU) == [case.task.id]
+    assert await leave(Lane.GPU, MINUTE, case.id, on_cpu(case)) == [case.task.id]
+    assert await rig.deletions() == [("anna", "run_1")]
 
 
 # Forgetting and measuring
@@ -293,14 +308,3 @@ async def test_queues_are_measured_by_lane_and_state(rig: Rig) -> None:
         key=str,
     )
     assert sorted(await rig.housekeeping.active_exports()) == [("PROCESSING", 1), ("QUEUED", 4)]
-
-
-async def test_message_of_a_moved_task_names_the_new_family(rig: Rig) -> None:
-    await rig.create(lane=Lane.GPU)
-    [task] = await rig.housekeeping.idle_tasks(Lane.GPU, MINUTE)
-    choice = choose_family(pb.ENCODER_PREFERENCE_CPU, gpu_live=False)
-    await rig.housekeeping.move_lane(
-        task, MINUTE, Lane.CPU, moved_to(task.message, choice), pb.ExportWarning()
-    )
-    [moved] = await rig.housekeeping.idle_tasks(Lane.CPU, MINUTE)
-    assert task_pb2.Task.FromString(moved.message).whole.family == pb.ENCODER_FAMILY_CPU

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from api_rig import INFO, Case, Rig
+from api_long import long_export
+from api_rig import INFO, PLAN, Case, Rig
 from sqlalchemy import text
 from statements import Statements, full_scans, plans, recorded
 
 from services.api.models import metadata
+from services.api.planning import order_of
 from services.api.states import ExportState
-from services.api.store import ExportStore, Housekeeping, TaskStore
+from services.api.store import ExportStore, Housekeeping, ReuseStore, TaskStore
 from services.api.store.housekeeping import Deletion
 from services.api.store.progress import Progress
-from services.api.store.records import ExportRecord, ListFilter, Quotas, Submission, TaskRecord
-from services.api.store.tasks import Planned
-from services.api.work import probe_task
+from services.api.store.records import ListFilter, Planned, Quotas, Submission, TaskRecord
+from services.api.store.reuse import PartName
+from services.api.work import probe_task, whole_task
 from services.common.errors import DomainError, Reason
 from services.common.families import choose_family
 from services.common.subjects import Lane
@@ -75,18 +77,46 @@ async def encoders(rig: Rig, case: Case) -> None:
     await rig.dispatch()
     await case.succeeded("run_3", attempt=2, fps=50)
     await case.succeeded("run_4", attempt=2)
-    await rig.tasks.speed("a", "b", "c")
     await rig.tasks.keep_probe("key", INFO)
     await rig.tasks.find_probe("key", "etag")
     probed = await rig.create(probe=True)
     await rig.dispatch(Lane.PROBE)
 
-    def plan_next(record: ExportRecord) -> Planned:
-        source = task_pb2.TaskSource(source=record.source, etag="etag")
-        return Planned(pb.Plan(), probe_task(record.id, record.user_id, source))
-
     done = task_pb2.TaskSucceeded(info=INFO)
-    await rig.tasks.probe_succeeded(probed.event("run_p", succeeded=done), plan_next)
+    source = task_pb2.TaskSource(source=probed.record.source, etag="etag")
+    planned = Planned(pb.Plan(), (probe_task(probed.id, "anna", source),))
+    await rig.tasks.probe_succeeded(probed.event("run_p", succeeded=done), planned)
+
+
+async def parts(rig: Rig) -> None:
+    """Do everything that is done with exports in parts."""
+    case = await long_export(rig)
+    video, *_ = case.work
+    await rig.dispatch()
+    await case.made(video)
+    found = await rig.tasks.find(case.event("run_x", task=video.id))
+    assert found is not None
+    await case.finish()
+    assert video.part_key is not None
+    await rig.reuse.makers("anna", [video.part_key])
+    await rig.reuse.finished("anna", b"fingerprint")
+    await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_LOW)
+    await rig.sql("UPDATE cached_parts SET renew = true")
+    assert await rig.reuse.renew_parts(renewed) > 0
+    await rig.sql("UPDATE cached_parts SET renew = true")
+    assert await rig.reuse.renew_parts(vanished) > 0
+    await rig.reuse.forget_parts()
+    other = await long_export(rig)
+    await rig.dispatch()
+    await other.planned_again()
+
+
+async def renewed(part: PartName) -> None:
+    pass
+
+
+async def vanished(part: PartName) -> None:
+    raise DomainError(Reason.OBJECT_NOT_FOUND, "Gone.")
 
 
 async def reconciler(rig: Rig, case: Case) -> None:
@@ -101,14 +131,15 @@ async def reconciler(rig: Rig, case: Case) -> None:
     await housekeeping.delete_objects(deleted)
     lost = await rig.create(lane=Lane.GPU)
     await rig.dispatch(Lane.GPU)
-    [task] = await housekeeping.idle_tasks(Lane.GPU, LONG)
+    [idle] = await housekeeping.idle_exports(Lane.GPU, LONG)
     choice = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False)
-    assert await housekeeping.move_lane(task, LONG, Lane.CPU, task.message, choice.warnings[0])
+    moved = Planned(PLAN, (whole_task(order_of(idle), INFO, PLAN, choice),))
+    assert await housekeeping.leave_lane(Lane.GPU, LONG, lost.id, moved) is not None
     await rig.dispatch()
     await rig.sql("UPDATE tasks SET seen_at = now() - interval '2 hours'")
     silent: list[TaskRecord] = await housekeeping.silent_tasks(Lane.CPU, LONG)
-    assert [item.id for item in silent] == [lost.task.id]
-    assert await housekeeping.requeue(silent[0], LONG)
+    [moved_task] = [item for item in silent if item.id == moved.work[0].id]
+    assert await housekeeping.requeue(moved_task, LONG)
     await housekeeping.forget_old()
     await housekeeping.queue_depths()
     await housekeeping.active_exports()
@@ -119,6 +150,7 @@ async def everything(rig: Rig) -> Statements:
     with recorded(rig) as statements:
         case = await callers(rig)
         await encoders(rig, case)
+        await parts(rig)
         await reconciler(rig, case)
     return statements
 
@@ -131,14 +163,14 @@ async def test_every_query_uses_an_index(rig: Rig) -> None:
 
 async def test_every_method_of_the_stores_is_among_them(rig: Rig) -> None:
     called: set[str] = set()
-    for store in (rig.exports, rig.tasks, rig.housekeeping):
+    for store in (rig.exports, rig.tasks, rig.reuse, rig.housekeeping):
         for name, method in vars(type(store)).items():
             if not name.startswith("_"):
                 setattr(store, name, _noted(called, name, method.__get__(store)))
     await everything(rig)
     public = {
         name
-        for kind in (ExportStore, TaskStore, Housekeeping)
+        for kind in (ExportStore, TaskStore, ReuseStore, Housekeeping)
         for name in vars(kind)
         if not name.startswith("_")
     }

@@ -16,8 +16,6 @@ from services.api.states import (
 )
 from services.api.store.records import TaskRecord
 from services.common.errors import DomainError
-from services.common.subjects import Lane
-from videoexport.v1 import export_pb2 as pb
 
 Step = Callable[[Case], Awaitable[object]]
 
@@ -47,13 +45,6 @@ async def requeue(case: Case) -> None:
     await case.rig.sql("UPDATE tasks SET seen_at = now() - interval '1 hour'")
     task = record_of(await case.task_row())
     await case.rig.housekeeping.requeue(task, timedelta(minutes=1))
-
-
-async def move(case: Case) -> None:
-    await case.rig.sql("UPDATE tasks SET seen_at = now() - interval '1 hour'")
-    task = record_of(await case.task_row())
-    silence = timedelta(minutes=1)
-    await case.rig.housekeeping.move_lane(task, silence, Lane.GPU, task.message, pb.ExportWarning())
 
 
 async def started(case: Case) -> None:
@@ -118,9 +109,8 @@ TASK_STEPS: dict[str, tuple[Step, dict[TaskState, TaskState]]] = {
     "failed": (failed, dict.fromkeys(UNDECIDED, T.PENDING)),
     "released": (released, dict.fromkeys(UNDECIDED, T.PENDING)),
     "failed_for_good": (failed_for_good, dict.fromkeys(UNDECIDED, T.FAILED)),
-    "cancel": (cancel, dict.fromkeys(UNDECIDED, T.CANCELLED)),
+    "cancel": (cancel, dict.fromkeys((T.WAITING, *UNDECIDED), T.CANCELLED)),
     "requeue": (requeue, {T.DISPATCHED: T.PENDING, T.RUNNING: T.PENDING}),
-    "move": (move, {T.DISPATCHED: T.PENDING, T.RUNNING: T.PENDING}),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.progress import FRESH_SECONDS, LiveProgress
+from services.api.progress import FRESH_SECONDS, LiveProgress, phase_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -20,10 +20,25 @@ class Clock:
 
 
 def word(
-    frames: int, *, export: str = "exp_1", run: str = "run_1", of: int = 100
+    frames: int,
+    *,
+    export: str = "exp_1",
+    task: str = "tsk_1",
+    run: str = "run_1",
+    of: int = 100,
+    over: bool = False,
 ) -> task_pb2.TaskProgress:
     return task_pb2.TaskProgress(
-        task=pb.RunningTask(export_id=export, frames_done=frames, frame_count=of), run_id=run
+        task=pb.RunningTask(
+            task_id=task,
+            export_id=export,
+            frames_done=frames,
+            frame_count=of,
+            frames_per_second=30,
+            speed=1.5,
+        ),
+        run_id=run,
+        over=over,
     )
 
 
@@ -48,8 +63,8 @@ def test_newest_word_of_each_export_is_kept(progress: LiveProgress) -> None:
     first, second = progress.of("exp_1"), progress.of("exp_2")
     assert first is not None
     assert second is not None
-    assert (first.newest, first.done) == (word(20), 0.2)
-    assert (second.newest, second.done) == (word(3, export="exp_2"), 0.03)
+    assert (first.newest, first.frames_done) == (word(20), 20)
+    assert (second.newest, second.frames_done) == (word(3, export="exp_2"), 3)
 
 
 def test_run_that_takes_over_does_not_take_progress_back(progress: LiveProgress) -> None:
@@ -58,16 +73,62 @@ def test_run_that_takes_over_does_not_take_progress_back(progress: LiveProgress)
     live = progress.of("exp_1")
     assert live is not None
     assert live.newest == word(1, run="run_2")
-    assert live.done == 0.6
+    assert live.frames_done == 60
     progress.heard(word(70, run="run_2"))
-    assert progress.of("exp_1").done == 0.7  # type: ignore[union-attr]
+    assert progress.of("exp_1").frames_done == 70  # type: ignore[union-attr]
 
 
 def test_done_is_never_more_than_all_and_nothing_without_frames(progress: LiveProgress) -> None:
     progress.heard(word(120))
-    assert progress.of("exp_1").done == 1.0  # type: ignore[union-attr]
-    progress.heard(word(0, export="exp_2", of=0))
-    assert progress.of("exp_2").done == 0.0  # type: ignore[union-attr]
+    assert progress.of("exp_1").frames_done == 100  # type: ignore[union-attr]
+    progress.heard(word(5, export="exp_2", of=0))
+    assert progress.of("exp_2").frames_done == 0  # type: ignore[union-attr]
+
+
+def test_tasks_of_an_export_add_up_and_only_what_runs_has_a_speed(progress: LiveProgress) -> None:
+    progress.heard(word(100, task="tsk_1", over=True))
+    progress.heard(word(40, task="tsk_2"))
+    progress.heard(word(30, task="tsk_3"))
+    live = progress.of("exp_1")
+    assert live is not None
+    assert (live.frames_done, live.frames_per_second, live.speed) == (170, 60, 3)
+
+
+def test_finished_task_counts_however_long_the_export_goes_on(
+    progress: LiveProgress, clock: Clock
+) -> None:
+    progress.heard(word(100, task="tsk_1", over=True))
+    clock.now += FRESH_SECONDS + 1
+    progress.heard(word(1, task="tsk_2"))
+    progress.forget_old()
+    assert progress.of("exp_1").frames_done == 101  # type: ignore[union-attr]
+
+
+def test_word_of_pictures_is_told_before_that_of_the_sound(
+    progress: LiveProgress, clock: Clock
+) -> None:
+    progress.heard(word(40, task="tsk_1"))
+    clock.now += 1
+    progress.heard(word(0, task="tsk_sound", of=0))
+    assert progress.of("exp_1").newest.task.task_id == "tsk_1"  # type: ignore[union-attr]
+    progress.heard(word(100, task="tsk_1", over=True))
+    assert progress.of("exp_1").newest.task.task_id == "tsk_sound"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase"),
+    [
+        (pb.TASK_KIND_VIDEO, pb.EXPORT_PHASE_ENCODING),
+        (pb.TASK_KIND_AUDIO, pb.EXPORT_PHASE_ENCODING),
+        (pb.TASK_KIND_WHOLE, pb.EXPORT_PHASE_UPLOADING),
+        (pb.TASK_KIND_ASSEMBLE, pb.EXPORT_PHASE_UPLOADING),
+    ],
+)
+def test_export_is_encoding_while_its_parts_are_stored(
+    kind: pb.TaskKind.ValueType, phase: pb.ExportPhase.ValueType
+) -> None:
+    task = pb.RunningTask(kind=kind, phase=pb.EXPORT_PHASE_UPLOADING)
+    assert phase_of(task) == phase
 
 
 def test_old_word_is_not_told(progress: LiveProgress, clock: Clock) -> None:

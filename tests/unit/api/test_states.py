@@ -13,6 +13,7 @@ from services.api.states import (
     IN_FLIGHT_TASKS,
     TASK_TRANSITIONS,
     TERMINAL_EXPORTS,
+    UNDECIDED_TASKS,
     ExportState,
     TaskState,
     export_sources,
@@ -39,6 +40,10 @@ TASK_WAYS = {
     ("RUNNING", "PENDING"),
     ("FAILED", "PENDING"),
     ("CANCELLED", "PENDING"),
+    ("WAITING", "PENDING"),
+    ("WAITING", "CANCELLED"),
+    ("FAILED", "WAITING"),
+    ("CANCELLED", "WAITING"),
     *itertools.product(UNDECIDED, ("RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")),
 }
 
@@ -70,7 +75,8 @@ def test_every_state_has_its_row() -> None:
 def test_groups_of_states() -> None:
     assert set(ACTIVE_EXPORTS) == {ExportState.QUEUED, ExportState.PROCESSING}
     assert set(TERMINAL_EXPORTS) == set(ExportState) - set(ACTIVE_EXPORTS)
-    assert {state.value for state in ACTIVE_TASKS} == set(UNDECIDED)
+    assert {state.value for state in UNDECIDED_TASKS} == set(UNDECIDED)
+    assert set(ACTIVE_TASKS) == {TaskState.WAITING, *UNDECIDED_TASKS}
     assert set(IN_FLIGHT_TASKS) == {TaskState.DISPATCHED, TaskState.RUNNING}
 
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.api.progress import Live
 from services.api.states import ExportState
-from services.api.views import FINISHING_SECONDS, to_export
+from services.api.views import FINISHING_SECONDS, PICTURES_SHARE, to_export
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -29,7 +29,7 @@ def live(frames_done: int, *, fps: float = 50, phase: str = "ENCODING") -> Live:
         ),
         encoder_id="encoder-1",
     )
-    return Live(newest, min(1.0, frames_done / 500))
+    return Live(newest, min(500, frames_done), fps, 2.0)
 
 
 def processing(**changes: object) -> pb.Export:
@@ -135,9 +135,9 @@ def test_progress_is_never_less_than_the_row_says() -> None:
 
 
 def test_progress_is_never_less_than_an_earlier_run_had_reached() -> None:
-    export = processing(progress=10.0, live=Live(live(5).newest, 0.5))
+    export = processing(progress=10.0, live=Live(live(5).newest, 250, 50, 2))
     assert export.progress == pytest.approx(49.5)
-    assert export.encode_status.frames_done == 5
+    assert export.encode_status.frames_done == 250
 
 
 def test_progress_of_the_last_frame_leaves_a_percent_for_the_stored_file() -> None:
@@ -167,6 +167,33 @@ def test_probing_export_shows_neither_eta_nor_figures() -> None:
     assert export.phase == pb.EXPORT_PHASE_PROBING
     assert not export.HasField("eta")
     assert not export.HasField("encode_status")
+
+
+def in_parts(**changes: object) -> pb.Export:
+    plan = pb.Plan()
+    plan.CopyFrom(PLAN)
+    plan.chunk_count = 3
+    return processing(plan=plan, **changes)
+
+
+def test_export_in_parts_shows_what_all_its_encoders_do() -> None:
+    export = in_parts(
+        frames_to_encode=400, frames_encoded=100, live=Live(live(20).newest, 80, 90, 3)
+    )
+    assert export.encode_status == pb.EncodeStatus(
+        # More was done than this replica has heard of.
+        frames_done=100,
+        frame_count=400,
+        frames_per_second=90,
+        speed=3,
+        encoder_id="encoder-1",
+    )
+    assert export.progress == pytest.approx(99 * PICTURES_SHARE / 4)
+
+
+def test_pictures_of_an_export_in_parts_are_not_all_of_its_work() -> None:
+    export = in_parts(frames_encoded=500, live=live(500))
+    assert 90 < export.progress < 95
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from services.common.content_key import (
     Toolchain,
     VideoKeys,
     audio_key,
+    output_key,
     video_key,
 )
 from videoexport.v1 import export_pb2 as pb
@@ -71,6 +72,7 @@ CHUNK_CHANGES: dict[str, Callable[[task_pb2.VideoChunk], object]] = {
     "height": lambda it: setattr(it, "height", 1080),
     "quality": lambda it: setattr(it, "quality", pb.QUALITY_HIGH),
     "family": lambda it: setattr(it, "family", pb.ENCODER_FAMILY_NVENC),
+    "generation": lambda it: setattr(it, "generation", 1),
 }
 
 
@@ -139,8 +141,62 @@ def test_keys_of_many_chunks_are_those_of_each() -> None:
 
 
 def test_order_and_places_of_the_sound_are_in_its_key() -> None:
-    turned, moved = track(), track()
+    turned, moved, anew = track(), track(), track()
     turned.spans.reverse()
     moved.spans[0].end_frame = 199
-    keys = {audio_key("anna", source(), each, TOOLS) for each in (track(), turned, moved)}
-    assert len(keys) == 3
+    anew.generation = 1
+    keys = {audio_key("anna", source(), each, TOOLS) for each in (track(), turned, moved, anew)}
+    assert len(keys) == 4
+
+
+# Finished exports
+
+PLAN = pb.Plan(
+    segments=[pb.PlannedSegment(start_frame=0, end_frame=100)],
+    frame_rate=pb.Rational(numerator=25, denominator=1),
+    frame_count=100,
+    width=1280,
+    height=720,
+    quality=pb.QUALITY_MEDIUM,
+    has_audio=True,
+)
+
+
+def finished(
+    user: str = "anna",
+    family: pb.EncoderFamily.ValueType = pb.ENCODER_FAMILY_CPU,
+    build: str = "build",
+    **changes: object,
+) -> bytes:
+    plan = pb.Plan()
+    plan.CopyFrom(PLAN)
+    for name, value in changes.items():
+        setattr(plan, name, value)
+    return output_key(user, source(), INFO, plan, family, build)
+
+
+def test_equal_exports_have_equal_keys_whatever_was_estimated() -> None:
+    assert finished() == finished(estimated_size_bytes=5, reusable_frame_count=7, chunk_count=3)
+
+
+def test_contiguous_segments_make_the_same_export_as_one() -> None:
+    split = pb.Plan()
+    split.CopyFrom(PLAN)
+    del split.segments[:]
+    split.segments.add(start_frame=0, end_frame=40)
+    split.segments.add(start_frame=40, end_frame=100)
+    family = pb.ENCODER_FAMILY_CPU
+    assert output_key("anna", source(), INFO, split, family, "build") == finished()
+
+
+def test_what_an_owner_asks_for_and_what_it_is_made_with_are_in_the_key() -> None:
+    keys = {
+        finished(),
+        finished(user="ben"),
+        finished(family=pb.ENCODER_FAMILY_NVENC),
+        finished(build="other"),
+        finished(width=1920),
+        finished(quality=pb.QUALITY_LOW),
+        finished(has_audio=False),
+    }
+    assert len(keys) == 7

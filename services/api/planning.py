@@ -1,0 +1,110 @@
+"""From a probed source and a request to a plan and its tasks, with what is there already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.api.encoders import LiveEncoders
+from services.api.settings import ApiSettings
+from services.api.store import ReuseStore
+from services.api.store.assembly import frames_made_of
+from services.api.store.records import ExportRecord, NewTask, Planned
+from services.api.work import Order, copy_task, whole_task, work_in_parts
+from services.common.content_key import output_key
+from services.common.families import FamilyChoice, choose_family
+from services.common.planner import (
+    DEFAULT_PIXELS_PER_SECOND,
+    fraction_of,
+    plan_export,
+    processing_time,
+)
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+
+class ExportPlanner:
+    """Plans exports for the encoders that are live."""
+
+    def __init__(self, settings: ApiSettings, encoders: LiveEncoders, reuse: ReuseStore) -> None:
+        self._settings = settings
+        self._encoders = encoders
+        self._reuse = reuse
+
+    async def plan(
+        self,
+        order: Order,
+        info: pb.SourceInfo,
+        *,
+        choice: FamilyChoice | None = None,
+        copies: bool = True,
+    ) -> Planned:
+        """Plan an export.
+
+        Args:
+            choice: the family to encode with; by default what is asked for and live.
+            copies: whether it may take over the file of an identical export.
+
+        Raises:
+            DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE.
+        """
+        plan = plan_export(info, order.segments, order.settings)
+        if choice is None:
+            choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
+        build = self._encoders.toolchain(choice.family).build
+        fingerprint = output_key(order.user_id, order.source, info, plan, choice.family, build)
+        finished = await self._reuse.finished(order.user_id, fingerprint) if copies else None
+        if finished is not None:
+            plan.reusable_frame_count = plan.frame_count
+            tasks = [copy_task(order, finished, choice, plan.frame_count)]
+        elif fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
+            tasks = await self._parts(order, info, plan, choice)
+        else:
+            tasks = [whole_task(order, info, plan, choice)]
+        await self._estimate(plan, tasks, choice)
+        return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
+
+    async def _parts(
+        self, order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyChoice
+    ) -> list[NewTask]:
+        """Return the tasks of a long output, and note in its plan what is there already."""
+        tools = self._encoders.toolchain(choice.family)
+        seconds = self._settings.chunk_seconds
+        *parts, assembly = work_in_parts(order, info, plan, choice, tools, seconds)
+        keys = [part.part_key for part in parts if part.part_key is not None]
+        makers = await self._reuse.makers(order.user_id, keys)
+        others = {key for key, export_id in makers.items() if export_id != order.export_id}
+        plan.chunk_count, plan.reusable_frame_count = frames_made_of(assembly.message, others)
+        return [
+            *(
+                replace(part, made=part.part_key in makers, reused=part.part_key in others)
+                for part in parts
+            ),
+            assembly,
+        ]
+
+    async def _estimate(self, plan: pb.Plan, tasks: list[NewTask], choice: FamilyChoice) -> None:
+        """Say in a plan how long its tasks take on an idle cluster, at the measured speed."""
+        speed = await self._reuse.speed(choice.family, plan.resolution, plan.quality)
+        if speed is None:
+            speed = DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height)
+        *parts, last = tasks
+        to_do = [part.frames for part in parts if not part.made]
+        slots = max(1, self._encoders.slots(choice.lane))
+        side_by_side = max(sum(to_do) / slots, max(to_do, default=0))
+        plan.estimated_processing_time.CopyFrom(
+            processing_time(round(side_by_side) + last.frames, speed)
+        )
+
+
+def order_of(record: ExportRecord, *, generation: int | None = None) -> Order:
+    """Return what a stored export is to make."""
+    return Order(
+        record.id,
+        record.user_id,
+        task_pb2.TaskSource(
+            source=record.source, etag=record.source_etag, size_bytes=record.source_size_bytes
+        ),
+        record.segments,
+        record.settings,
+        record.generation if generation is None else generation,
+    )

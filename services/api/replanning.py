@@ -1,0 +1,111 @@
+"""Exports whose tasks cannot go on as planned are planned again.
+
+One way for all of it: parts that vanished or do not join, a GPU that fails or goes away,
+a file to take over that is gone. The new plan finds by their keys whatever is made already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from services.api.planning import ExportPlanner, order_of
+from services.api.store import Housekeeping, TaskStore
+from services.api.store.records import ExportRecord, Planned, source_key
+from services.api.store.tasks import Applied
+from services.common.errors import TABLE, Reason
+from services.common.families import FamilyChoice
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+log = structlog.get_logger()
+
+# A plan that leads to the same failure again and again is not made for ever.
+MOST_REPLANS = 4
+
+
+class Replanner:
+    """Plans exports again."""
+
+    def __init__(
+        self, tasks: TaskStore, housekeeping: Housekeeping, planner: ExportPlanner
+    ) -> None:
+        self._tasks = tasks
+        self._housekeeping = housekeeping
+        self._planner = planner
+
+    async def after_failure(self, event: task_pb2.TaskEvent, reason: Reason) -> Applied | None:
+        """Plan the export of a failed run again; None where the same task may be tried again.
+
+        Raises:
+            DomainError: STORE_UNAVAILABLE.
+        """
+        found = await self._tasks.find(event)
+        if found is None or found[0].replans >= MOST_REPLANS:
+            return None
+        record, task = found
+        message = task_pb2.Task.FromString(task.message)
+        copies = True
+        choice: FamilyChoice | None
+        if reason is Reason.GPU_FAILED:
+            choice = _off_gpu(event.failed.message)
+        elif reason in (Reason.PART_MISSING, Reason.PARTS_DIFFER):
+            # What is made already is of this family.
+            choice = FamilyChoice(message.assemble.family, message.assemble.family_reason)
+        elif task.kind == "COPY" and not TABLE[reason].retryable:
+            choice, copies = None, False
+        else:
+            return None
+        generation = record.generation + (1 if reason is Reason.PARTS_DIFFER else 0)
+        planned = await self._plan(record, choice, generation, copies=copies)
+        if planned is None:
+            return None
+        log.warning("planned again", reason=reason)
+        forget = _unusable(message, event) if message.HasField("assemble") else ()
+        return await self._tasks.planned_again(event, planned, generation=generation, forget=forget)
+
+    async def off_gpu(self, record: ExportRecord, silence: timedelta) -> Sequence[str] | None:
+        """Plan an export for the CPU whose GPU is gone; return tasks that may be running.
+
+        None when it is being worked on again.
+
+        Raises:
+            DomainError: STORE_UNAVAILABLE.
+        """
+        choice = _off_gpu("No GPU encoder was live any more, so the CPU encodes.")
+        if record.settings.encoder != pb.ENCODER_PREFERENCE_GPU:
+            choice = FamilyChoice(choice.family, choice.reason)
+        planned = await self._plan(record, choice, record.generation)
+        if planned is None:
+            return None
+        return await self._housekeeping.leave_lane(Lane.GPU, silence, record.id, planned)
+
+    async def _plan(
+        self,
+        record: ExportRecord,
+        choice: FamilyChoice | None,
+        generation: int,
+        *,
+        copies: bool = True,
+    ) -> Planned | None:
+        key = source_key(record.user_id, record.source)
+        info = await self._tasks.find_probe(key, record.source_etag)
+        if info is None:
+            log.error("source is not known any more", export_id=record.id)
+            return None
+        order = order_of(record, generation=generation)
+        return await self._planner.plan(order, info, choice=choice, copies=copies)
+
+
+def _off_gpu(message: str) -> FamilyChoice:
+    warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=message)
+    return FamilyChoice(pb.ENCODER_FAMILY_CPU, message, (warning,))
+
+
+def _unusable(message: task_pb2.Task, event: task_pb2.TaskEvent) -> list[bytes]:
+    """Return the parts that an assembly could not use: the missing ones, or all."""
+    joined = [*(part.key for part in message.assemble.video), message.assemble.audio_key]
+    return list(event.failed.missing_keys) or [key for key in joined if key]
