@@ -66,7 +66,12 @@ def other_database(url: str, name: str) -> str:
 async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
     """The whole cluster as processes, with one encoder of two slots."""
     settings = {
-        "api": {"VIDEOEXPORT_API_RUNNING_PER_USER": "0"},
+        "api": {
+            "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
+            # What takes a minute by default is to be quick here.
+            "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "30",
+            "VIDEOEXPORT_API_CHUNK_SECONDS": "4",
+        },
         "encoder": {"VIDEOEXPORT_ENCODER_CPU_SLOTS": "2"},
     }
     async with LocalCluster(
