@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo bench test check clean
+.PHONY: help setup protos demo demo-edit bench test check clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ setup: $(STAMP) ## Build .venv from constraints.txt
 
 demo: $(STAMP) ## Watch one export run through a local cluster (SOURCE=path for your own video)
 	@$(BIN)/python -m services.local.demo $(if $(SOURCE),--source "$(SOURCE)")
+
+demo-edit: $(STAMP) ## Export, move one cut, export again: see what is reused, and both times
+	@$(BIN)/python -m services.local.demo --edit $(if $(SOURCE),--source "$(SOURCE)")
 
 bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); about 20 minutes
 	@$(BIN)/python -m bench $(B)

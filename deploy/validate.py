@@ -31,9 +31,9 @@ RENDER_SECONDS = 60
 KUBERNETES_VERSIONS = ("1.31", "1.37")
 KEDA_VERSION = "keda.sh/v1alpha1"
 # A trigger's metadata is any map to the schema. These are what the scaler reads,
-# https://keda.sh/docs/latest/scalers/nats-jetstream/; it passes over others in silence.
-JETSTREAM_REQUIRED = {"account", "consumer", "natsServerMonitoringEndpoint", "stream"}
-JETSTREAM_OPTIONAL = {"activationLagThreshold", "lagThreshold", "useHttps"}
+# https://keda.sh/docs/latest/scalers/prometheus/; it passes over others in silence.
+PROMETHEUS_REQUIRED = {"serverAddress", "query", "threshold"}
+PROMETHEUS_OPTIONAL = {"activationThreshold", "ignoreNullValues", "timeout", "unsafeSsl"}
 
 
 def render(folder: Path) -> list[Object]:
@@ -108,13 +108,13 @@ def _missing(given: Any, back: Any, path: str = "") -> Iterator[str]:
 def _trigger_problems(item: Object) -> Iterator[str]:
     for index, trigger in enumerate(item.get("spec", {}).get("triggers", [])):
         path = f"spec.triggers.{index}"
-        if trigger.get("type") != "nats-jetstream":
-            yield f"{path}.type: only nats-jetstream is known here"
+        if trigger.get("type") != "prometheus":
+            yield f"{path}.type: only prometheus is known here"
             continue
         keys = set(trigger.get("metadata", {}))
-        for key in sorted(JETSTREAM_REQUIRED - keys):
+        for key in sorted(PROMETHEUS_REQUIRED - keys):
             yield f"{path}.metadata.{key}: required"
-        for key in sorted(keys - JETSTREAM_REQUIRED - JETSTREAM_OPTIONAL):
+        for key in sorted(keys - PROMETHEUS_REQUIRED - PROMETHEUS_OPTIONAL):
             yield f"{path}.metadata.{key}: unknown field"
 
 

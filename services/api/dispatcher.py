@@ -22,15 +22,18 @@ log = structlog.get_logger()
 
 INTERVAL = 1.0
 PUBLISH_SECONDS = 2.0
-# Tasks sent out ahead of the slots. Deep enough that an encoder never waits
-# for the next one, shallow enough that a new user's task is soon in turn. Not
-# zero without any slot: autoscalers see the need in the consumer's backlog.
-MIN_AHEAD = 2
+# Tasks sent out ahead of the slots, in parts of these: what is ahead is in front of a new
+# user's task, but many slots end so often that they would wait for the dispatcher. With few,
+# a chunk of several seconds is followed by the next within a tenth of one.
+SLOTS_PER_TASK_AHEAD = 4
 
 
 def window_of(slots: int) -> int:
-    """Return how many tasks of a lane may be in flight for so many live slots."""
-    return slots + max(MIN_AHEAD, slots // 2)
+    """Return how many tasks of a lane may be in flight for so many live slots.
+
+    One without any: whoever comes finds it before his first heartbeat is heard.
+    """
+    return max(1, slots + slots // SLOTS_PER_TASK_AHEAD)
 
 
 class Dispatcher:

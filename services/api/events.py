@@ -222,6 +222,8 @@ class EventConsumer:
     async def _after(self, event: task_pb2.TaskEvent, applied: Applied) -> None:
         await self._signals.stop_runs(applied.stop_runs)
         await self._signals.stop_tasks(applied.stop_tasks)
+        if applied.output is not None:
+            self._metrics.completed(applied.output)
         if applied.changed:
             await self._signals.export_changed(event.export_id)
         # A slot is free, a next task may be due, an export may have ended.

@@ -41,6 +41,15 @@ class ApiMetrics:
             TERMINAL_EXPORTS,
             *kinds,
         )
+        self._frames = from_zero(
+            Counter(
+                "videoexport_export_frames_total",
+                "Frames of completed exports, by origin: encoded for them, or reused.",
+                ("origin",),
+                registry=registry,
+            ),
+            ("encoded", "reused"),
+        )
         self._seconds = Histogram(
             "videoexport_export_duration_seconds",
             "Time from acceptance to a terminal state.",
@@ -116,6 +125,12 @@ class ApiMetrics:
     def created(self, record: ExportRecord) -> None:
         """Count an accepted export."""
         self._created.labels(*_kind(record.plan or record.settings)).inc()
+
+    def completed(self, output: pb.Output) -> None:
+        """Count the frames of an export that is completed."""
+        reused = output.reused_frame_count
+        self._frames.labels("encoded").inc(output.frame_count - reused)
+        self._frames.labels("reused").inc(reused)
 
     def ended(self, end: task_pb2.ExportEnded) -> None:
         """Count an export that reached a terminal state."""

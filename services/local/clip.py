@@ -12,7 +12,7 @@ from services.local.process import Command, run_to_end
 from services.local.supervisor import Notify
 
 # Changes with what is in the clip: an old one in a data directory is not taken for it.
-CLIP_NAME = "timecode-1.mp4"
+CLIP_NAME = "timecode-1-{seconds}s.mp4"
 WIDTH, HEIGHT = 1280, 720
 FRAMES_PER_SECOND = 25
 SECONDS = 60
@@ -37,11 +37,11 @@ async def timecode_clip(folder: Path, notify: Notify, *, seconds: int = SECONDS)
     Raises:
         PartFailed: FFmpeg could not make it.
     """
-    clip = folder / CLIP_NAME
+    clip = folder / CLIP_NAME.format(seconds=seconds)
     if not clip.exists():
         notify("making a test clip with burnt-in timecode and a tone a second")
         make_private_folder(folder)
-        unfinished = folder / f".{CLIP_NAME}.part"
+        unfinished = folder / f".{clip.name}.part"
         await run_to_end(
             Command(
                 name="ffmpeg",

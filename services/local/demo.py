@@ -1,6 +1,8 @@
 """The demonstration: a cluster, an upload, an export of three segments, a file.
 
-python -m services.local.demo [--source PATH] [--output FILE]
+With --edit one cut is moved then, and the export made again: what was made before is not.
+
+python -m services.local.demo [--edit] [--source PATH] [--output FILE]
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 import click
 
 from services.local.__main__ import stop_on_signal
-from services.local.clip import timecode_clip
+from services.local.clip import SECONDS, timecode_clip
 from services.local.cluster import LocalCluster
 from services.local.infra import to_stderr
 from services.local.process import PartFailed
@@ -26,6 +28,7 @@ from videoexport.cli.output import output_path
 from videoexport.cli.progress import ProgressDisplay, open_display
 from videoexport.cli.render import summary
 from videoexport.cli.signals import status_of
+from videoexport.cli.text import table
 from videoexport.client import AsyncClient, ExportFailed, VideoExportError
 from videoexport.v1 import export_pb2
 
@@ -36,6 +39,12 @@ EXIT_WRONG_ARGUMENTS = 2
 # Where the three segments begin, as shares of the source.
 STARTS = (0.1, 0.45, 0.8)
 LONGEST_SEGMENT = timedelta(seconds=5)
+# For an edit they are long enough to be made in many parts, also of a short source.
+EDIT_STARTS = (0.02, 0.35, 0.68)
+EDIT_LENGTH = 0.3
+EDIT_MOVE = timedelta(seconds=2)
+EDIT_CLIP_SECONDS = 120
+EDIT_SETTINGS = {"api": {"VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "10"}}
 
 
 def existing_file(text: str) -> Path:
@@ -57,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
         type=existing_file,
         metavar="PATH",
         help="a video of your own (default: a test clip)",
+    )
+    parser.add_argument(
+        "--edit",
+        action="store_true",
+        help="move one cut afterwards and export again: only the edit is encoded",
     )
     parser.add_argument(
         "--output",
@@ -84,11 +98,29 @@ def choose_segments(duration: timedelta) -> list[tuple[timedelta, timedelta]]:
     ]
 
 
+def choose_long_segments(duration: timedelta) -> list[tuple[timedelta, timedelta]]:
+    """Return three segments that together show most of a source, in whole milliseconds."""
+    return [
+        (_milliseconds(duration * share), _milliseconds(duration * (share + EDIT_LENGTH)))
+        for share in EDIT_STARTS
+    ]
+
+
+def with_cut_moved(
+    segments: list[tuple[timedelta, timedelta]],
+) -> list[tuple[timedelta, timedelta]]:
+    """Return segments of which the second ends two seconds earlier, or half-way if it is short."""
+    first, (start, end), *rest = segments
+    return [first, (start, _milliseconds(end - min(EDIT_MOVE, (end - start) / 2))), *rest]
+
+
 def _milliseconds(time: timedelta) -> timedelta:
     return time - time % timedelta(milliseconds=1)
 
 
-async def demonstrate(source: Path | None, output: Path, directory: Path) -> None:
+async def demonstrate(
+    source: Path | None, output: Path, directory: Path, *, edit: bool = False
+) -> None:
     """Run the demonstration and print what came out.
 
     Raises:
@@ -98,27 +130,81 @@ async def demonstrate(source: Path | None, output: Path, directory: Path) -> Non
         OSError: a file cannot be read or written.
     """
     if source is None:
-        source = await timecode_clip(directory / "demo", to_stderr)
+        seconds = EDIT_CLIP_SECONDS if edit else SECONDS
+        source = await timecode_clip(directory / "demo", to_stderr, seconds=seconds)
     output.parent.mkdir(parents=True, exist_ok=True)
     output = output_path(output, "demo", force=True, source=LocalFile(source))
     to_stderr("starting NATS, an S3 server, Postgres and the three services")
     began = time.monotonic()
-    async with LocalCluster(directory) as cluster:
+    async with LocalCluster(directory, extra_env=EDIT_SETTINGS if edit else None) as cluster:
         to_stderr(f"the cluster is up after {time.monotonic() - began:.1f} s")
         async with AsyncClient(cluster.api.address, user=USER) as client:
-            with open_display() as display:
-                ended = await _export(client, source, output, display)
-            sys.stdout.write(f"{summary(ended, output, display.times())}\n")
-            sys.stdout.flush()
+            await (_edit if edit else _show)(client, source, output)
     to_stderr("the cluster is stopped")
 
 
-async def _export(
-    client: AsyncClient, source: Path, output: Path, display: ProgressDisplay
-) -> export_pb2.Export:
+async def _show(client: AsyncClient, source: Path, output: Path) -> None:
+    """Upload, export, download, and print what came out."""
+    with open_display() as display:
+        video_id, duration = await _upload(client, source, display)
+        ended = await _export(client, video_id, choose_segments(duration), output, display)
+        text = summary(ended, output, display.times())
+    _print(text)
+
+
+async def _edit(client: AsyncClient, source: Path, output: Path) -> None:
+    """Export, move one cut, export again; print both times and what was reused."""
+    with open_display() as display:
+        video_id, duration = await _upload(client, source, display)
+        segments = choose_long_segments(duration)
+        first = await _export(client, video_id, segments, output, display)
+    changed = with_cut_moved(segments)
+    to_stderr(f"moving the end of the second segment from {segments[1][1]} to {changed[1][1]}")
+    edited = output.with_stem(f"{output.stem}-edited")
+    with open_display() as display:
+        second = await _export(client, video_id, changed, edited, display)
+    before, after = _seconds(first), _seconds(second)
+    rows = [
+        _row("first", first, output),
+        _row("cut moved", second, edited),
+    ]
+    columns = ("EXPORT", "FRAMES", "ENCODED", "REUSED", "READY IN", "FILE")
+    _print(f"{table(columns, rows)}\nThe edit took {after / before:.0%} of the first time.")
+
+
+def _row(name: str, export: export_pb2.Export, file: Path) -> tuple[str, ...]:
+    output = export.output
+    encoded = output.frame_count - output.reused_frame_count
+    share = f"{output.reused_share:.0%}"
+    seconds = f"{_seconds(export):.1f} s"
+    return name, f"{output.frame_count:,}", f"{encoded:,}", share, seconds, str(file)
+
+
+def _seconds(export: export_pb2.Export) -> float:
+    return (export.end_time.ToDatetime() - export.create_time.ToDatetime()).total_seconds()
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def _upload(
+    client: AsyncClient, source: Path, display: ProgressDisplay
+) -> tuple[str, timedelta]:
+    """Upload the source; return it with its duration."""
     video_id = await client.upload(source, on_progress=display.upload)
     info = await client.probe(video_id)
-    segments = choose_segments(info.duration.ToTimedelta())
+    return video_id, info.duration.ToTimedelta()
+
+
+async def _export(
+    client: AsyncClient,
+    video_id: str,
+    segments: list[tuple[timedelta, timedelta]],
+    output: Path,
+    display: ProgressDisplay,
+) -> export_pb2.Export:
     export = await client.create_export(video_id, segments)
     ended = await follow(client, export.id, display)
     if ended.state != export_pb2.EXPORT_STATE_COMPLETED:
@@ -131,7 +217,7 @@ async def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration and return the exit status."""
     signals = stop_on_signal(asyncio.current_task())
     try:
-        await demonstrate(arguments.source, arguments.output, arguments.data)
+        await demonstrate(arguments.source, arguments.output, arguments.data, edit=arguments.edit)
     except asyncio.CancelledError:
         to_stderr("interrupted; everything is stopped")
         return status_of(signals[0])

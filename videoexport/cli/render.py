@@ -195,7 +195,8 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Resolution", f"{plan.width} × {plan.height}"),
                     ("Sound", "yes" if plan.has_audio else "no"),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
-                    ("Time", f"about {seconds:.0f} s on an idle encoder"),
+                    ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
+                    ("Time", f"about {seconds:.0f} s on idle encoders"),
                     ("Reusable", f"{reusable:.0%} of the frames"),
                 ]
             ),

@@ -63,11 +63,13 @@ class Applied:
         stop_runs: runs that are to stop: their task is decided, or another
             attempt has taken over.
         stop_tasks: tasks that may be running and are no longer wanted.
+        output: the file that an export was completed with.
     """
 
     changed: bool = False
     stop_runs: tuple[str, ...] = ()
     stop_tasks: tuple[str, ...] = ()
+    output: pb.Output | None = None
 
 
 class TaskStore:
@@ -269,12 +271,13 @@ class TaskStore:
             await _finish_task(connection, task.id, TaskState.SUCCEEDED, frames_done=task.frames)
             await _set_processing(connection, task)
             record = await _lock_export(connection, task.export_id)
+            output = await _with_reuse(connection, task, event.succeeded.output)
             completed = await end_export(
                 connection,
                 record.id,
                 ExportState.COMPLETED,
                 progress=100.0,
-                output=to_json(await _with_reuse(connection, task, event.succeeded.output)),
+                output=to_json(output),
                 output_run_id=event.run_id,
                 warnings=[
                     to_json(warning) for warning in (*record.warnings, *event.succeeded.warnings)
@@ -288,7 +291,7 @@ class TaskStore:
                 family = event.succeeded.output.encoder_family
                 speed = event.succeeded.frames_per_second
                 await learn_speed(connection, record.plan, family, speed)
-            return Applied(changed=True, stop_runs=others)
+            return Applied(changed=True, stop_runs=others, output=output if completed else None)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
         """Keep how far runs are; return exports that moved, and runs that are to stop."""

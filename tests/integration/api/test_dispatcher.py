@@ -27,19 +27,20 @@ async def test_tasks_are_published_fairly_within_the_window_and_marked(
     users = ["a", "a", "a", "a", "b", "c"]
     cases = [await rig.create(user) for user in users]
     a1, a2, a3, a4, b1, c1 = cases
-    parts.encoder(cpu=2)  # a window of four
+    parts.encoder(cpu=4)  # a window of five
     async with (
         overheard(nats, "videoexport.tasks.cpu.*", task_pb2.Task) as sent,
         running(parts.dispatcher.run),
     ):
-        await until(lambda: _has(sent, 4))
-        assert [task.task_id for task in sent] == [item.task.id for item in (a1, b1, c1, a2)]
+        await until(lambda: _has(sent, 5))
+        order = (a1, b1, c1, a2, a3)
+        assert [task.task_id for task in sent] == [item.task.id for item in order]
         await asyncio.sleep(0.1)
-        assert len(sent) == 4
-    assert [await state(case) for case in (a1, b1, c1, a2)] == [TaskState.DISPATCHED] * 4
-    assert [await state(case) for case in (a3, a4)] == [TaskState.PENDING] * 2
-    assert await parts.messages(TASKS) == 4
-    assert await parts.sample("videoexport_tasks_dispatched_total", lane="cpu") == 4
+        assert len(sent) == 5
+    assert [await state(case) for case in order] == [TaskState.DISPATCHED] * 5
+    assert await state(a4) is TaskState.PENDING
+    assert await parts.messages(TASKS) == 5
+    assert await parts.sample("videoexport_tasks_dispatched_total", lane="cpu") == 5
 
 
 async def _has(messages: list[task_pb2.Task], count: int) -> bool:

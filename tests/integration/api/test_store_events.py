@@ -258,7 +258,7 @@ async def test_message_with_a_zero_byte_is_kept_without_it(rig: Rig) -> None:
 async def test_first_result_completes_the_export(rig: Rig) -> None:
     case = await rig.create()
     await case.begin()
-    assert await case.succeeded(warnings=[GPU_FALLBACK]) == Applied(changed=True)
+    assert await case.succeeded(warnings=[GPU_FALLBACK]) == Applied(changed=True, output=OUTPUT)
     record = await case.now()
     assert (record.state, record.phase, record.progress) == (
         ExportState.COMPLETED,
@@ -288,7 +288,8 @@ async def test_first_result_wins_and_the_losers_object_is_deleted(rig: Rig) -> N
     case = await rig.create()
     await case.begin("run_1")
     await case.started("run_2")
-    assert await case.succeeded("run_2") == Applied(changed=True, stop_runs=("run_1",))
+    applied = await case.succeeded("run_2")
+    assert applied == Applied(changed=True, stop_runs=("run_1",), output=OUTPUT)
     assert await rig.deletions() == [("anna", "run_1")]
     assert await case.succeeded("run_1") == Applied()
     assert (await case.now()).output_run_id == "run_2"
@@ -318,7 +319,8 @@ async def test_result_of_an_overtaken_attempt_wins_when_it_is_first(rig: Rig) ->
     assert await rig.housekeeping.requeue(silent, timedelta(minutes=1))
     await rig.dispatch()
     await case.started("run_2", attempt=2)
-    assert await case.succeeded("run_1", attempt=1) == Applied(changed=True, stop_runs=("run_2",))
+    applied = await case.succeeded("run_1", attempt=1)
+    assert applied == Applied(changed=True, stop_runs=("run_2",), output=OUTPUT)
     assert (await case.now()).output_run_id == "run_1"
     assert await rig.deletions() == [("anna", "run_2")]
 

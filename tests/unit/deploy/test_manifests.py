@@ -61,7 +61,7 @@ def test_objects_fit_their_schemas(objects: list[Object]) -> None:
         ("ScaledObject", "spec.minReplicas", 1),
         ("ScaledObject", "spec.minReplicaCount", "1"),
         ("ScaledObject", "spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDwn", {}),
-        ("ScaledObject", "spec.triggers.0.metadata.lagTreshold", "1"),
+        ("ScaledObject", "spec.triggers.0.metadata.treshold", "1"),
         ("NetworkPolicy", "spec.ingres", []),
     ],
 )

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from promql_parser import parse_duration
 
-from deploy.validate import K8S
+from deploy.validate import K8S, Object
 from services.api.metrics import ApiMetrics
 from services.api.states import ExportState, TaskState
 from services.common.errors import Reason
@@ -24,6 +24,7 @@ from services.common.metrics import RpcMetrics
 from services.common.subjects import Lane
 from services.encoder.metrics import EncoderMetrics
 from services.storage.metrics import Operation, Result, StorageMetrics
+from tests.unit.deploy.manifests import of_kind
 from tests.unit.deploy.promql import Metrics, QueryError
 from videoexport.v1 import (
     encoder_service_pb2,
@@ -54,6 +55,7 @@ VALUES = {
     "family": export_pb2.EncoderFamily.keys(),
     "operation": list(Operation),
     "result": list(Result),
+    "origin": ["encoded", "reused"],
 }
 REPLICATED = {
     "videoexport_exports_active",
@@ -138,6 +140,18 @@ def test_alert(metrics: Metrics, rule: dict[str, Any]) -> None:
     else:
         # A single event in a long window is news by itself.
         assert "[1h]" in rule["expr"]
+
+
+def test_query_of_an_autoscaler(metrics: Metrics, objects: list[Object]) -> None:
+    """It answers one number, however many replicas there are."""
+    queries = [
+        trigger["metadata"]["query"]
+        for item in of_kind(objects, "ScaledObject")
+        for trigger in item["spec"]["triggers"]
+    ]
+    assert queries
+    for query in queries:
+        assert metrics.check(query) == frozenset(), query
 
 
 INCREASE = re.compile(r"increase\((videoexport_\w+)(?:\{(.*?)\})?\[")

@@ -1,8 +1,9 @@
-"""The autoscaler's numbers against the dispatcher's window."""
+"""The autoscaler's numbers against the slots of a pod, and the dispatcher's window."""
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from deploy.validate import Object
 from services.api.dispatcher import window_of
 from services.common.config import load_settings
-from services.common.subjects import TASKS_STREAM, Lane
+from services.common.subjects import Lane
 from services.encoder.settings import EncoderSettings
 from tests.unit.deploy.manifests import Workload, deployments, environment, of_kind
 
@@ -39,9 +40,15 @@ def slots_of(
     }
 
 
-def wanted(trigger: dict[str, Any], lag: int) -> int:
-    """Return the pods that the autoscaler wants: the lag over what one pod should have of it."""
-    return math.ceil(lag / int(trigger["metadata"]["lagThreshold"]))
+def wanted(trigger: dict[str, Any], tasks: int) -> int:
+    """Return the pods that the autoscaler wants: the tasks over what one pod should have."""
+    return math.ceil(tasks / int(trigger["metadata"]["threshold"]))
+
+
+def lane_of(trigger: dict[str, Any]) -> Lane:
+    """Return the lane whose tasks a trigger counts."""
+    [lane] = re.findall(r'lane="(\w+)"', trigger["metadata"]["query"])
+    return Lane(lane)
 
 
 def test_encoders_are_scaled_and_nothing_else(objects: list[Object]) -> None:
@@ -52,19 +59,18 @@ def test_encoders_are_scaled_and_nothing_else(objects: list[Object]) -> None:
         assert ("replicas" in workload.item["spec"]) == (workload.name not in encoders)
 
 
-def test_triggers_name_the_consumers_of_the_served_lanes(
+def test_triggers_count_the_tasks_of_the_served_lanes(
     objects: list[Object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for spec, workload in scaled(objects):
         slots = slots_of(workload, objects, monkeypatch)
         for trigger in spec["triggers"]:
-            assert trigger["metadata"]["stream"] == TASKS_STREAM
-            assert slots[Lane(trigger["metadata"]["consumer"])] > 0
+            assert slots[lane_of(trigger)] > 0
 
 
 def test_every_lane_scales_some_encoder(rendered: dict[str, list[Object]]) -> None:
     lanes = [
-        Lane(trigger["metadata"]["consumer"])
+        lane_of(trigger)
         for spec, _ in scaled(rendered["overlays/gpu"])
         for trigger in spec["triggers"]
     ]
@@ -76,26 +82,20 @@ def test_busy_encoders_stay(objects: list[Object], monkeypatch: pytest.MonkeyPat
     for spec, workload in scaled(objects):
         slots = slots_of(workload, objects, monkeypatch)
         for trigger in spec["triggers"]:
-            per_pod = slots[Lane(trigger["metadata"]["consumer"])]
+            per_pod = slots[lane_of(trigger)]
             for pods in range(1, spec["maxReplicaCount"] + 1):
                 assert wanted(trigger, pods * per_pod) == pods
 
 
-def test_scaling_climbs_to_the_maximum_from_a_shallow_window(
-    objects: list[Object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The lag is never the whole queue, only the dispatcher's window over the live slots."""
-    for spec, workload in scaled(objects):
-        slots = slots_of(workload, objects, monkeypatch)
-        for trigger in spec["triggers"]:
-            lane = Lane(trigger["metadata"]["consumer"])
-            pods = spec["minReplicaCount"]
-            steps = [pods]
-            while pods < spec["maxReplicaCount"] and len(steps) < 10:
-                pods = min(wanted(trigger, window_of(pods * slots[lane])), spec["maxReplicaCount"])
-                steps.append(pods)
-            assert pods == spec["maxReplicaCount"], (lane, steps)
-            assert steps == sorted(set(steps)), (lane, steps)
+def test_window_fills_every_slot_and_keeps_a_new_user_waiting_for_none_ahead() -> None:
+    """With few slots nothing is sent out ahead: it would be in front of a new user's task."""
+    assert [window_of(slots) for slots in range(1, 9)] == [1, 2, 3, 5, 6, 7, 8, 10]
+    assert window_of(200) == 250
+
+
+def test_something_is_sent_out_without_any_slot() -> None:
+    """An encoder that comes finds work before its first heartbeat is heard."""
+    assert window_of(0) == 1
 
 
 def test_one_encoder_at_least(objects: list[Object]) -> None:
