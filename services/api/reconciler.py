@@ -89,7 +89,7 @@ class Reconciler:
             ("find lost tasks", self._find_lost),
             ("move off the GPU", self._move_off_gpu),
             ("forget", self._housekeeping.forget_old),
-            ("forget parts", self._reuse.forget_parts),
+            ("forget parts", self._reuse.forget_old),
             ("measure queues", self._measure),
         ]
         last_round = -math.inf

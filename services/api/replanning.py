@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 
 from services.api.planning import ExportPlanner, order_of
-from services.api.store import Housekeeping, TaskStore
+from services.api.store import Housekeeping, ReuseStore, TaskStore
 from services.api.store.records import ExportRecord, Planned, source_key
 from services.api.store.tasks import Applied
 from services.common.errors import TABLE, Reason
@@ -31,9 +31,14 @@ class Replanner:
     """Plans exports again."""
 
     def __init__(
-        self, tasks: TaskStore, housekeeping: Housekeeping, planner: ExportPlanner
+        self,
+        tasks: TaskStore,
+        reuse: ReuseStore,
+        housekeeping: Housekeeping,
+        planner: ExportPlanner,
     ) -> None:
         self._tasks = tasks
+        self._reuse = reuse
         self._housekeeping = housekeeping
         self._planner = planner
 
@@ -60,12 +65,13 @@ class Replanner:
         else:
             return None
         generation = record.generation + (1 if reason is Reason.PARTS_DIFFER else 0)
+        # Before the plan is made, which would count on them.
+        await self._reuse.forget(record.user_id, _unusable(message, event))
         planned = await self._plan(record, choice, generation, copies=copies)
         if planned is None:
             return None
         log.warning("planned again", reason=reason)
-        forget = _unusable(message, event) if message.HasField("assemble") else ()
-        return await self._tasks.planned_again(event, planned, generation=generation, forget=forget)
+        return await self._tasks.planned_again(event, planned, generation=generation)
 
     async def off_gpu(self, record: ExportRecord, silence: timedelta) -> Sequence[str] | None:
         """Plan an export for the CPU whose GPU is gone; return tasks that may be running.

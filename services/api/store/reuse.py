@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -89,6 +89,15 @@ class ReuseStore:
             speed: float | None = (await connection.execute(query)).scalar_one_or_none()
             return speed
 
+    async def forget(self, user_id: str, keys: Sequence[bytes]) -> None:
+        """Forget parts that are not there, or are not to be used again."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                delete(cached_parts).where(
+                    cached_parts.c.user_id == user_id, cached_parts.c.key.in_(keys)
+                )
+            )
+
     async def renew_parts(self, renew: Callable[[PartName], Awaitable[None]]) -> int:
         """Have parts that were used written anew; return how many. A vanished one is forgotten.
 
@@ -109,7 +118,7 @@ class ReuseStore:
             except DomainError as error:
                 if error.reason is not Reason.OBJECT_NOT_FOUND:
                     raise
-                await self._forget(part)
+                await self.forget(part.user_id, [part.key])
             else:
                 await self._renewed(part)
         return len(parts)
@@ -117,23 +126,17 @@ class ReuseStore:
     async def _renewed(self, part: PartName) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(
-                update(cached_parts).where(_named(part)).values(stored_at=func.now(), renew=False)
+                update(cached_parts)
+                .where(cached_parts.c.user_id == part.user_id, cached_parts.c.key == part.key)
+                .values(stored_at=func.now(), renew=False)
             )
 
-    async def _forget(self, part: PartName) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(delete(cached_parts).where(_named(part)))
-
-    async def forget_parts(self) -> None:
+    async def forget_old(self) -> None:
         """Forget parts that storage has removed by their age."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 delete(cached_parts).where(cached_parts.c.stored_at < func.now() - FORGOTTEN_AGE)
             )
-
-
-def _named(part: PartName) -> ColumnElement[bool]:
-    return and_(cached_parts.c.user_id == part.user_id, cached_parts.c.key == part.key)
 
 
 async def keep_part(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:
@@ -173,11 +176,4 @@ async def use_parts(connection: AsyncConnection, user_id: str, keys: Sequence[by
             cached_parts.c.stored_at < func.now() - RENEWAL_AGE,
         )
         .values(renew=True)
-    )
-
-
-async def forget_keys(connection: AsyncConnection, user_id: str, keys: Sequence[bytes]) -> None:
-    """Forget parts that are not there, or not to be used."""
-    await connection.execute(
-        delete(cached_parts).where(cached_parts.c.user_id == user_id, cached_parts.c.key.in_(keys))
     )

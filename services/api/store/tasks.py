@@ -34,7 +34,7 @@ from services.api.store.records import (
     source_key,
     to_json,
 )
-from services.api.store.reuse import forget_keys, keep_part
+from services.api.store.reuse import keep_part
 from services.api.store.runs import begin_run, end_run, is_winner, unfinished_runs
 from services.api.store.work import (
     assemble_if_ready,
@@ -177,25 +177,18 @@ class TaskStore:
         return ExportRecord.from_row(export_row), TaskRecord.from_row(task_row)
 
     async def planned_again(
-        self,
-        event: task_pb2.TaskEvent,
-        planned: Planned,
-        *,
-        generation: int,
-        forget: Sequence[bytes] = (),
+        self, event: task_pb2.TaskEvent, planned: Planned, *, generation: int
     ) -> Applied:
         """Apply that a run failed in a way that only another plan of its export mends.
 
         Args:
             generation: of the parts of the new plan.
-            forget: parts that are not to be used again.
         """
         async with self._database.transaction() as connection:
             task = await _lock_task(connection, event)
             if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
                 return Applied()
             record = await _lock_export(connection, task.export_id)
-            await forget_keys(connection, record.user_id, forget)
             running = await plan_again(connection, record, planned, generation=generation)
             return Applied(changed=True, stop_tasks=tuple(running))
 

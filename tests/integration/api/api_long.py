@@ -135,7 +135,7 @@ class LongCase:
         await self.joined(run or self.run())
         return await self.now()
 
-    async def planned_again(self, task: NewTask | None = None, **changes: Any) -> Applied:
+    async def planned_again(self, task: NewTask | None = None) -> Applied:
         """Apply that a run failed and the export was planned again."""
         record = await self.now()
         tasks = work_in_parts(
@@ -144,7 +144,7 @@ class LongCase:
         planned = replace(self.planned, work=await marked(self.rig, record.id, tasks))
         failed = task_pb2.TaskFailed(code="PART_MISSING", message="Gone.")
         event = self.event(self.run(), task=(task or self.assembly).id, failed=failed)
-        applied = await self.rig.tasks.planned_again(event, planned, generation=0, **changes)
+        applied = await self.rig.tasks.planned_again(event, planned, generation=0)
         if applied.changed:
             self.planned, self.work = planned, planned.work
         return applied

@@ -80,7 +80,7 @@ class Parts:
         self.encoders = LiveEncoders(self.settings.encoder_timeout, self.signals.dispatch.set)
         self.dispatcher = Dispatcher(rig.tasks, nats, self.encoders, self.signals, self.metrics)
         self.planner = ExportPlanner(self.settings, self.encoders, rig.reuse)
-        self.replanner = Replanner(rig.tasks, rig.housekeeping, self.planner)
+        self.replanner = Replanner(rig.tasks, rig.reuse, rig.housekeeping, self.planner)
         self.consumer = EventConsumer(
             *(self.settings, rig.tasks, nats, self.planner, self.replanner),
             *(self.signals, self.metrics),
@@ -103,6 +103,8 @@ class Parts:
             pb.Encoder(
                 id=name,
                 probe_slots=1,
+                ffmpeg_build="build",
+                encoder_threads=2,
                 capabilities=[
                     pb.EncoderCapability(family=pb.ENCODER_FAMILY_CPU, available=True, slots=cpu),
                     pb.EncoderCapability(

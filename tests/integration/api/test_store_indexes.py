@@ -105,7 +105,7 @@ async def parts(rig: Rig) -> None:
     assert await rig.reuse.renew_parts(renewed) > 0
     await rig.sql("UPDATE cached_parts SET renew = true")
     assert await rig.reuse.renew_parts(vanished) > 0
-    await rig.reuse.forget_parts()
+    await rig.reuse.forget_old()
     other = await long_export(rig)
     await rig.dispatch()
     await other.planned_again()

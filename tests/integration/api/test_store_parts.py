@@ -211,10 +211,10 @@ async def test_part_that_storage_may_soon_remove_is_not_planned_with(rig: Rig) -
     await (await long_export(rig)).finish()
     await rig.sql("UPDATE cached_parts SET stored_at = now() - interval '6 days 1 minute'")
     assert not any(task.made for task in (await long_export(rig)).work)
-    await rig.reuse.forget_parts()
+    await rig.reuse.forget_old()
     assert await keys_known(rig) == 13
     await rig.sql("UPDATE cached_parts SET stored_at = now() - interval '7 days 1 minute'")
-    await rig.reuse.forget_parts()
+    await rig.reuse.forget_old()
     assert await keys_known(rig) == 0
 
 
@@ -287,8 +287,8 @@ async def test_vanished_part_is_made_again_and_nothing_else(rig: Rig) -> None:
     await rig.dispatch()
     gone = case.video[3]
     assert gone.part_key is not None
-    await rig.sql("DELETE FROM cached_parts WHERE key = %s", gone.part_key)
-    applied = await case.planned_again(case.assembly, forget=[gone.part_key])
+    await rig.reuse.forget("anna", [gone.part_key])
+    applied = await case.planned_again(case.assembly)
     assert applied.changed
     assert await case.states() == [
         *["SUCCEEDED"] * 3,

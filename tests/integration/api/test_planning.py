@@ -1,0 +1,299 @@
+"""Plans that know what is there already, and plans made again where the first cannot go on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from api_long import CPU, GPU, LONG_INFO, TOOLS, LongCase, long_export, seconds
+from api_parts import Parts
+from api_rig import INFO, NO_QUOTAS, OUTPUT, SOURCE, Rig
+
+from services.api.planning import order_of
+from services.api.replanning import MOST_REPLANS
+from services.api.states import ExportState
+from services.api.store.records import NewExport, Planned, Submission, source_key
+from services.api.store.tasks import Applied
+from services.api.work import Order
+from services.common import ids
+from services.common.errors import Reason
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
+
+VERSION = task_pb2.TaskSource(source=SOURCE, etag="etag", size_bytes=1000)
+
+
+def order(*segments: pb.Segment, export_id: str = "", user: str = "anna") -> Order:
+    return Order(export_id, user, VERSION, segments, pb.ExportSettings())
+
+
+def kinds(planned: Planned) -> set[str]:
+    return {task.kind for task in planned.work}
+
+
+# What is made, and how
+
+
+async def test_output_up_to_the_threshold_is_made_whole_and_a_longer_one_in_parts(
+    parts: Parts,
+) -> None:
+    parts.encoder()
+    whole = await parts.planner.plan(order(seconds(0, 60)), LONG_INFO)
+    assert kinds(whole) == {"WHOLE"}
+    assert whole.plan.chunk_count == 0
+    longer = await parts.planner.plan(order(seconds(0, 60.04)), LONG_INFO)
+    assert kinds(longer) == {"VIDEO", "AUDIO", "ASSEMBLE"}
+    assert longer.plan.chunk_count == len(longer.work) - 2
+
+
+async def test_threshold_and_length_of_chunks_are_settings(rig: Rig, parts: Parts) -> None:
+    other = Parts(rig, parts.nats, chunk_threshold_seconds=10, chunk_seconds=4)
+    planned = await other.planner.plan(order(seconds(0, 20)), LONG_INFO)
+    assert planned.plan.chunk_count == 5
+
+
+async def test_parts_are_named_for_the_toolchain_of_most_slots(parts: Parts) -> None:
+    parts.encoder("a", cpu=2)
+    other = pb.Encoder(id="b", ffmpeg_build="other", encoder_threads=1)
+    other.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    parts.encoders.heard(other)
+    assert parts.encoders.toolchain(pb.ENCODER_FAMILY_CPU) == TOOLS
+    other.capabilities[0].slots = 3
+    parts.encoders.heard(other)
+    assert parts.encoders.toolchain(pb.ENCODER_FAMILY_CPU).build == "other"
+    other.draining = True
+    parts.encoders.heard(other)
+    assert parts.encoders.toolchain(pb.ENCODER_FAMILY_CPU) == TOOLS
+
+
+async def test_estimate_is_of_what_is_left_to_encode_on_all_slots(parts: Parts, rig: Rig) -> None:
+    parts.encoder(cpu=4)
+    await rig.sql(
+        "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
+        " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
+    )
+    fresh = await parts.planner.plan(order(), LONG_INFO)
+    # 2400 frames of pictures and 120 of sound on four slots, then 48 of the assembly.
+    assert fresh.plan.estimated_processing_time.ToTimedelta() == timedelta(seconds=67.8 + 1)
+    await (await long_export(rig)).finish()
+    again = await parts.planner.plan(order(), LONG_INFO)
+    assert again.plan.estimated_processing_time.ToTimedelta() == timedelta(seconds=4.8 + 1)
+
+
+async def test_plan_says_what_earlier_exports_have_made(parts: Parts, rig: Rig) -> None:
+    parts.encoder()
+    await (await long_export(rig, seconds(0, 80))).finish()
+    planned = await parts.planner.plan(order(seconds(0, 40), seconds(0, 40)), LONG_INFO)
+    assert planned.plan.reusable_frame_count == 2000
+    assert all(task.made and task.reused for task in planned.work if task.kind == "VIDEO")
+    other = await parts.planner.plan(order(seconds(0, 80), user="ben"), LONG_INFO)
+    assert other.plan.reusable_frame_count == 0
+    assert not any(task.made for task in other.work)
+
+
+async def test_identical_finished_export_is_copied_for_its_owner_alone(
+    parts: Parts, rig: Rig
+) -> None:
+    parts.encoder()
+    first = await stored(rig, await parts.planner.plan(order(), INFO))
+    await rig.dispatch()
+    await finish_whole(rig, first)
+    planned = await parts.planner.plan(order(), INFO)
+    assert kinds(planned) == {"COPY"}
+    assert planned.plan.reusable_frame_count == planned.plan.frame_count
+    task = task_pb2.Task.FromString(planned.work[0].message)
+    assert (task.copy.export_id, task.copy.run_id) == (first.id, "run_whole")
+    assert task.copy.output.sha256 == OUTPUT.sha256
+    assert kinds(await parts.planner.plan(order(user="ben"), INFO)) == {"WHOLE"}
+    assert kinds(await parts.planner.plan(order(seconds(0, 1)), INFO)) == {"WHOLE"}
+    assert kinds(await parts.planner.plan(order(), INFO, copies=False)) == {"WHOLE"}
+
+
+async def stored(rig: Rig, planned: Planned) -> LongCase:
+    """Store an export of anna's as it was planned."""
+    new = NewExport(
+        id=ids.export_id(),
+        user_id="anna",
+        source=SOURCE,
+        source_etag="etag",
+        source_size_bytes=1000,
+        segments=(),
+        settings=pb.ExportSettings(),
+        priority=0,
+        plan=planned.plan,
+        fingerprint=planned.fingerprint,
+    )
+    record = await rig.exports.create(new, planned.work, Submission(None, b""), NO_QUOTAS)
+    return LongCase(rig, record, planned)
+
+
+async def finish_whole(rig: Rig, case: LongCase) -> None:
+    done = task_pb2.TaskSucceeded(output=OUTPUT)
+    event = case.event("run_whole", task=case.work[0].id, succeeded=done)
+    assert (await rig.tasks.output_succeeded(event, retention=timedelta(days=30))).changed
+
+
+# Planned again
+
+
+@pytest.fixture
+async def known(parts: Parts, rig: Rig) -> Parts:
+    """A replica that knows an encoder, and the source."""
+    parts.encoder()
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), LONG_INFO)
+    return parts
+
+
+def failed(
+    case: LongCase, index: int, code: str, *, run: str = "run_f", missing: tuple[bytes, ...] = ()
+) -> task_pb2.TaskEvent:
+    word = task_pb2.TaskFailed(code=code, message="It failed.", missing_keys=missing)
+    return case.event(run, task=case.work[index].id, failed=word)
+
+
+async def rows(rig: Rig, export_id: str) -> list[dict[str, object]]:
+    return await rig.sql(
+        "SELECT kind, lane, state, part_key, message, id FROM tasks WHERE export_id = %s"
+        " ORDER BY kind, id",
+        export_id,
+    )
+
+
+async def test_missing_part_is_made_again_with_what_is_left_of_the_others(
+    known: Parts, rig: Rig
+) -> None:
+    case = await long_export(rig)
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    gone = case.video[4].part_key or b""
+    await known.consumer.apply(failed(case, -1, "PART_MISSING", missing=(gone,)))
+    due = [row for row in await rows(rig, case.id) if row["state"] == "PENDING"]
+    assert [(row["kind"], row["part_key"]) for row in due] == [("VIDEO", gone)]
+    assert await rig.value("SELECT count(*) FROM cached_parts") == 12
+    assert await known.sample("videoexport_export_replans_total", reason="PART_MISSING") == 1
+    [assembly] = [row for row in await rows(rig, case.id) if row["kind"] == "ASSEMBLE"]
+    assert assembly["state"] == "WAITING"
+
+
+async def test_parts_that_do_not_join_are_all_made_anew_under_other_names(
+    known: Parts, rig: Rig
+) -> None:
+    case = await long_export(rig)
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    before = {task.part_key for task in case.work}
+    await known.consumer.apply(failed(case, -1, "PARTS_DIFFER"))
+    after = await rows(rig, case.id)
+    assert {row["state"] for row in after} == {"PENDING", "WAITING"}
+    assert before & {row["part_key"] for row in after if row["part_key"] is not None} == set()
+    assert (await case.now()).generation == 1
+    # A later export does not take them either.
+    assert await rig.value("SELECT count(*) FROM cached_parts") == 0
+
+
+async def test_gpu_that_fails_takes_the_whole_export_to_the_cpu(known: Parts, rig: Rig) -> None:
+    known.encoder(gpu=2)
+    case = await long_export(rig, choice=GPU)
+    await rig.dispatch(Lane.GPU)
+    await case.made(case.video[0])
+    await known.consumer.apply(failed(case, 1, "GPU_FAILED"))
+    after = await rows(rig, case.id)
+    assert {row["lane"] for row in after} == {"cpu"}
+    assert {row["state"] for row in after if row["kind"] == "VIDEO"} == {"PENDING"}
+    families = {
+        task_pb2.Task.FromString(row["message"]).video.chunk.family  # type: ignore[arg-type]
+        for row in after
+        if row["kind"] == "VIDEO"
+    }
+    assert families == {pb.ENCODER_FAMILY_CPU}
+    assert [item.code for item in (await case.now()).warnings] == ["GPU_FALLBACK"]
+
+
+async def test_assembly_that_is_planned_again_stays_with_its_family(known: Parts, rig: Rig) -> None:
+    # The GPU has come meanwhile; chunks of both would not join.
+    case = await long_export(rig, choice=CPU)
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    known.encoder(gpu=2)
+    gone = case.video[0].part_key or b""
+    await known.consumer.apply(failed(case, -1, "PART_MISSING", missing=(gone,)))
+    assert {row["lane"] for row in await rows(rig, case.id)} == {"cpu"}
+
+
+async def test_copy_whose_file_is_gone_is_encoded(known: Parts, rig: Rig) -> None:
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), INFO)
+    first = await stored(rig, await known.planner.plan(order(), INFO))
+    await rig.dispatch()
+    await finish_whole(rig, first)
+    copy = await stored(rig, await known.planner.plan(order(), INFO))
+    assert copy.work[0].kind == "COPY"
+    await rig.dispatch()
+    await known.consumer.apply(failed(copy, 0, "OBJECT_NOT_FOUND"))
+    assert [row["kind"] for row in await rows(rig, copy.id)] == ["WHOLE"]
+
+
+async def test_copy_that_storage_holds_up_is_tried_again_as_it_is(known: Parts, rig: Rig) -> None:
+    first = await stored(rig, await known.planner.plan(order(), INFO))
+    await rig.dispatch()
+    await finish_whole(rig, first)
+    copy = await stored(rig, await known.planner.plan(order(), INFO))
+    await rig.dispatch()
+    await known.consumer.apply(failed(copy, 0, "STORAGE_UNAVAILABLE"))
+    assert [(row["kind"], row["state"]) for row in await rows(rig, copy.id)] == [
+        ("COPY", "PENDING")
+    ]
+
+
+async def test_failure_delivered_again_does_not_replace_the_new_tasks(
+    known: Parts, rig: Rig
+) -> None:
+    case = await long_export(rig)
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    event = failed(case, -1, "PARTS_DIFFER")
+    await known.consumer.apply(event)
+    before = await rows(rig, case.id)
+    await known.consumer.apply(event)
+    assert await rows(rig, case.id) == before
+
+
+async def test_export_is_not_planned_again_for_ever(known: Parts, rig: Rig) -> None:
+    case = await long_export(rig)
+    await rig.sql("UPDATE exports SET replans = %s", MOST_REPLANS)
+    await rig.dispatch()
+    await case.make_parts()
+    for attempt in range(known.settings.task_attempts):
+        await rig.sql("UPDATE tasks SET not_before = now()")
+        await rig.dispatch()
+        event = failed(case, -1, "PARTS_DIFFER", run=f"run_{attempt}")
+        event.attempt = attempt + 1
+        await known.consumer.apply(event)
+    record = await case.now()
+    assert record.state is ExportState.FAILED
+    assert record.error is not None
+    assert (record.error.code, record.error.retryable) == ("PARTS_DIFFER", True)
+
+
+async def test_failure_of_a_cancelled_export_plans_nothing(known: Parts, rig: Rig) -> None:
+    case = await long_export(rig)
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    await rig.exports.cancel(case.id, "anna")
+    before = await rows(rig, case.id)
+    found = await known.replanner.after_failure(
+        failed(case, -1, "PARTS_DIFFER"), Reason.PARTS_DIFFER
+    )
+    assert found == Applied()
+    assert await rows(rig, case.id) == before
+    assert (await case.now()).replans == 0
+
+
+async def test_order_of_a_stored_export_is_the_one_it_was_created_with(rig: Rig) -> None:
+    case = await long_export(rig, seconds(0, 40), seconds(50, 90))
+    assert order_of(case.record) == order(seconds(0, 40), seconds(50, 90), export_id=case.id)
