@@ -71,8 +71,12 @@ async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
             # What takes a minute by default is to be quick here.
             "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "30",
             "VIDEOEXPORT_API_CHUNK_SECONDS": "4",
+            "VIDEOEXPORT_API_ACK_WAIT": "8",
         },
-        "encoder": {"VIDEOEXPORT_ENCODER_CPU_SLOTS": "2"},
+        "encoder": {
+            "VIDEOEXPORT_ENCODER_CPU_SLOTS": "2",
+            "VIDEOEXPORT_ENCODER_HEARTBEAT_INTERVAL": "2",
+        },
     }
     async with LocalCluster(
         scratch / "cluster", encoders=1, encoder_threads=1, extra_env=settings, fsync=False

@@ -144,6 +144,51 @@ async def test_part_that_vanishes_before_the_assembly_is_made_again(
     assert done.output.reused_share >= 0.8
 
 
+async def test_part_that_is_no_part_any_more_is_made_anew(
+    client: AsyncClient, clip: MakeClip, cluster: LocalCluster, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    video_id = await client.upload(clip(LONG))
+    await finished(client, video_id, FIRST)
+    [damaged, *_] = leftovers.objects("cache")
+    leftovers.put("videoexport", damaged, b"nothing of this can be joined")
+    turned = list(reversed(FIRST))
+    done = await finished(client, video_id, turned)
+    await client.download(done, tmp_path / "out.mp4")
+    assert read_frame_numbers(tmp_path / "out.mp4") == frames(turned)
+
+
+async def test_encoder_that_dies_costs_no_more_than_what_it_was_doing(
+    client: AsyncClient, clip: MakeClip, cluster: LocalCluster, tmp_path: Path
+) -> None:
+    video_id = await client.upload(clip(LONG))
+    created = await client.create_export(video_id, FIRST, settings=SMALL)
+    async with asyncio.timeout(180):
+        while len(made := await made_parts(cluster, created)) < 4:
+            await asyncio.sleep(0.05)
+        cluster.kill("encoder-1")
+        done = await client.wait(created.id)
+    await client.download(done, tmp_path / "out.mp4")
+    assert read_frame_numbers(tmp_path / "out.mp4") == frames(FIRST)
+    runs = await runs_of(cluster, done)
+    # Beside the probe, the sound and the assembly; in two slots two were begun twice at most.
+    assert sum(runs.values()) <= done.plan.chunk_count + 3 + 2
+    again = "SELECT count(*) FROM runs WHERE task_id = ANY(%s)"
+    url = cluster.infrastructure.postgres.url
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute(again, [made])
+        assert await cursor.fetchone() == (len(made),), "what was made is not made again"
+
+
+async def made_parts(cluster: LocalCluster, export: pb.Export) -> list[str]:
+    """Return the tasks of an export that are done."""
+    url = cluster.infrastructure.postgres.url
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute(
+            "SELECT id FROM tasks WHERE export_id = %s AND state = 'SUCCEEDED'", [export.id]
+        )
+        return [str(row[0]) for row in await cursor.fetchall()]
+
+
 async def test_parts_are_stored_under_the_name_of_their_owner(
     client: AsyncClient, clip: MakeClip, cluster: LocalCluster, leftovers: Leftovers
 ) -> None:

@@ -617,7 +617,7 @@ class Plan(_message.Message):
 
     @_builtins.property
     def estimated_processing_time(self) -> _duration_pb2.Duration:
-        """Output only. Estimated time from start to finish on an idle encoder."""
+        """Output only. Estimated time from start to finish if the live encoders had nothing else to do."""
 
     def __init__(
         self,
