@@ -694,9 +694,9 @@ class EncodeStatus(_message.Message):
     SPEED_FIELD_NUMBER: _builtins.int
     ENCODER_ID_FIELD_NUMBER: _builtins.int
     frames_done: _builtins.int
-    """Output only. Frames written so far, over all tasks of the export."""
+    """Output only. Frames encoded so far, over all tasks of the export."""
     frame_count: _builtins.int
-    """Output only. Frames to write, over all tasks of the export."""
+    """Output only. Frames to encode, over all tasks of the export; reused ones are not among them."""
     frames_per_second: _builtins.float
     """Output only. Frames encoded per second at the moment."""
     speed: _builtins.float

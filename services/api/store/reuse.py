@@ -168,12 +168,21 @@ async def keep_part(connection: AsyncConnection, event: task_pb2.TaskEvent) -> b
 
 async def use_parts(connection: AsyncConnection, user_id: str, keys: Sequence[bytes]) -> None:
     """Have the life of parts that an export uses begin again."""
-    await connection.execute(
-        update(cached_parts)
+    # Locked in one order: another export may be planned with the same parts.
+    aged = (
+        select(cached_parts.c.key)
         .where(
             cached_parts.c.user_id == user_id,
             cached_parts.c.key.in_(keys),
             cached_parts.c.stored_at < func.now() - RENEWAL_AGE,
         )
-        .values(renew=True)
+        .order_by(cached_parts.c.key)
+        .with_for_update()
     )
+    found = (await connection.execute(aged)).scalars().all()
+    if found:
+        await connection.execute(
+            update(cached_parts)
+            .where(cached_parts.c.user_id == user_id, cached_parts.c.key.in_(found))
+            .values(renew=True)
+        )
