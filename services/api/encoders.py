@@ -69,6 +69,8 @@ class LiveEncoders:
         working = [encoder for encoder in self.all() if not encoder.draining]
         if lane is Lane.PROBE:
             return sum(encoder.probe_slots for encoder in working)
+        if lane is Lane.MUX:
+            return sum(encoder.mux_slots for encoder in working)
         return sum(
             capability.slots
             for encoder in working

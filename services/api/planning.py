@@ -56,7 +56,7 @@ class ExportPlanner:
         finished = await self._reuse.finished(order.user_id, fingerprint) if copies else None
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
-            tasks = [copy_task(order, finished, choice, plan.frame_count)]
+            tasks = [copy_task(order, finished, plan.frame_count)]
         elif fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
             tasks = await self._parts(order, info, plan, choice)
         else:
@@ -92,9 +92,11 @@ class ExportPlanner:
         if speed is None:
             speed = DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height)
         *parts, last = tasks
-        to_do = [part.frames for part in parts if not part.made]
+        to_do = [part for part in parts if not part.made]
+        pictures = sum(part.frames for part in to_do if part.lane == choice.lane)
         slots = max(1, self._encoders.slots(choice.lane))
-        side_by_side = max(sum(to_do) / slots, max(to_do, default=0))
+        longest = max((part.frames for part in to_do), default=0)
+        side_by_side = max(pictures / slots, longest)
         plan.estimated_processing_time.CopyFrom(
             processing_time(round(side_by_side) + last.frames, speed)
         )

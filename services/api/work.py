@@ -76,16 +76,14 @@ def whole_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyC
     message.whole.family = choice.family
     message.whole.family_reason = choice.reason
     message.whole.time_limit.CopyFrom(_time_limit(plan, plan.frame_count))
-    return _new(message, "WHOLE", choice, plan.frame_count)
+    return _new(message, "WHOLE", choice.lane, plan.frame_count)
 
 
-def copy_task(
-    order: Order, finished: task_pb2.CopyTask, choice: FamilyChoice, frame_count: int
-) -> NewTask:
+def copy_task(order: Order, finished: task_pb2.CopyTask, frame_count: int) -> NewTask:
     """Return the task that takes over the file of an identical export."""
     message = order.message()
     message.copy.CopyFrom(finished)
-    return _new(message, "COPY", choice, max(1, frame_count // FRAMES_PER_JOIN))
+    return _new(message, "COPY", Lane.MUX, frame_count // FRAMES_PER_JOIN)
 
 
 def work_in_parts(
@@ -108,7 +106,7 @@ def work_in_parts(
     tasks = list(made.values())
     assembly = order.message()
     if plan.has_audio:
-        sound = _audio_task(order, info, plan, choice, tools)
+        sound = _audio_task(order, info, plan, tools)
         assembly.assemble.audio_key = sound.part_key or b""
         tasks.append(sound)
     for chunk in chunks:
@@ -118,7 +116,7 @@ def work_in_parts(
     assembly.assemble.family = choice.family
     assembly.assemble.family_reason = choice.reason
     assembly.assemble.time_limit.CopyFrom(_time_limit(plan, plan.frame_count))
-    return [*tasks, _new(assembly, "ASSEMBLE", choice, plan.frame_count // FRAMES_PER_JOIN)]
+    return [*tasks, _new(assembly, "ASSEMBLE", Lane.MUX, plan.frame_count // FRAMES_PER_JOIN)]
 
 
 def _chunks(info: pb.SourceInfo, plan: pb.Plan, chunk_seconds: float) -> list[FrameRange]:
@@ -171,12 +169,10 @@ class _VideoTasks:
         chunk.info.video.keyframes.extend(self._keyframes[max(0, before - 1) : before])
         message.video.time_limit.CopyFrom(_time_limit(self._plan, frames.frame_count))
         key = self._keys.of(frames.start, frames.end)
-        return _new(message, "VIDEO", self._choice, frames.frame_count, key)
+        return _new(message, "VIDEO", self._choice.lane, frames.frame_count, key)
 
 
-def _audio_task(
-    order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyChoice, tools: Toolchain
-) -> NewTask:
+def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolchain) -> NewTask:
     message = order.message()
     track = message.audio.soundtrack
     track.info.CopyFrom(info)
@@ -187,16 +183,13 @@ def _audio_task(
     track.generation = order.generation
     message.audio.time_limit.CopyFrom(_time_limit(plan, plan.frame_count))
     key = audio_key(order.user_id, order.source, track, tools)
-    return _new(message, "AUDIO", choice, plan.frame_count // FRAMES_PER_SOUND, key)
+    return _new(message, "AUDIO", Lane.MUX, plan.frame_count // FRAMES_PER_SOUND, key)
 
 
 def _new(
-    message: task_pb2.Task, kind: str, choice: FamilyChoice, frames: int, key: bytes | None = None
+    message: task_pb2.Task, kind: str, lane: Lane, frames: int, key: bytes | None = None
 ) -> NewTask:
-    # One lane for all of an export: whatever takes its pictures joins them, too.
-    return NewTask(
-        message.task_id, kind, choice.lane, message.SerializeToString(), max(1, frames), key
-    )
+    return NewTask(message.task_id, kind, lane, message.SerializeToString(), max(1, frames), key)
 
 
 def _time_limit(plan: pb.Plan, frame_count: int) -> Duration:

@@ -49,6 +49,7 @@ class Lane(StrEnum):
     PROBE = "probe"
     CPU = "cpu"
     GPU = "gpu"
+    MUX = "mux"  # sounds, assemblies and copies: light work beside the encodes of pictures
 
 
 def task_subject(lane: Lane, task_id: str) -> str:

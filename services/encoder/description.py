@@ -45,6 +45,7 @@ class EncoderDescription:
             start_time=timestamp_of(self.started),
             last_seen_time=timestamp_of(datetime.now(UTC)),
             probe_slots=self.board.slots[Lane.PROBE],
+            mux_slots=self.board.slots[Lane.MUX],
         )
 
     def _capability(self, family: pb.EncoderFamily.ValueType) -> pb.EncoderCapability:

@@ -142,6 +142,7 @@ def _slots(
         Lane.PROBE: settings.probe_slots,
         Lane.CPU: settings.cpu_slots if problems[pb.ENCODER_FAMILY_CPU] is None else 0,
         Lane.GPU: settings.gpu_slots if problems[pb.ENCODER_FAMILY_NVENC] is None else 0,
+        Lane.MUX: settings.mux_slots,
     }
 
 

@@ -50,6 +50,9 @@ class EncoderSettings(ServiceSettings):
     cpu_slots: Slots = Field(1, description="encodes on the CPU at the same time")
     gpu_slots: Slots = Field(2, description="encodes on the GPU at the same time, where it works")
     probe_slots: Slots = Field(2, description="probes at the same time")
+    mux_slots: Slots = Field(
+        1, description="sounds, assemblies and copies of long exports at the same time"
+    )
     encoder_threads: Annotated[int, Field(ge=0, le=64)] = Field(
         0, description="threads of one CPU encode; 0: the cores divided by cpu_slots"
     )

@@ -1112,6 +1112,7 @@ class Encoder(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     PROBE_SLOTS_FIELD_NUMBER: _builtins.int
+    MUX_SLOTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. Identifier, stable for the life of the process."""
     address: _builtins.str
@@ -1128,6 +1129,8 @@ class Encoder(_message.Message):
     """Output only. True once it takes no new work."""
     probe_slots: _builtins.int
     """Output only. Probes it runs at the same time."""
+    mux_slots: _builtins.int
+    """Output only. Sounds, assemblies and copies it makes at the same time, beside its encodes."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncoderCapability]:
         """Output only. What it can do, proven by trial encodes at start."""
@@ -1158,10 +1161,11 @@ class Encoder(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         probe_slots: _builtins.int = ...,
+        mux_slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "probe_slots", b"probe_slots", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,6 +103,7 @@ class Parts:
             pb.Encoder(
                 id=name,
                 probe_slots=1,
+                mux_slots=1,
                 ffmpeg_build="build",
                 encoder_threads=2,
                 capabilities=[

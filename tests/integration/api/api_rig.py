@@ -140,15 +140,20 @@ class Rig:
         record = await self.exports.create(new, [task], Submission(request_id, body), quotas)
         return Case(self, record, task)
 
-    async def dispatch(self, lane: Lane = Lane.CPU, window: int = 1000) -> list[str]:
-        """Mark what is due as published; return the tasks in their order."""
+    async def dispatch(self, *lanes: Lane, window: int = 1000) -> list[str]:
+        """Mark what is due in lanes as published; return the tasks in their order.
+
+        Without any lane, of an export on the CPU: its pictures, then the rest.
+        """
         sent: list[str] = []
 
         async def publish(due: Sequence[TaskRecord]) -> list[str]:
             sent.extend(task.id for task in due)
             return [task.id for task in due]
 
-        assert await self.tasks.dispatch(lane, window, publish) == len(sent)
+        for lane in lanes or (Lane.CPU, Lane.MUX):
+            before = len(sent)
+            assert await self.tasks.dispatch(lane, window, publish) == len(sent) - before
         return sent
 
     async def deletions(self) -> list[tuple[str, str]]:

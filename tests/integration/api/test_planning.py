@@ -74,8 +74,8 @@ async def test_estimate_is_of_what_is_left_to_encode_on_all_slots(parts: Parts, 
         " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
     )
     fresh = await parts.planner.plan(order(), LONG_INFO)
-    # 2400 frames of pictures and 120 of sound on four slots, then 48 of the assembly.
-    assert fresh.plan.estimated_processing_time.ToTimedelta() == timedelta(seconds=67.8 + 1)
+    # 2400 frames of pictures on four slots, the sound beside them, then 48 of the assembly.
+    assert fresh.plan.estimated_processing_time.ToTimedelta() == timedelta(seconds=64.8 + 1)
     await (await long_export(rig)).finish()
     again = await parts.planner.plan(order(), LONG_INFO)
     assert again.plan.estimated_processing_time.ToTimedelta() == timedelta(seconds=4.8 + 1)
@@ -201,7 +201,7 @@ async def test_gpu_that_fails_takes_the_whole_export_to_the_cpu(known: Parts, ri
     await case.made(case.video[0])
     await known.consumer.apply(failed(case, 1, "GPU_FAILED"))
     after = await rows(rig, case.id)
-    assert {row["lane"] for row in after} == {"cpu"}
+    assert {row["lane"] for row in after if row["kind"] == "VIDEO"} == {"cpu"}
     assert {row["state"] for row in after if row["kind"] == "VIDEO"} == {"PENDING"}
     families = {
         task_pb2.Task.FromString(row["message"]).video.chunk.family  # type: ignore[arg-type]
@@ -221,7 +221,7 @@ async def test_assembly_that_is_planned_again_stays_with_its_family(known: Parts
     known.encoder(gpu=2)
     gone = case.video[0].part_key or b""
     await known.consumer.apply(failed(case, -1, "PART_MISSING", missing=(gone,)))
-    assert {row["lane"] for row in await rows(rig, case.id)} == {"cpu"}
+    assert "gpu" not in {row["lane"] for row in await rows(rig, case.id)}
 
 
 async def test_copy_whose_file_is_gone_is_encoded(known: Parts, rig: Rig) -> None:

@@ -288,7 +288,7 @@ async def _has_topology(parts: Parts) -> bool:
 async def test_exports_leave_the_gpu_when_none_is_left(parts: Parts, rig: Rig) -> None:
     await rig.tasks.keep_probe(source_key("anna", SOURCE), INFO)
     sent, waiting = [await rig.create(lane=Lane.GPU) for _ in range(2)]
-    await rig.dispatch(Lane.GPU, 1)
+    await rig.dispatch(Lane.GPU, window=1)
     async with running(parts.reconciler.run):
         await until(lambda: _in_lane(waiting, "cpu"))
         await until(lambda: _in_lane(sent, "cpu"))

@@ -53,9 +53,9 @@ async def test_task_that_is_sent_out_counts_as_heard_of(rig: Rig) -> None:
 async def test_lanes_have_windows_of_their_own(rig: Rig) -> None:
     cpu, gpu = await rig.create(), await rig.create(lane=Lane.GPU)
     probe = await rig.create(probe=True)
-    assert await rig.dispatch(Lane.CPU, 1) == [cpu.task.id]
-    assert await rig.dispatch(Lane.GPU, 1) == [gpu.task.id]
-    assert await rig.dispatch(Lane.PROBE, 1) == [probe.task.id]
+    assert await rig.dispatch(Lane.CPU, window=1) == [cpu.task.id]
+    assert await rig.dispatch(Lane.GPU, window=1) == [gpu.task.id]
+    assert await rig.dispatch(Lane.PROBE, window=1) == [probe.task.id]
 
 
 async def test_users_take_turns_however_many_exports_they_have(rig: Rig) -> None:

@@ -41,7 +41,13 @@ def cluster() -> Cluster:
 
 
 def encoder(
-    name: str, *, cpu: int = 2, gpu: int = 0, probes: int = 1, draining: bool = False
+    name: str,
+    *,
+    cpu: int = 2,
+    gpu: int = 0,
+    probes: int = 1,
+    muxes: int = 1,
+    draining: bool = False,
 ) -> pb.Encoder:
     return pb.Encoder(
         id=name,
@@ -52,23 +58,25 @@ def encoder(
             pb.EncoderCapability(family=pb.ENCODER_FAMILY_NVENC, available=gpu > 0, slots=gpu or 8),
         ],
         probe_slots=probes,
+        mux_slots=muxes,
         draining=draining,
     )
 
 
 def test_nothing_is_live_before_the_first_heartbeat(cluster: Cluster) -> None:
     assert cluster.encoders.all() == []
-    assert [cluster.encoders.slots(lane) for lane in Lane] == [0, 0, 0]
+    assert [cluster.encoders.slots(lane) for lane in Lane] == [0] * len(Lane)
     assert not cluster.encoders.gpu_live()
 
 
 def test_slots_are_summed_by_lane_over_what_is_available(cluster: Cluster) -> None:
-    cluster.encoders.heard(encoder("b", cpu=2, probes=3))
+    cluster.encoders.heard(encoder("b", cpu=2, probes=3, muxes=2))
     cluster.encoders.heard(encoder("a", cpu=1, gpu=4, probes=1))
     assert {lane: cluster.encoders.slots(lane) for lane in Lane} == {
         Lane.PROBE: 4,
         Lane.CPU: 3,
         Lane.GPU: 4,
+        Lane.MUX: 3,
     }
     assert cluster.encoders.gpu_live()
     assert [item.id for item in cluster.encoders.all()] == ["a", "b"]
@@ -83,7 +91,7 @@ def test_gpu_whose_trial_failed_is_not_live(cluster: Cluster) -> None:
 def test_draining_encoder_is_listed_but_takes_no_work(cluster: Cluster) -> None:
     cluster.encoders.heard(encoder("a", draining=True))
     assert [item.id for item in cluster.encoders.all()] == ["a"]
-    assert [cluster.encoders.slots(lane) for lane in Lane] == [0, 0, 0]
+    assert [cluster.encoders.slots(lane) for lane in Lane] == [0] * len(Lane)
     with pytest.raises(DomainError) as raised:
         cluster.encoders.addresses()
     assert raised.value.reason is Reason.NO_ENCODER
@@ -137,7 +145,7 @@ def test_addresses_are_those_of_working_encoders_in_any_order(cluster: Cluster) 
 
 
 @pytest.mark.parametrize(
-    ("slots", "window"), [(0, 2), (1, 3), (2, 4), (4, 6), (10, 15), (100, 150)]
+    ("slots", "window"), [(0, 1), (1, 1), (2, 2), (4, 5), (10, 12), (100, 125)]
 )
 def test_window_is_shallow_and_never_closed(slots: int, window: int) -> None:
     assert window_of(slots) == window

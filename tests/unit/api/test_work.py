@@ -226,10 +226,11 @@ def test_parts_of_another_generation_have_other_names() -> None:
     assert set(first).isdisjoint(second)
 
 
-def test_all_of_an_export_goes_to_the_lane_of_its_family() -> None:
+def test_pictures_go_to_the_lane_of_their_family_and_the_rest_beside_them() -> None:
     choice = choose_family(pb.ENCODER_PREFERENCE_AUTO, gpu_live=True)
     tasks = work_in_parts(ORDER, LONG, plan_of((0, 1000)), choice, TOOLS, chunk_seconds=8)
-    assert {task.lane for task in tasks} == {Lane.GPU}
+    lanes = {task.kind: task.lane for task in tasks}
+    assert lanes == {"VIDEO": Lane.GPU, "AUDIO": Lane.MUX, "ASSEMBLE": Lane.MUX}
     families = {task_pb2.Task.FromString(task.message).video.chunk.family for task in tasks[:-2]}
     assert families == {NVENC}
 

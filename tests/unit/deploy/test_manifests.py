@@ -189,6 +189,7 @@ def test_memory_is_enough_for_every_slot_at_once(
             encodes = settings.cpu_slots + settings.gpu_slots
             needed = (
                 encodes * max(ENCODE_BYTES, MEMORY_BYTES)
+                + settings.mux_slots * ENCODE_BYTES
                 + settings.probe_slots * MEMORY_BYTES
                 + SERVICE_BYTES
             )

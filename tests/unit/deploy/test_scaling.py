@@ -1,4 +1,4 @@
-"""The autoscaler's numbers against the slots of a pod, and the dispatcher's window."""
+"""The autoscaler's numbers against the slots of a pod."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from deploy.validate import Object
-from services.api.dispatcher import window_of
 from services.common.config import load_settings
 from services.common.subjects import Lane
 from services.encoder.settings import EncoderSettings
@@ -35,6 +34,7 @@ def slots_of(
         settings = load_settings(EncoderSettings)
     return {
         Lane.PROBE: settings.probe_slots,
+        Lane.MUX: settings.mux_slots,
         Lane.CPU: settings.cpu_slots,
         Lane.GPU: settings.gpu_slots,
     }
@@ -85,17 +85,6 @@ def test_busy_encoders_stay(objects: list[Object], monkeypatch: pytest.MonkeyPat
             per_pod = slots[lane_of(trigger)]
             for pods in range(1, spec["maxReplicaCount"] + 1):
                 assert wanted(trigger, pods * per_pod) == pods
-
-
-def test_window_fills_every_slot_and_keeps_a_new_user_waiting_for_none_ahead() -> None:
-    """With few slots nothing is sent out ahead: it would be in front of a new user's task."""
-    assert [window_of(slots) for slots in range(1, 9)] == [1, 2, 3, 5, 6, 7, 8, 10]
-    assert window_of(200) == 250
-
-
-def test_something_is_sent_out_without_any_slot() -> None:
-    """An encoder that comes finds work before its first heartbeat is heard."""
-    assert window_of(0) == 1
 
 
 def test_one_encoder_at_least(objects: list[Object]) -> None:
