@@ -10,7 +10,7 @@ far from the truth, are told as exactly as those of many.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -28,7 +28,9 @@ class Backlog:
         order: when it came; any number that rises.
         begun: whether a slot has worked for it before.
         running: what each task that runs still needs.
-        waiting: tasks that could begin now; those that were sent are among them.
+        sent: what each task needs that was sent and does not run yet, with a number that
+            rises from one sent to the next.
+        waiting: tasks that could be sent now.
         work: what these need altogether, start and end of each included.
         longest: what the longest of them needs.
         tail: what the one task needs that begins when all others have ended; 0 for none.
@@ -40,6 +42,7 @@ class Backlog:
     priority: int = 0
     begun: bool = False
     running: tuple[float, ...] = ()
+    sent: tuple[tuple[float, float], ...] = ()
     waiting: int = 0
     work: float = 0.0
     longest: float = 0.0
@@ -59,20 +62,17 @@ class Outlook:
     position: int
 
 
-def forecast(
-    exports: Iterable[Backlog], *, slots: int, window: int, sent: Sequence[str] = ()
-) -> dict[str, Outlook]:
+def forecast(exports: Iterable[Backlog], *, slots: int, window: int) -> dict[str, Outlook]:
     """Return the outlook of every export of a lane.
 
     Args:
         slots: tasks that can run at the same time. Tasks that run beyond them, on encoders
             that take no more, are waited for.
         window: tasks that are sent or run at the same time, as the dispatcher keeps it.
-        sent: the exports of the tasks that are sent and do not run yet, first sent first.
     """
     # Without slots the order can be told all the same: it is that of one.
     lane = _Lane(_parts(exports), max(1, slots), max(window, slots, 1))
-    lane.play(sent)
+    lane.play()
     return {
         part.export.export_id: Outlook(part.ends if slots > 0 else None, part.position)
         for part in lane.parts
@@ -159,7 +159,7 @@ def _part(place: int, export: Backlog, user: _User, most: int) -> _Part:
         first,
         max(0.0, rest),
         count,
-        count + len(export.running),
+        count + len(export.running) + len(export.sent),
         export.tail,
         export.begun or bool(export.running),
     )
@@ -180,20 +180,20 @@ class _Lane:
         self._count = 0
         self._begun = 0
 
-    def play(self, sent: Sequence[str]) -> None:
+    def play(self) -> None:
         """Let everything end."""
-        by_id = {part.export.export_id: part for part in self.parts}
+        sent: list[tuple[float, float, _Part]] = []
         for part in self.parts:
             if part.left:
                 heappush(part.user.due, (part.place, part))
             for seconds in part.export.running:
                 self._take_place(part.user)
                 self._run(0.0, seconds, part)
-        for export_id in sent:
-            part_sent = by_id.get(export_id)
-            # What is unknown, or has no task left, has ended since it was listed.
-            if part_sent is not None and part_sent.left:
-                self._send(part_sent)
+            for number, seconds in part.export.sent:
+                self._take_place(part.user)
+                sent.append((number, seconds, part))
+        sent.sort(key=lambda item: item[0])
+        self._sent.extend((seconds, part) for _, seconds, part in sent)
         for part in self.parts:
             self._begin_tail(part)
             self._queue(part.user)

@@ -44,13 +44,36 @@ class Live:
     speed: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the present run of a task gets on; times in seconds by our own clock.
+
+    Attributes:
+        age: since its first word.
+        frame_count: frames that it makes; 0 where it tells none.
+        frames_done: of these.
+        frames: made since its first word of any: what comes before that, the start of
+            FFmpeg and the encoder's lookahead, says nothing of the rest.
+        seconds: in which it made them.
+    """
+
+    age: float
+    frame_count: int = 0
+    frames_done: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(slots=True)
 class _TaskWord:
-    """The newest word on one task."""
+    """The newest word on one task, and when its run was first heard of, with frames or without."""
 
     heard_at: float
     progress: task_pb2.TaskProgress
     frames_done: int
+    run_heard_at: float
+    frames_heard_at: float
+    frames_at_first: int
 
 
 class LiveProgress:
@@ -80,7 +103,14 @@ class LiveProgress:
         done = min(task.frames_done, task.frame_count)
         if before is not None:
             done = max(done, before.frames_done)
-        words[task.task_id] = _TaskWord(self._clock(), progress, done)
+        now = self._clock()
+        word = _TaskWord(now, progress, done, now, now, task.frames_done)
+        if before is not None and before.progress.run_id == progress.run_id:
+            word.run_heard_at = before.run_heard_at
+            if before.frames_at_first:
+                word.frames_heard_at = before.frames_heard_at
+                word.frames_at_first = before.frames_at_first
+        words[task.task_id] = word
         for listener in self._listeners:
             listener(task.export_id)
 
@@ -97,6 +127,21 @@ class LiveProgress:
             sum(word.frames_done for word in words),
             sum(task.frames_per_second for task in running),
             sum(task.speed for task in running),
+        )
+
+    def pace(self, export_id: str, task_id: str) -> Pace | None:
+        """Return how a task that runs gets on, unless what is known of it is old."""
+        word = self._words.get(export_id, {}).get(task_id)
+        now = self._clock()
+        if word is None or word.progress.over or word.heard_at < now - FRESH_SECONDS:
+            return None
+        task = word.progress.task
+        return Pace(
+            age=now - word.run_heard_at,
+            frame_count=task.frame_count,
+            frames_done=task.frames_done,
+            frames=task.frames_done - word.frames_at_first,
+            seconds=word.heard_at - word.frames_heard_at,
         )
 
     def forget_old(self) -> None:
