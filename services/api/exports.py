@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from services.api.encoders import LiveEncoders
+from services.api.forecast import Estimate, Forecast
 from services.api.metrics import ApiMetrics
 from services.api.page_token import decode_token, encode_token
 from services.api.peers import probe_by_any
@@ -18,7 +19,7 @@ from services.api.progress import LiveProgress
 from services.api.requests import check_create, check_export_id, check_list
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
-from services.api.states import ExportState
+from services.api.states import ACTIVE_EXPORTS, ExportState
 from services.api.store import ExportStore, TaskStore
 from services.api.store.garbage import output_of
 from services.api.store.records import (
@@ -57,6 +58,7 @@ class Exports:
         planner: ExportPlanner,
         encoders: LiveEncoders,
         progress: LiveProgress,
+        forecast: Forecast,
         signals: Signals,
         metrics: ApiMetrics,
     ) -> None:
@@ -67,6 +69,7 @@ class Exports:
         self._planner = planner
         self._encoders = encoders
         self._progress = progress
+        self._forecast = forecast
         self._signals = signals
         self._metrics = metrics
         self._quotas = Quotas(
@@ -193,7 +196,7 @@ class Exports:
             _list_filter(request, user_id), limit=size + 1, before=decode_token(request)
         )
         response = service.ListExportsResponse(
-            exports=[to_export(record, self._progress.of(record.id)) for record in records[:size]],
+            exports=[await self._without_url(record) for record in records[:size]],
             total_size=total,
         )
         if len(records) > size:
@@ -253,7 +256,13 @@ class Exports:
                 # The export itself can be told although storage is away, or
                 # retention has just removed the file.
                 log.warning("no download url", export_id=record.id, reason=error.reason)
-        return to_export(record, self._progress.of(record.id), url)
+        return to_export(record, self._progress.of(record.id), await self._estimate(record), url)
+
+    async def _without_url(self, record: ExportRecord) -> pb.Export:
+        return to_export(record, self._progress.of(record.id), await self._estimate(record))
+
+    async def _estimate(self, record: ExportRecord) -> Estimate | None:
+        return await self._forecast.of(record.id) if record.state in ACTIVE_EXPORTS else None
 
 
 def _body_hash(request: service.CreateExportRequest) -> bytes:

@@ -80,14 +80,12 @@ exports = Table(
     Index("exports_list_idx", "user_id", "created_at", "id"),
     Index("exports_list_video_idx", "user_id", "video_id", "created_at", "id"),
     Index("exports_list_state_idx", "user_id", "state", "created_at", "id"),
-    # Quotas: unfinished exports of a user, and of all.
+    # Quotas and forecasts: unfinished exports of a user, and of all.
     Index(
         "exports_active_idx",
         "user_id",
         postgresql_where=text("state IN ('QUEUED', 'PROCESSING')"),
     ),
-    # Queue position.
-    Index("exports_queue_idx", "created_at", "id", postgresql_where=text("state = 'QUEUED'")),
     # Retention.
     Index("exports_expiry_idx", "expires_at", postgresql_where=text("state = 'COMPLETED'")),
     # An identical finished export.

@@ -12,6 +12,7 @@ from services.api.dispatcher import Dispatcher
 from services.api.encoders import LiveEncoders
 from services.api.events import EventConsumer
 from services.api.exports import Exports
+from services.api.forecast import Forecast
 from services.api.metrics import ApiMetrics
 from services.api.planning import ExportPlanner
 from services.api.progress import LiveProgress, ProgressWriter
@@ -20,7 +21,14 @@ from services.api.replanning import Replanner
 from services.api.servicer import ExportServicer
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
-from services.api.store import Database, ExportStore, Housekeeping, ReuseStore, TaskStore
+from services.api.store import (
+    BacklogStore,
+    Database,
+    ExportStore,
+    Housekeeping,
+    ReuseStore,
+    TaskStore,
+)
 from services.api.watch import Watches
 from services.common.cancellation import cancel_until_done
 from services.common.nats import connect, first_connection
@@ -55,9 +63,10 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         reuse = ReuseStore(database)
         planner = ExportPlanner(settings, encoders, reuse)
         replanner = Replanner(tasks, reuse, housekeeping, planner)
+        forecast = Forecast(BacklogStore(database), encoders, progress)
         exports = Exports(
             *(settings, ExportStore(database), tasks, storage, planner),
-            *(encoders, progress, signals, metrics),
+            *(encoders, progress, forecast, signals, metrics),
         )
         watches = Watches(exports.get, metrics)
         progress.on_progress(watches.mark)

@@ -1,15 +1,15 @@
-"""Exports as callers see them: the row, what is live, and a fresh download URL."""
+"""Exports as callers see them: the row, what is live, what to expect, and a download URL."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from fractions import Fraction
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.api.forecast import Estimate
 from services.api.progress import Live, phase_of
-from services.api.states import ExportState
+from services.api.states import ACTIVE_EXPORTS, ExportState
 from services.api.store.records import ExportRecord
 from services.api.work import FRAMES_PER_JOIN, FRAMES_PER_SOUND
 from services.common.planner import duration_of
@@ -17,8 +17,6 @@ from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 
-# Verification and upload, after the last frame.
-FINISHING_SECONDS = 1.0
 # Of the work on an export in parts; the rest is its sound and its assembly.
 PICTURES_SHARE = 1 / (1 + 1 / FRAMES_PER_SOUND + 1 / FRAMES_PER_JOIN)
 
@@ -26,12 +24,14 @@ PICTURES_SHARE = 1 / (1 + 1 / FRAMES_PER_SOUND + 1 / FRAMES_PER_JOIN)
 def to_export(
     record: ExportRecord,
     live: Live | None = None,
+    estimate: Estimate | None = None,
     url: storage.SignDownloadResponse | None = None,
 ) -> pb.Export:
     """Return the export of a record.
 
     Args:
         live: what its encoders have said of it.
+        estimate: what to expect of it.
         url: where the output can be downloaded.
     """
     export = pb.Export(
@@ -43,7 +43,6 @@ def to_export(
         state=pb.ExportState.Value(f"EXPORT_STATE_{record.state}"),
         phase=pb.ExportPhase.Value(f"EXPORT_PHASE_{record.phase}"),
         progress=record.progress,
-        queue_position=record.queue_position,
         error=record.error,
         warnings=record.warnings,
         output=record.output,
@@ -58,6 +57,8 @@ def to_export(
     if url is not None:
         export.output.download_url = url.url
         export.output.download_url_expire_time.CopyFrom(url.expire_time)
+    if record.state in ACTIVE_EXPORTS and estimate is not None:
+        _add_estimate(export, estimate)
     if record.state is ExportState.PROCESSING and record.plan is not None:
         _add_live(export, record, record.plan, live)
     return export
@@ -79,18 +80,13 @@ def _add_live(export: pb.Export, record: ExportRecord, plan: pb.Plan, live: Live
         )
         pictures = PICTURES_SHARE if plan.chunk_count else 1.0
         export.progress = max(export.progress, 99.0 * pictures * done / frames)
-    export.eta.CopyFrom(_eta(export, plan))
 
 
-def _eta(export: pb.Export, plan: pb.Plan) -> Duration:
-    status = export.encode_status
-    if status.frames_per_second > 0:
-        left = max(0, status.frame_count - status.frames_done)
-        seconds = left / status.frames_per_second + FINISHING_SECONDS
-    else:
-        whole = plan.estimated_processing_time.ToTimedelta().total_seconds()
-        seconds = whole * (1 - export.progress / 100)
-    return duration_of(Fraction(seconds).limit_denominator(1000))
+def _add_estimate(export: pb.Export, estimate: Estimate) -> None:
+    if export.state == pb.EXPORT_STATE_QUEUED:
+        export.queue_position = estimate.position
+    if estimate.seconds is not None:
+        export.eta.CopyFrom(duration_of(Fraction(estimate.seconds).limit_denominator(1000)))
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

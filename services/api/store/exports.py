@@ -46,29 +46,13 @@ from services.api.store.work import begin_again, end_tasks, insert_work
 from services.common.errors import DomainError, Reason
 
 
-def _position() -> ColumnElement[int]:
-    """Exports queued before this one, for a row of `exports` that is queued."""
-    ahead = exports.alias("ahead")
-    count = (
-        select(func.count())
-        .select_from(ahead)
-        .where(
-            ahead.c.state == ExportState.QUEUED,
-            tuple_(ahead.c.created_at, ahead.c.id) < tuple_(exports.c.created_at, exports.c.id),
-            exports.c.state == ExportState.QUEUED,
-        )
-        .correlate(exports)
-    )
-    return count.scalar_subquery().label("queue_position")
-
-
 @cache
 def select_exports() -> Select[Any]:
     """Return the query for whole records, to be narrowed by the caller.
 
     Built once: building it took a twelfth of CreateExport's time.
     """
-    return select(exports, _position())
+    return select(exports)
 
 
 @cache
@@ -83,7 +67,6 @@ def _select_summaries() -> Select[Any]:
         literal([], JSONB).label("segments"),
         _without(exports.c.plan, "segments"),
         _without(exports.c.error, "violations"),
-        _position(),
     )
 
 

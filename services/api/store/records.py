@@ -151,11 +151,10 @@ class ExportRecord:
     ended_at: datetime | None
     expires_at: datetime | None
     updated_at: datetime
-    queue_position: int
 
     @classmethod
     def from_row(cls, row: RowMapping) -> ExportRecord:
-        """Build the record from a row of `exports` with its `queue_position`."""
+        """Build the record from a row of `exports`."""
         return cls(
             id=row["id"],
             user_id=row["user_id"],
@@ -182,7 +181,6 @@ class ExportRecord:
             ended_at=row["ended_at"],
             expires_at=row["expires_at"],
             updated_at=row["updated_at"],
-            queue_position=row["queue_position"] or 0,
         )
 
 

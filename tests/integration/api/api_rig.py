@@ -11,7 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 from psycopg.rows import dict_row
 
 from services.api.states import ExportState, TaskState
-from services.api.store import Database, ExportStore, Housekeeping, ReuseStore, TaskStore
+from services.api.store import (
+    BacklogStore,
+    Database,
+    ExportStore,
+    Housekeeping,
+    ReuseStore,
+    TaskStore,
+)
 from services.api.store.records import (
     ExportRecord,
     NewExport,
@@ -69,6 +76,7 @@ class Rig:
         self.exports = ExportStore(self.database)
         self.tasks = TaskStore(self.database)
         self.reuse = ReuseStore(self.database)
+        self.backlog = BacklogStore(self.database)
         self.housekeeping = Housekeeping(self.database)
         self._behind: psycopg.AsyncConnection[dict[str, Any]] | None = None
 

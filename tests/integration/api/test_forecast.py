@@ -10,7 +10,6 @@ from services.api.encoders import LiveEncoders
 from services.api.forecast import STANDS_SECONDS, UNKNOWN_SECONDS, Estimate, Forecast
 from services.api.progress import LiveProgress
 from services.api.remaining import TASK_SECONDS
-from services.api.store import BacklogStore
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -39,9 +38,7 @@ class Cluster:
         self.clock = Clock()
         self.encoders = LiveEncoders(1e9, lambda: None)
         self.progress = LiveProgress(clock=self.clock)
-        self.forecast = Forecast(
-            BacklogStore(rig.database), self.encoders, self.progress, clock=self.clock
-        )
+        self.forecast = Forecast(rig.backlog, self.encoders, self.progress, clock=self.clock)
 
     def slots(self, count: int) -> None:
         """Let an encoder be heard of that has so many."""

@@ -8,14 +8,13 @@ from api_long import long_export
 from api_rig import PLAN, Rig
 
 from services.api.states import ExportState
-from services.api.store import BacklogStore
 from services.api.store.backlog import UnfinishedExport
 from services.api.store.progress import Progress
 from services.common.subjects import Lane
 
 
 async def read(rig: Rig) -> dict[str, UnfinishedExport]:
-    exports, _ = await BacklogStore(rig.database).read()
+    exports, _ = await rig.backlog.read()
     return {export.id: export for export in exports}
 
 
@@ -106,7 +105,7 @@ async def test_speeds_are_those_of_the_families_that_serve_lanes(rig: Rig) -> No
         "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
         " VALUES ('ENCODER_FAMILY_OTHER', 'RESOLUTION_720P', 'QUALITY_LOW', 9, 1)"
     )
-    _, speeds = await BacklogStore(rig.database).read()
+    _, speeds = await rig.backlog.read()
     assert speeds == {("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM"): 60}
 
 

@@ -14,7 +14,7 @@ from statements import Statements, full_scans, plans, recorded
 from services.api.models import metadata
 from services.api.planning import order_of
 from services.api.states import ExportState
-from services.api.store import ExportStore, Housekeeping, ReuseStore, TaskStore
+from services.api.store import BacklogStore, ExportStore, Housekeeping, ReuseStore, TaskStore
 from services.api.store.housekeeping import Deletion
 from services.api.store.progress import Progress
 from services.api.store.records import ListFilter, Planned, Quotas, Submission, TaskRecord
@@ -143,6 +143,7 @@ async def reconciler(rig: Rig, case: Case) -> None:
     await housekeeping.forget_old()
     await housekeeping.queue_depths()
     await housekeeping.active_exports()
+    await rig.backlog.read()
 
 
 async def everything(rig: Rig) -> Statements:
@@ -163,14 +164,14 @@ async def test_every_query_uses_an_index(rig: Rig) -> None:
 
 async def test_every_method_of_the_stores_is_among_them(rig: Rig) -> None:
     called: set[str] = set()
-    for store in (rig.exports, rig.tasks, rig.reuse, rig.housekeeping):
+    for store in (rig.exports, rig.tasks, rig.reuse, rig.backlog, rig.housekeeping):
         for name, method in vars(type(store)).items():
             if not name.startswith("_"):
                 setattr(store, name, _noted(called, name, method.__get__(store)))
     await everything(rig)
     public = {
         name
-        for kind in (ExportStore, TaskStore, ReuseStore, Housekeeping)
+        for kind in (ExportStore, TaskStore, ReuseStore, BacklogStore, Housekeeping)
         for name in vars(kind)
         if not name.startswith("_")
     }

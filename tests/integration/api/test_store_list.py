@@ -143,15 +143,6 @@ async def test_pages_lose_nothing_while_exports_are_deleted(rig: Rig) -> None:
     assert found == [old[5], old[4], old[3], old[2], old[1], old[0]]
 
 
-async def test_queue_position_counts_what_was_queued_before(rig: Rig) -> None:
-    cases = [await case_at(rig, minute, user=user) for minute, user in enumerate("abcd")]
-    await cases[1].put(export=ExportState.PROCESSING)
-    positions = [(await case.now()).queue_position for case in cases]
-    assert positions == [0, 0, 1, 2]
-    records, _ = await rig.exports.page(ListFilter("d"), limit=10, before=None)
-    assert [record.queue_position for record in records] == [2]
-
-
 async def test_list_leaves_out_what_grows_with_the_segments(rig: Rig) -> None:
     cut = pb.Segment(end_time=Duration(seconds=1))
     case = await rig.create(segments=[cut])

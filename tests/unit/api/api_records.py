@@ -54,6 +54,5 @@ def record(**changes: Any) -> ExportRecord:
         "ended_at": None,
         "expires_at": None,
         "updated_at": CREATED,
-        "queue_position": 0,
     }
     return ExportRecord(**{**values, **changes})

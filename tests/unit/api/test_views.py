@@ -9,9 +9,10 @@ from api_records import CREATED, EXPORT, PLAN, record
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.api.forecast import Estimate
 from services.api.progress import Live
-from services.api.states import ExportState
-from services.api.views import FINISHING_SECONDS, PICTURES_SHARE, to_export
+from services.api.states import TERMINAL_EXPORTS, ExportState
+from services.api.views import PICTURES_SHARE, to_export
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -33,9 +34,9 @@ def live(frames_done: int, *, fps: float = 50, phase: str = "ENCODING") -> Live:
 
 
 def processing(**changes: object) -> pb.Export:
-    word = changes.pop("live", None)
+    word, estimate = changes.pop("live", None), changes.pop("estimate", None)
     base = {"state": ExportState.PROCESSING, "phase": "ENCODING", "plan": PLAN}
-    return to_export(record(**{**base, **changes}), word)  # type: ignore[arg-type]
+    return to_export(record(**{**base, **changes}), word, estimate)  # type: ignore[arg-type]
 
 
 def test_export_shows_the_row() -> None:
@@ -83,11 +84,36 @@ def test_every_state_is_shown_by_its_name(state: ExportState) -> None:
     assert to_export(record(state=state)).state == pb.ExportState.Value(f"EXPORT_STATE_{state}")
 
 
-def test_queued_export_shows_its_position_and_no_eta() -> None:
-    export = to_export(record(queue_position=4, plan=PLAN))
+def test_queued_export_shows_what_to_expect() -> None:
+    export = to_export(record(plan=PLAN), None, Estimate(12.25, 4))
+    assert export.queue_position == 4
+    assert export.eta == Duration(seconds=12, nanos=250_000_000)
+    assert not export.HasField("encode_status")
+
+
+def test_export_without_an_expected_time_shows_its_position_alone() -> None:
+    export = to_export(record(), None, Estimate(None, 4))
     assert export.queue_position == 4
     assert not export.HasField("eta")
-    assert not export.HasField("encode_status")
+
+
+def test_export_of_which_nothing_is_expected_shows_nothing() -> None:
+    export = to_export(record(plan=PLAN))
+    assert export.queue_position == 0
+    assert not export.HasField("eta")
+
+
+@pytest.mark.parametrize("state", TERMINAL_EXPORTS)
+def test_nothing_is_expected_of_an_export_that_has_ended(state: ExportState) -> None:
+    export = to_export(record(state=state, plan=PLAN), None, Estimate(7.0, 3))
+    assert export.queue_position == 0
+    assert not export.HasField("eta")
+
+
+def test_export_that_is_no_longer_queued_has_no_position() -> None:
+    export = processing(estimate=Estimate(7.0, 3))
+    assert export.queue_position == 0
+    assert export.eta == Duration(seconds=7)
 
 
 def test_completed_export_shows_its_output_with_the_fresh_url() -> None:
@@ -102,8 +128,7 @@ def test_completed_export_shows_its_output_with_the_fresh_url() -> None:
             output_run_id="run_1",
             expires_at=CREATED + timedelta(days=30),
         ),
-        None,
-        url,
+        url=url,
     )
     assert export.output.size_bytes == 5
     assert export.output.download_url == "https://s3/x?sig"
@@ -115,7 +140,7 @@ def test_completed_export_shows_its_output_with_the_fresh_url() -> None:
 def test_record_is_not_changed_by_its_view() -> None:
     output = pb.Output(size_bytes=5)
     url = storage.SignDownloadResponse(url="https://s3/x?sig")
-    to_export(record(state=ExportState.COMPLETED, output=output), None, url)
+    to_export(record(state=ExportState.COMPLETED, output=output), url=url)
     assert output == pb.Output(size_bytes=5)
 
 
@@ -126,8 +151,6 @@ def test_running_export_shows_what_its_encoder_says() -> None:
     assert export.encode_status == pb.EncodeStatus(
         frames_done=250, frame_count=500, frames_per_second=50, speed=2, encoder_id="encoder-1"
     )
-    # 250 frames at 50 a second, then verification and upload.
-    assert export.eta == Duration(seconds=5 + int(FINISHING_SECONDS))
 
 
 def test_progress_is_never_less_than_the_row_says() -> None:
@@ -145,19 +168,9 @@ def test_progress_of_the_last_frame_leaves_a_percent_for_the_stored_file() -> No
     assert processing(live=live(900)).progress == 99.0
 
 
-def test_eta_before_any_frame_is_the_estimate() -> None:
-    assert processing().eta == Duration(seconds=40)
-    assert processing(progress=25.0).eta == Duration(seconds=30)
-
-
-def test_eta_while_the_encoder_finishes_is_what_is_left_of_the_estimate() -> None:
+def test_encoder_that_finishes_shows_its_phase() -> None:
     export = processing(live=live(500, fps=0, phase="UPLOADING"))
     assert export.phase == pb.EXPORT_PHASE_UPLOADING
-    assert export.eta == Duration(nanos=400_000_000)  # one of a hundred parts of 40 s
-
-
-def test_eta_is_never_negative() -> None:
-    assert processing(live=live(900)).eta == Duration(seconds=int(FINISHING_SECONDS))
 
 
 def test_probing_export_shows_neither_eta_nor_figures() -> None:
