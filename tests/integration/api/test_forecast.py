@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import psycopg
 import pytest
 from api_long import long_export
 from api_rig import Case, Rig
 
 from services.api.encoders import LiveEncoders
-from services.api.forecast import STANDS_SECONDS, UNKNOWN_SECONDS, Estimate, Forecast
+from services.api.forecast import (
+    STANDS_COSTS,
+    STANDS_SECONDS,
+    UNKNOWN_SECONDS,
+    Estimate,
+    Forecast,
+)
 from services.api.progress import LiveProgress
 from services.api.remaining import TASK_SECONDS
+from services.api.store import BacklogStore
+from services.api.store.backlog import SpeedKind, UnfinishedExport
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -30,6 +41,17 @@ class Clock:
         return self.now
 
 
+class CountedBacklog(BacklogStore):
+    """The store, and how often it was read."""
+
+    reads = 0
+
+    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, float]]:
+        """Read, and count."""
+        self.reads += 1
+        return await super().read()
+
+
 class Cluster:
     """What a forecast looks at."""
 
@@ -38,7 +60,8 @@ class Cluster:
         self.clock = Clock()
         self.encoders = LiveEncoders(1e9, lambda: None)
         self.progress = LiveProgress(clock=self.clock)
-        self.forecast = Forecast(rig.backlog, self.encoders, self.progress, clock=self.clock)
+        self.backlog = CountedBacklog(rig.database)
+        self.forecast = Forecast(self.backlog, self.encoders, self.progress, clock=self.clock)
 
     def slots(self, count: int) -> None:
         """Let an encoder be heard of that has so many."""
@@ -154,3 +177,46 @@ async def test_run_of_its_own_pace_is_told_by_it(rig: Rig, cluster: Cluster) -> 
         cluster.clock.now += 1 if frames == 0 else 50 if frames == 1 else 0
     # 49 frames at about one a second.
     assert (await cluster.later(case)).seconds == pytest.approx(49 + TASK_SECONDS, rel=0.3)
+
+
+async def test_many_who_ask_at_a_time_cost_one_reading(rig: Rig, cluster: Cluster) -> None:
+    cases = [await rig.create(user) for user in ("anna", "ben", "cleo")]
+    found = await asyncio.gather(*(cluster.forecast.of(case.id) for case in cases * 5))
+    assert None not in found
+    assert cluster.backlog.reads == 1
+    for _ in range(3):
+        await cluster.later(cases[0], STANDS_SECONDS / 4)
+    assert cluster.backlog.reads == 1
+    await cluster.later(cases[0], STANDS_SECONDS / 4)
+    assert cluster.backlog.reads == 2
+
+
+async def test_forecast_that_costs_much_stands_longer(rig: Rig, cluster: Cluster) -> None:
+    case = await rig.create()
+
+    async def slowly() -> tuple[list[UnfinishedExport], dict[SpeedKind, float]]:
+        cluster.clock.now += 0.5
+        return await CountedBacklog.read(cluster.backlog)
+
+    cluster.backlog.read = slowly  # type: ignore[method-assign]
+    for seconds, reads in ((0, 1), (0.5 * STANDS_COSTS - 0.1, 1), (0.2, 2)):
+        await cluster.later(case, seconds)
+        assert cluster.backlog.reads == reads
+
+
+async def test_last_forecast_stands_while_the_database_does_not_answer(
+    empty_database: str, cluster: Cluster
+) -> None:
+    hasty = Rig(empty_database, timeout=0.3)
+    cluster.backlog = CountedBacklog(hasty.database)
+    forecast = Forecast(cluster.backlog, cluster.encoders, cluster.progress, clock=cluster.clock)
+    case = await hasty.create()
+    assert await forecast.of(case.id) == Estimate(WHOLE, 0)
+    cluster.clock.now += STANDS_SECONDS + 1
+    async with await psycopg.AsyncConnection.connect(empty_database) as other:
+        await other.execute("LOCK TABLE exports IN ACCESS EXCLUSIVE MODE")
+        expected = Estimate(WHOLE - STANDS_SECONDS - 1, 0)
+        assert await forecast.of(case.id) == expected
+    assert await forecast.of(case.id) == Estimate(WHOLE, 0)
+    assert cluster.backlog.reads == 3
+    await hasty.close()
