@@ -16,7 +16,7 @@ from services.api.eta import Outlook, forecast
 from services.api.progress import LiveProgress
 from services.api.remaining import backlog_of, speed_of
 from services.api.store import BacklogStore
-from services.api.store.backlog import SpeedKind, UnfinishedExport
+from services.api.store.backlog import Speed, SpeedKind, UnfinishedExport
 from services.common.errors import DomainError
 from services.common.subjects import Lane
 
@@ -105,14 +105,13 @@ class Forecast:
         self._cost = self._clock() - began_at
 
     def _lane(
-        self, lane: Lane, exports: Sequence[UnfinishedExport], speeds: dict[SpeedKind, float]
+        self, lane: Lane, exports: Sequence[UnfinishedExport], speeds: dict[SpeedKind, Speed]
     ) -> Callable[[], dict[str, Outlook]]:
         """Return what plays a lane forward, with all that it needs."""
         backlogs = [
             backlog_of(
                 export,
-                lane,
-                speed_of(export, lane, speeds),
+                speed_of(export, speeds),
                 partial(self._progress.pace, export.id),
             )
             for export in exports

@@ -241,7 +241,7 @@ announcements = Table(
     Column("message", JSONB, nullable=False),
 )
 
-# Measured frames per second of finished encodes, as a moving average.
+# What finished encodes of a slot have taken, as moving averages.
 encode_speeds = Table(
     "encode_speeds",
     metadata,
@@ -249,6 +249,10 @@ encode_speeds = Table(
     Column("resolution", Text, primary_key=True),
     Column("quality", Text, primary_key=True),
     Column("frames_per_second", Double, nullable=False),
+    # Of a run, beside its encoding: to read, check and store.
+    Column("overhead_seconds", Double, nullable=False, server_default="1"),
+    # What it is the average of.
+    Column("frames", BigInteger, nullable=False, server_default="0"),
     Column("samples", BigInteger, nullable=False),
     _time("updated_at", required=True),
 )

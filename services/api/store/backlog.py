@@ -20,6 +20,14 @@ SpeedKind = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """What a slot takes for a task: so many frames a second, and seconds beside them."""
+
+    frames_per_second: float
+    overhead_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InFlightTask:
     """A task that was sent.
 
@@ -80,8 +88,8 @@ class BacklogStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, float]]:
-        """Return the unfinished exports, and measured frames per second of one slot.
+    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, Speed]]:
+        """Return the unfinished exports, and the measured speeds of a slot.
 
         Raises:
             DomainError: STORE_UNAVAILABLE.
@@ -92,7 +100,12 @@ class BacklogStore:
             speeds = (await connection.execute(_SPEEDS)).all()
         return (
             [_unfinished(row) for row in rows],
-            {(row.family, row.resolution, row.quality): row.frames_per_second for row in speeds},
+            {
+                (row.family, row.resolution, row.quality): Speed(
+                    row.frames_per_second, row.overhead_seconds
+                )
+                for row in speeds
+            },
         )
 
 

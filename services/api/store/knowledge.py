@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func
+from sqlalchemy import Double, cast, func
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import encode_speeds, probes
 from services.api.store.records import to_json
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
-# Weight of the newest measurement in the moving average of encode speeds.
-SPEED_WEIGHT = 0.3
+# How many frames earlier encodes count for beside the newest, and how many runs. Few enough
+# to follow machines and material; short encodes, which are slow for their start alone, count
+# for little.
+REMEMBERED_FRAMES = 2000
+REMEMBERED_RUNS = 10
 
 
 async def keep_probe(connection: AsyncConnection, source_key: str, info: pb.SourceInfo) -> None:
@@ -29,26 +33,41 @@ async def learn_speed(
     connection: AsyncConnection,
     plan: pb.Plan,
     family: pb.EncoderFamily.ValueType,
-    frames_per_second: float,
+    frames: int,
+    succeeded: task_pb2.TaskSucceeded,
 ) -> None:
-    """Let a finished encode of one slot count in the measured speed of its kind."""
-    if frames_per_second <= 0:
+    """Let a finished encode of one slot count in the measured speed of its kind.
+
+    Args:
+        frames: that the run has made.
+    """
+    frames_per_second = succeeded.frames_per_second
+    if frames_per_second <= 0 or frames <= 0:
         return
+    seconds = succeeded.run_time.ToTimedelta().total_seconds()
     statement = upsert(encode_speeds).values(
         family=pb.EncoderFamily.Name(family),
         resolution=pb.Resolution.Name(plan.resolution),
         quality=pb.Quality.Name(plan.quality),
         frames_per_second=frames_per_second,
+        overhead_seconds=max(0.0, seconds - frames / frames_per_second),
+        frames=frames,
         samples=1,
     )
-    known = encode_speeds.c.frames_per_second
+    new, known = statement.excluded, encode_speeds.c
+    # Frames over seconds, as a single long encode would give.
+    share = cast(new.frames, Double) / (new.frames + func.least(known.frames, REMEMBERED_FRAMES))
+    speed = 1 / ((1 - share) / known.frames_per_second + share / new.frames_per_second)
+    weight = func.greatest(1.0 / (known.samples + 1), 1.0 / REMEMBERED_RUNS)
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["family", "resolution", "quality"],
             set_={
-                "frames_per_second": known
-                + SPEED_WEIGHT * (statement.excluded.frames_per_second - known),
-                "samples": encode_speeds.c.samples + 1,
+                "frames_per_second": speed,
+                "overhead_seconds": known.overhead_seconds
+                + weight * (new.overhead_seconds - known.overhead_seconds),
+                "frames": known.frames + new.frames,
+                "samples": known.samples + 1,
                 "updated_at": func.now(),
             },
         )

@@ -244,7 +244,7 @@ class TaskStore:
             if task.kind == "VIDEO" and event.succeeded.frames_per_second > 0:
                 family = task_pb2.Task.FromString(task.message).video.chunk.family
                 plan = await _plan_of(connection, task.export_id)
-                await learn_speed(connection, plan, family, event.succeeded.frames_per_second)
+                await learn_speed(connection, plan, family, task.frames, event.succeeded)
             others = await unfinished_runs(connection, task.id)
             return Applied(changed=True, stop_runs=others)
 
@@ -282,8 +282,7 @@ class TaskStore:
             await discard_run_objects(connection, record.id, keep_run_id=keep)
             if completed and task.kind == "WHOLE" and record.plan is not None:
                 family = event.succeeded.output.encoder_family
-                speed = event.succeeded.frames_per_second
-                await learn_speed(connection, record.plan, family, speed)
+                await learn_speed(connection, record.plan, family, task.frames, event.succeeded)
             return Applied(changed=True, stop_runs=others, output=output if completed else None)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:

@@ -227,10 +227,12 @@ class Case:
         *,
         attempt: int = 1,
         fps: float = 0,
+        seconds: float = 0,
         warnings: Sequence[pb.ExportWarning] = (),
     ) -> Applied:
         """Apply that a run has made the output."""
         done = task_pb2.TaskSucceeded(output=OUTPUT, frames_per_second=fps, warnings=warnings)
+        done.run_time.FromTimedelta(timedelta(seconds=seconds))
         event = self.event(run, attempt=attempt, succeeded=done)
         return await self.rig.tasks.output_succeeded(event, retention=RETENTION)
 

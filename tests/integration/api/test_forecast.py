@@ -18,17 +18,16 @@ from services.api.forecast import (
     Forecast,
 )
 from services.api.progress import LiveProgress
-from services.api.remaining import TASK_SECONDS
 from services.api.store import BacklogStore
-from services.api.store.backlog import SpeedKind, UnfinishedExport
+from services.api.store.backlog import Speed, SpeedKind, UnfinishedExport
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
-# Frames per second that the cluster has measured.
-SPEED = 10.0
+# Frames per second that the cluster has measured, and seconds of a task beside its frames.
+SPEED, OVERHEAD = 10.0, 1.0
 # A whole export of the rig has 100 frames.
-WHOLE = 100 / SPEED + TASK_SECONDS
+WHOLE = 100 / SPEED + OVERHEAD
 
 
 class Clock:
@@ -46,7 +45,7 @@ class CountedBacklog(BacklogStore):
 
     reads = 0
 
-    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, float]]:
+    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, Speed]]:
         """Read, and count."""
         self.reads += 1
         return await super().read()
@@ -79,9 +78,11 @@ class Cluster:
 @pytest.fixture
 async def cluster(rig: Rig) -> Cluster:
     await rig.sql(
-        "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
-        " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', %s, 1)",
+        "INSERT INTO encode_speeds"
+        " (family, resolution, quality, frames_per_second, overhead_seconds, samples)"
+        " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', %s, %s, 1)",
         SPEED,
+        OVERHEAD,
     )
     cluster = Cluster(rig)
     cluster.slots(1)
@@ -115,7 +116,7 @@ async def test_time_that_has_run_out_is_not_negative(rig: Rig, cluster: Cluster)
     await rig.sql("UPDATE encode_speeds SET frames_per_second = 1e6")
     case = await rig.create()
     await cluster.later(case)
-    assert (await cluster.later(case, TASK_SECONDS * 1.5)).seconds == 0
+    assert (await cluster.later(case, OVERHEAD * 1.5)).seconds == 0
 
 
 async def test_export_that_has_just_come_is_told_without_delay(rig: Rig, cluster: Cluster) -> None:
@@ -150,7 +151,7 @@ async def test_tasks_that_were_sent_go_first(rig: Rig, cluster: Cluster) -> None
     sent = await rig.dispatch(window=2)
     case = await rig.create("ben")
     by_id = {task.id: task.frames for task in long.work}
-    ahead = sum(by_id[task_id] for task_id in sent) / SPEED + 2 * TASK_SECONDS
+    ahead = sum(by_id[task_id] for task_id in sent) / SPEED + 2 * OVERHEAD
     assert (await cluster.later(case)).seconds == pytest.approx(ahead + WHOLE)
 
 
@@ -176,7 +177,7 @@ async def test_run_of_its_own_pace_is_told_by_it(rig: Rig, cluster: Cluster) -> 
         )
         cluster.clock.now += 1 if frames == 0 else 50 if frames == 1 else 0
     # 49 frames at about one a second.
-    assert (await cluster.later(case)).seconds == pytest.approx(49 + TASK_SECONDS, rel=0.3)
+    assert (await cluster.later(case)).seconds == pytest.approx(49 + OVERHEAD, rel=0.3)
 
 
 async def test_many_who_ask_at_a_time_cost_one_reading(rig: Rig, cluster: Cluster) -> None:
@@ -194,7 +195,7 @@ async def test_many_who_ask_at_a_time_cost_one_reading(rig: Rig, cluster: Cluste
 async def test_forecast_that_costs_much_stands_longer(rig: Rig, cluster: Cluster) -> None:
     case = await rig.create()
 
-    async def slowly() -> tuple[list[UnfinishedExport], dict[SpeedKind, float]]:
+    async def slowly() -> tuple[list[UnfinishedExport], dict[SpeedKind, Speed]]:
         cluster.clock.now += 0.5
         return await CountedBacklog.read(cluster.backlog)
 

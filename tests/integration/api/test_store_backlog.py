@@ -8,7 +8,7 @@ from api_long import long_export
 from api_rig import PLAN, Rig
 
 from services.api.states import ExportState
-from services.api.store.backlog import UnfinishedExport
+from services.api.store.backlog import Speed, UnfinishedExport
 from services.api.store.progress import Progress
 from services.common.subjects import Lane
 
@@ -98,15 +98,18 @@ async def test_what_has_ended_is_not_told(rig: Rig) -> None:
 
 
 async def test_speeds_are_those_of_the_families_that_serve_lanes(rig: Rig) -> None:
-    case = await rig.create()
-    await case.begin()
-    await case.succeeded(fps=60)
-    await rig.sql(
-        "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
-        " VALUES ('ENCODER_FAMILY_OTHER', 'RESOLUTION_720P', 'QUALITY_LOW', 9, 1)"
-    )
+    for family in ("CPU", "NVENC", "OTHER"):
+        await rig.sql(
+            "INSERT INTO encode_speeds"
+            " (family, resolution, quality, frames_per_second, overhead_seconds, samples)"
+            " VALUES (%s, 'RESOLUTION_720P', 'QUALITY_LOW', 60, 0.5, 1)",
+            f"ENCODER_FAMILY_{family}",
+        )
     _, speeds = await rig.backlog.read()
-    assert speeds == {("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM"): 60}
+    assert speeds == {
+        (f"ENCODER_FAMILY_{family}", "RESOLUTION_720P", "QUALITY_LOW"): Speed(60, 0.5)
+        for family in ("CPU", "NVENC")
+    }
 
 
 async def test_each_export_is_told_with_its_own_tasks(rig: Rig) -> None:

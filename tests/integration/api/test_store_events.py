@@ -11,6 +11,8 @@ from api_rig import INFO, NO_QUOTAS, OUTPUT, PLAN, SOURCE, Case, Rig
 
 from services.api.planning import order_of
 from services.api.states import ExportState
+from services.api.store.backlog import Speed
+from services.api.store.knowledge import REMEMBERED_FRAMES, REMEMBERED_RUNS
 from services.api.store.records import Planned, source_key
 from services.api.store.tasks import Applied
 from services.api.work import whole_task
@@ -373,16 +375,41 @@ async def test_result_of_a_run_whose_object_is_condemned_does_not_win_after_a_re
     assert await rig.deletions() == [("anna", "run_1"), ("anna", "run_2")]
 
 
-async def test_speed_is_a_moving_average_of_finished_encodes(rig: Rig) -> None:
-    kind = (pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
-    assert await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, *kind) is None
-    for fps, expected in ((100.0, 100.0), (200.0, 130.0), (0.0, 130.0)):
-        case = await rig.create()
-        await case.begin(case.task.id)
-        await case.succeeded(case.task.id, fps=fps)
-        speed = await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, *kind)
-        assert speed == pytest.approx(expected)
-    assert await rig.reuse.speed(pb.ENCODER_FAMILY_NVENC, *kind) is None
+async def learn(rig: Rig, frames: int, fps: float, seconds: float | None = None) -> Speed:
+    """Let an encode end; return what is known then."""
+    case = await rig.create()
+    await rig.sql("UPDATE tasks SET frames = %s WHERE id = %s", frames, case.task.id)
+    await case.begin(case.task.id)
+    await case.succeeded(case.task.id, fps=fps, seconds=seconds or frames / max(1, fps))
+    _, speeds = await rig.backlog.read()
+    assert set(speeds) <= {("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM")}
+    [speed] = speeds.values() or [Speed(0, 0)]
+    return speed
+
+
+async def test_speed_is_frames_over_seconds_of_all_encodes(rig: Rig) -> None:
+    assert await learn(rig, 100, 0) == Speed(0, 0)
+    assert (await learn(rig, 100, 20)).frames_per_second == pytest.approx(20)
+    # A short encode, slow for its start, counts for little: 100 frames in 5 s, 900 in 9 s.
+    assert (await learn(rig, 900, 100)).frames_per_second == pytest.approx(1000 / 14)
+    assert (await learn(rig, 100, 0)).frames_per_second == pytest.approx(1000 / 14)
+
+
+async def test_speed_follows_the_newest_encodes(rig: Rig) -> None:
+    await learn(rig, 1_000_000, 100)
+    # As much as is remembered.
+    found = await learn(rig, REMEMBERED_FRAMES, 50)
+    assert found.frames_per_second == pytest.approx(1 / (0.5 / 100 + 0.5 / 50))
+
+
+async def test_time_of_a_run_beside_its_encode_is_averaged(rig: Rig) -> None:
+    assert (await learn(rig, 100, 50, seconds=5)).overhead_seconds == pytest.approx(3)
+    assert (await learn(rig, 100, 50, seconds=3)).overhead_seconds == pytest.approx(2)
+    # A clock that is a little off makes no time that is negative.
+    assert (await learn(rig, 100, 50, seconds=1)).overhead_seconds == pytest.approx(4 / 3)
+    await rig.sql("UPDATE encode_speeds SET samples = 1000, overhead_seconds = 0")
+    found = await learn(rig, 100, 50, seconds=3)
+    assert found.overhead_seconds == pytest.approx(1 / REMEMBERED_RUNS)
 
 
 # A probe is made

@@ -9,18 +9,21 @@ import pytest
 
 from services.api.progress import Pace
 from services.api.remaining import (
+    OVERHEAD_SECONDS,
     PROBE_SECONDS,
-    TASK_SECONDS,
     TRIAL_SECONDS,
     backlog_of,
     seconds_left,
     speed_of,
 )
 from services.api.states import ExportState
-from services.api.store.backlog import InFlightTask, UnfinishedExport
+from services.api.store.backlog import InFlightTask, Speed, UnfinishedExport
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
 
+OVERHEAD = 1.0
+# Frames per second, and seconds of a task beside its frames.
+SPEED = Speed(50.0, OVERHEAD)
 CREATED = datetime(2026, 3, 4, tzinfo=UTC)
 MEDIUM = ("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM")
 NVENC = ("ENCODER_FAMILY_NVENC", *MEDIUM[1:])
@@ -63,18 +66,20 @@ def task(
 
 
 def left(of: UnfinishedExport, **paces: Pace) -> Any:
-    return backlog_of(of, of.lane or Lane.CPU, 50.0, paces.get)
+    return backlog_of(of, SPEED, paces.get)
 
 
 def test_speed_is_the_measured_one_of_the_kind() -> None:
-    speeds = {MEDIUM: 40.0, NVENC: 400.0, (*MEDIUM[:2], "QUALITY_LOW"): 60.0}
-    assert speed_of(export(), Lane.CPU, speeds) == 40
-    assert speed_of(export(), Lane.GPU, speeds) == 400
-    assert speed_of(export(quality="QUALITY_LOW"), Lane.CPU, speeds) == 60
+    low = (*MEDIUM[:2], "QUALITY_LOW")
+    speeds = {MEDIUM: Speed(40, 1), NVENC: Speed(400, 2), low: Speed(60, 3)}
+    assert speed_of(export(), speeds) == Speed(40, 1)
+    assert speed_of(export(lane=Lane.GPU), speeds) == Speed(400, 2)
+    assert speed_of(export(quality="QUALITY_LOW"), speeds) == Speed(60, 3)
 
 
 def test_speed_is_assumed_by_the_pixels_where_none_is_measured() -> None:
-    assert speed_of(export(), Lane.CPU, {NVENC: 400.0}) == DEFAULT_PIXELS_PER_SECOND / (1280 * 720)
+    assumed = Speed(DEFAULT_PIXELS_PER_SECOND / (1280 * 720), OVERHEAD_SECONDS)
+    assert speed_of(export(), {NVENC: Speed(400, 2)}) == assumed
 
 
 def test_whole_export_that_waits() -> None:
@@ -82,35 +87,35 @@ def test_whole_export_that_waits() -> None:
     assert (found.export_id, found.user_id, found.priority) == ("exp_1", "anna", 3)
     assert found.order == CREATED.timestamp()
     assert (found.waiting, found.running, found.tail) == (1, (), 0.0)
-    assert found.work == found.longest == 500 / 50 + TASK_SECONDS
+    assert found.work == found.longest == 500 / 50 + OVERHEAD
 
 
 def test_export_in_parts_is_assembled_at_the_end() -> None:
     found = left(export(due=4, frames=2000, longest=800, frame_count=2000, chunk_count=3))
     assert found.waiting == 4
-    assert found.work == 2000 / 50 + 4 * TASK_SECONDS
-    assert found.longest == 800 / 50 + TASK_SECONDS
+    assert found.work == 2000 / 50 + 4 * OVERHEAD
+    assert found.longest == 800 / 50 + OVERHEAD
     # A fiftieth of the frames.
-    assert found.tail == 40 / 50 + TASK_SECONDS
+    assert found.tail == 40 / 50 + OVERHEAD
 
 
 def test_assembly_that_is_due_or_sent_is_not_counted_twice() -> None:
     long = {"frame_count": 2000, "chunk_count": 3}
     due = left(export(due=1, frames=40, longest=40, assembly_due=True, **long))
-    assert (due.work, due.tail) == (40 / 50 + TASK_SECONDS, 0.0)
+    assert (due.work, due.tail) == (40 / 50 + OVERHEAD, 0.0)
     sent = task(40, running=False, kind="ASSEMBLE")
     found = left(export(due=0, frames=0, longest=0, in_flight=(sent,), **long))
-    assert found.sent == ((0.0, 40 / 50 + TASK_SECONDS),)
+    assert found.sent == ((0.0, 40 / 50 + OVERHEAD),)
     assert (found.waiting, found.work, found.longest, found.tail) == (0, 0.0, 0.0, 0.0)
 
 
 def test_tasks_in_flight_are_told_apart() -> None:
     in_flight = (task(700, running=False, sent_at=8.5), task(100, done=50))
     found = left(export(due=2, frames=600, longest=400, in_flight=in_flight))
-    assert (found.waiting, found.work) == (2, 600 / 50 + 2 * TASK_SECONDS)
-    assert found.longest == 400 / 50 + TASK_SECONDS
-    assert found.sent == ((8.5, 700 / 50 + TASK_SECONDS),)
-    assert found.running == (50 / 50 + TASK_SECONDS,)
+    assert (found.waiting, found.work) == (2, 600 / 50 + 2 * OVERHEAD)
+    assert found.longest == 400 / 50 + OVERHEAD
+    assert found.sent == ((8.5, 700 / 50 + OVERHEAD),)
+    assert found.running == (50 / 50 + OVERHEAD,)
 
 
 def test_export_has_begun_when_frames_of_it_are_made() -> None:
@@ -124,7 +129,8 @@ def test_export_has_begun_when_frames_of_it_are_made() -> None:
 
 def test_probe_takes_its_time_whatever_the_source_is() -> None:
     unplanned = {"resolution": "", "quality": "", "width": 0, "height": 0, "frame_count": 0}
-    found = left(export(lane=Lane.PROBE, frames=0, longest=0, **unplanned))
+    waits = export(lane=Lane.PROBE, frames=0, longest=0, **unplanned)
+    found = backlog_of(waits, speed_of(waits, {}), {}.get)
     assert (found.waiting, found.work, found.longest) == (1, PROBE_SECONDS, PROBE_SECONDS)
 
 
@@ -132,25 +138,25 @@ def test_probe_takes_its_time_whatever_the_source_is() -> None:
 
 
 def test_run_that_was_not_heard_of_needs_what_its_row_lacks() -> None:
-    assert seconds_left(task(500, done=100), 50, 1.0, None) == 8 + 1
-    assert seconds_left(task(500, done=900), 50, 1.0, None) == 1
+    assert seconds_left(task(500, done=100), SPEED, None) == 8 + 1
+    assert seconds_left(task(500, done=900), SPEED, None) == 1
 
 
 def test_run_before_its_first_frame_needs_the_usual_time_less_what_has_passed() -> None:
-    assert seconds_left(task(500), 50, 1.0, Pace(age=3, frame_count=500)) == 8
-    assert seconds_left(task(500), 50, 1.0, Pace(age=30, frame_count=500)) == 1
+    assert seconds_left(task(500), SPEED, Pace(age=3, frame_count=500)) == 8
+    assert seconds_left(task(500), SPEED, Pace(age=30, frame_count=500)) == 1
 
 
 def test_run_that_tells_no_frames_needs_the_usual_time_less_what_has_passed() -> None:
-    assert seconds_left(task(40, kind="ASSEMBLE"), 20, 1.0, Pace(age=0.5)) == 2.5
-    assert seconds_left(task(40, kind="ASSEMBLE"), 20, 1.0, Pace(age=9)) == 0
+    assert seconds_left(task(40, kind="ASSEMBLE"), Speed(20, 1), Pace(age=0.5)) == 2.5
+    assert seconds_left(task(40, kind="ASSEMBLE"), Speed(20, 1), Pace(age=9)) == 0
 
 
 def test_run_is_first_judged_by_its_kind_and_then_by_its_own_pace() -> None:
     def at(seconds: float, fps: float = 100.0) -> float:
         frames = round(seconds * fps)
         pace = Pace(9, 10_000, 1000, frames, seconds)
-        return 9000 / (seconds_left(task(10_000), 50, 1.0, pace) - 1)
+        return 9000 / (seconds_left(task(10_000), SPEED, pace) - 1)
 
     assert at(0) == pytest.approx(50)
     assert at(TRIAL_SECONDS) == pytest.approx(75)
@@ -158,7 +164,7 @@ def test_run_is_first_judged_by_its_kind_and_then_by_its_own_pace() -> None:
 
 
 def test_run_after_its_last_frame_is_only_to_be_stored() -> None:
-    assert seconds_left(task(500), 50, 1.0, Pace(20, 500, 500, 450, 9)) == 1
+    assert seconds_left(task(500), SPEED, Pace(20, 500, 500, 450, 9)) == 1
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.25, 2.0])
@@ -169,5 +175,5 @@ def test_half_way_an_encode_is_told_within_15_percent(factor: float, length: flo
     frames = round((length - 2) * fps)
     half = frames // 2
     pace = Pace(2 + half / fps, frames, half, half - 5, (half - 5) / fps)
-    really = (frames - half) / fps + TASK_SECONDS
-    assert seconds_left(task(frames), 30, TASK_SECONDS, pace) == pytest.approx(really, rel=0.15)
+    really = (frames - half) / fps + OVERHEAD
+    assert seconds_left(task(frames), Speed(30, OVERHEAD), pace) == pytest.approx(really, rel=0.15)
