@@ -138,6 +138,8 @@ tasks = Table(
         "id",
         postgresql_where=text("state = 'PENDING'"),
     ),
+    # Dispatch and forecasts: when a user was served last.
+    Index("tasks_served_idx", "user_id", "lane", "ended_at"),
     # Dispatch: what is in flight in a lane, by user. Reconciler: what may be lost, what
     # may move to another lane. Metrics: depth and age.
     Index(

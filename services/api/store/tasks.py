@@ -81,8 +81,9 @@ class TaskStore:
     async def dispatch(self, lane: Lane, window: int, publish: Publish) -> int:
         """Publish due tasks of a lane until `window` are in flight; return how many.
 
-        Fair between users: fewest in flight first, then age; of one user's by priority,
-        then age; of one export's the longest first.
+        Fair between users: fewest in flight first, then who has waited longest, since the
+        export came or a task of the user ended; of one user's by priority, then age; of one
+        export's the longest first.
         A task becomes DISPATCHED in the same transaction, after JetStream has
         stored it; if that transaction is lost, the task is published again
         under the same message id, and JetStream drops it.
@@ -342,13 +343,21 @@ async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list
         .limit(limit)
         .lateral()
     )
+    served = (
+        select(func.max(tasks.c.ended_at).label("at"))
+        .where(tasks.c.lane == lane, tasks.c.user_id == users.c.user_id)
+        .lateral()
+    )
+    # By the export's age alone a long one would keep the slots from whoever comes later, where
+    # there are fewer of them than users.
+    since = func.greatest(own.c.created_at, served.c.at).label("since")
     # The n-th waiting task of a user with m in flight ranks as m + n.
     rank = (func.coalesce(in_flight.c.running, 0) + own.c.turn).label("rank")
     first = (
-        select(own.c.id, own.c.created_at, own.c.turn, rank)
-        .select_from(users.join(own, true()))
+        select(own.c.id, since, own.c.turn, rank)
+        .select_from(users.join(own, true()).join(served, true()))
         .outerjoin(in_flight, in_flight.c.user_id == users.c.user_id)
-        .order_by(rank, own.c.created_at, own.c.turn)
+        .order_by(rank, since, own.c.turn)
         .limit(limit)
         .subquery()
     )
@@ -357,7 +366,7 @@ async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list
         .join(first, first.c.id == tasks.c.id)
         .where(tasks.c.state == TaskState.PENDING)
         # The order of publishing is the order in which encoders take them.
-        .order_by(first.c.rank, first.c.created_at, first.c.turn)
+        .order_by(first.c.rank, first.c.since, first.c.turn)
         .with_for_update(of=tasks, skip_locked=True)
     )
     return [TaskRecord.from_row(row) for row in rows.mappings()]

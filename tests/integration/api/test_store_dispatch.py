@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from api_long import long_export
 from api_rig import Case, Rig
 
 from services.api.store.records import TaskRecord
@@ -72,6 +73,40 @@ async def test_user_with_fewest_in_flight_is_next(rig: Rig) -> None:
     assert await rig.dispatch() == first
     a3, b1, b2, b3 = await tasks_of(rig, "abbb")
     assert await rig.dispatch() == [b1, b2, a3, b3]
+
+
+async def end(rig: Rig) -> None:
+    """Let what is in flight end."""
+    await rig.sql(
+        "UPDATE tasks SET state = 'SUCCEEDED', ended_at = now() WHERE state = 'DISPATCHED'"
+    )
+
+
+async def turns(rig: Rig, count: int) -> str:
+    """Let what is in flight end, and send the next alone, so often; return their users."""
+    users = ""
+    for _ in range(count):
+        await end(rig)
+        [sent] = await rig.dispatch(window=1)
+        users += await rig.value("SELECT user_id FROM tasks WHERE id = %s", sent)
+    return users
+
+
+async def test_user_of_a_long_export_does_not_keep_the_only_slot(rig: Rig) -> None:
+    await long_export(rig, user="a")
+    assert await turns(rig, 2) == "aa"
+    await rig.create("b")
+    await long_export(rig, user="c")
+    # b's only task is next, then the others take turns.
+    assert await turns(rig, 7) == "bcacaca"
+
+
+async def test_user_who_was_served_before_an_export_came_waits_since_it_came(rig: Rig) -> None:
+    await rig.create("a")
+    assert await turns(rig, 1) == "a"
+    await end(rig)
+    await tasks_of(rig, "ab")
+    assert await turns(rig, 2) == "ab"
 
 
 async def test_priority_orders_a_users_own_exports(rig: Rig) -> None:
