@@ -1,10 +1,11 @@
 """When exports of a lane will be finished: the dispatcher's rule, played forward. Pure.
 
 A slot takes the task that was sent first. The dispatcher keeps a window of tasks sent:
-the next is of the user with fewest of them, among such users the oldest export's; of one
-user's exports the one with the highest priority, then the oldest; of an export the longest
-task. Tasks run to their end, so exports of few long tasks, where shares of slots would be
-far from the truth, are told as exactly as those of many.
+the next is of the user with fewest of them, among such users of the one who has waited
+longest, since the export came or a task of the user ended; of one user's exports the one
+with the highest priority, then the oldest; of an export the longest task. Tasks run to
+their end, so exports of few long tasks, where shares of slots would be far from the truth,
+are told as exactly as those of many.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Backlog:
     """What is left of one export; times are seconds of one slot.
 
     Attributes:
-        order: when it came; any number that rises.
+        order: when it came, in seconds of any clock.
+        served: when a task of its user ended last, by the same clock, before now.
         begun: whether a slot has worked for it before.
         running: what each task that runs still needs.
         sent: what each task needs that was sent and does not run yet, with a number that
@@ -39,6 +41,7 @@ class Backlog:
     export_id: str
     user_id: str
     order: float
+    served: float = float("-inf")
     priority: int = 0
     begun: bool = False
     running: tuple[float, ...] = ()
@@ -84,10 +87,12 @@ class _User:
     """A user while the lane is played.
 
     Attributes:
+        served: when a task ended last.
         in_flight: tasks that are sent or run.
         due: exports with tasks to send, as a heap, best first.
     """
 
+    served: float
     in_flight: int = 0
     due: list[tuple[_Place, _Part]] = field(default_factory=list)
 
@@ -141,7 +146,7 @@ def _parts(exports: Iterable[Backlog]) -> list[_Part]:
         _part(
             place,
             export,
-            users.setdefault(export.user_id, _User()),
+            users.setdefault(export.user_id, _User(export.served)),
             most=max(1, int(PLAYED_TASKS / harmonic / place)),
         )
         for place, (_, _, export) in enumerate(turns, 1)
@@ -172,6 +177,9 @@ class _Lane:
         self.parts = parts
         self._free = slots
         self._room = window
+        # What ends from now on is later than all that did: times go on from there.
+        stamps = [max(part.export.order, part.export.served) for part in parts]
+        self._now = self._began = max(stamps, default=0.0)
         # By their end; the count keeps exports from being compared.
         self._running: list[tuple[float, int, _Part]] = []
         self._sent: deque[tuple[float, _Part]] = deque()
@@ -188,7 +196,7 @@ class _Lane:
                 heappush(part.user.due, (part.place, part))
             for seconds in part.export.running:
                 self._take_place(part.user)
-                self._run(0.0, seconds, part)
+                self._run(seconds, part)
             for number, seconds in part.export.sent:
                 self._take_place(part.user)
                 sent.append((number, seconds, part))
@@ -197,13 +205,13 @@ class _Lane:
         for part in self.parts:
             self._begin_tail(part)
             self._queue(part.user)
-        self._fill(0.0)
+        self._fill()
         while self._running:
-            now, _, part = heappop(self._running)
-            self._end(now, part)
-            self._fill(now)
+            self._now, _, part = heappop(self._running)
+            self._end(part)
+            self._fill()
 
-    def _fill(self, now: float) -> None:
+    def _fill(self) -> None:
         """Send what the window has room for, and start what the slots have."""
         while self._room > 0 and (part := self._next()) is not None:
             self._send(part)
@@ -214,15 +222,15 @@ class _Lane:
                 part.begun = True
                 part.position = self._begun
                 self._begun += 1
-            self._run(now, seconds, part)
+            self._run(seconds, part)
 
     def _next(self) -> _Part | None:
         while self._turns:
-            in_flight, order, _, user = heappop(self._turns)
+            in_flight, since, _, user = heappop(self._turns)
             if in_flight != user.in_flight:
                 continue
             part = user.first()
-            if part is not None and order == part.export.order:
+            if part is not None and since == max(part.export.order, user.served):
                 return part
         return None
 
@@ -230,7 +238,8 @@ class _Lane:
         part = user.first()
         if part is not None:
             self._count += 1
-            heappush(self._turns, (user.in_flight, part.export.order, self._count, user))
+            since = max(part.export.order, user.served)
+            heappush(self._turns, (user.in_flight, since, self._count, user))
 
     def _send(self, part: _Part) -> None:
         self._sent.append((part.next, part))
@@ -242,17 +251,18 @@ class _Lane:
         self._room -= 1
         user.in_flight += 1
 
-    def _run(self, now: float, seconds: float, part: _Part) -> None:
+    def _run(self, seconds: float, part: _Part) -> None:
         self._free -= 1
         self._count += 1
-        heappush(self._running, (now + seconds, self._count, part))
+        heappush(self._running, (self._now + seconds, self._count, part))
 
-    def _end(self, now: float, part: _Part) -> None:
+    def _end(self, part: _Part) -> None:
         self._free += 1
         self._room += 1
         part.user.in_flight -= 1
+        part.user.served = self._now
         part.open -= 1
-        part.ends = now
+        part.ends = self._now - self._began
         self._begin_tail(part)
         self._queue(part.user)
 

@@ -50,6 +50,7 @@ def backlog_of(export: UnfinishedExport, speed: Speed, pace_of: PaceOf) -> Backl
         export_id=export.id,
         user_id=export.user_id,
         order=export.created_at.timestamp(),
+        served=float("-inf") if export.served_at is None else export.served_at,
         priority=export.priority,
         begun=export.state is ExportState.PROCESSING and export.progress > 0,
         running=tuple(

@@ -40,7 +40,6 @@ class InFlightTask:
 
     id: str
     kind: str
-    lane: Lane
     running: bool
     frames: int
     frames_done: int
@@ -53,6 +52,8 @@ class UnfinishedExport:
 
     Attributes:
         lane: of its tasks; None where it has none that is due or sent.
+        served_at: when a task of its user in this lane ended last, in seconds since 1970; None
+            where none did.
         in_flight: its tasks that were sent, first sent first.
         due: its tasks that were not sent and wait for nothing.
         frames: their work.
@@ -69,6 +70,7 @@ class UnfinishedExport:
     progress: float
     created_at: datetime
     lane: Lane | None
+    served_at: float | None
     in_flight: tuple[InFlightTask, ...]
     due: int
     frames: int
@@ -125,11 +127,11 @@ _DUE = (
 _IN_FLIGHT = (
     select(
         tasks.c.export_id,
+        func.min(tasks.c.lane).label("lane"),
         func.jsonb_agg(
             func.jsonb_build_array(
                 tasks.c.id,
                 tasks.c.kind,
-                tasks.c.lane,
                 tasks.c.state == TaskState.RUNNING,
                 tasks.c.frames,
                 tasks.c.frames_done,
@@ -141,6 +143,11 @@ _IN_FLIGHT = (
     .group_by(tasks.c.export_id)
     .subquery()
 )
+# All tasks of an export are in one lane.
+_LANE = func.coalesce(_DUE.c.lane, _IN_FLIGHT.c.lane)
+_SERVED = select(func.extract("epoch", func.max(tasks.c.ended_at))).where(
+    tasks.c.user_id == exports.c.user_id, tasks.c.lane == _LANE
+)
 _UNFINISHED = (
     select(
         exports.c.id,
@@ -149,7 +156,8 @@ _UNFINISHED = (
         exports.c.priority,
         exports.c.progress,
         exports.c.created_at,
-        _DUE.c.lane,
+        _LANE.label("lane"),
+        _SERVED.correlate(exports, _DUE, _IN_FLIGHT).scalar_subquery().label("served_at"),
         _DUE.c.due,
         _DUE.c.frames,
         _DUE.c.longest,
@@ -171,9 +179,10 @@ _SPEEDS = select(encode_speeds).where(
 
 def _unfinished(row: RowMapping) -> UnfinishedExport:
     in_flight = sorted(
-        (_in_flight(item) for item in row["in_flight"] or ()), key=lambda task: task.sent_at
+        (_in_flight(item) for item in row["in_flight"] or ()),
+        # As they are sent where several are at a time.
+        key=lambda task: (task.sent_at, -task.frames, task.id),
     )
-    lane = in_flight[0].lane if in_flight else None
     return UnfinishedExport(
         id=row["id"],
         user_id=row["user_id"],
@@ -181,7 +190,8 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
         priority=row["priority"],
         progress=row["progress"],
         created_at=row["created_at"],
-        lane=Lane(row["lane"]) if row["lane"] else lane,
+        lane=Lane(row["lane"]) if row["lane"] else None,
+        served_at=None if row["served_at"] is None else float(row["served_at"]),
         in_flight=tuple(in_flight),
         due=row["due"] or 0,
         frames=int(row["frames"] or 0),
@@ -197,5 +207,5 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
 
 
 def _in_flight(item: list[Any]) -> InFlightTask:
-    task_id, kind, lane, running, frames, frames_done, sent_at = item
-    return InFlightTask(task_id, kind, Lane(lane), running, frames, frames_done, float(sent_at))
+    task_id, kind, running, frames, frames_done, sent_at = item
+    return InFlightTask(task_id, kind, running, frames, frames_done, float(sent_at))

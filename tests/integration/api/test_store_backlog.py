@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from api_long import long_export
 from api_rig import PLAN, Rig
 
@@ -28,6 +29,7 @@ async def test_export_that_waits_as_a_whole(rig: Rig) -> None:
         progress=0.0,
         created_at=case.record.created_at,
         lane=Lane.GPU,
+        served_at=None,
         in_flight=(),
         due=1,
         frames=100,
@@ -122,3 +124,17 @@ async def test_each_export_is_told_with_its_own_tasks(rig: Rig) -> None:
         assert in_flight == ([sent] if case.task.id == sent else [])
         assert found[case.id].due == (0 if case.task.id == sent else 1)
         assert replace(found[case.id], in_flight=()).user_id == case.user
+
+
+async def test_user_was_served_when_a_task_in_the_lane_ended_last(rig: Rig) -> None:
+    done = await rig.create()
+    await done.complete()
+    case, other = await rig.create(), await rig.create("ben")
+    gpu = await rig.create(lane=Lane.GPU)
+    found = await read(rig)
+    ended_at = (await done.task_row())["ended_at"].timestamp()
+    assert found[case.id].served_at == pytest.approx(ended_at, abs=1e-5)
+    assert found[other.id].served_at is None
+    assert found[gpu.id].served_at is None
+    await rig.dispatch()
+    assert (await read(rig))[case.id].served_at == found[case.id].served_at

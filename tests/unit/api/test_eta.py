@@ -139,6 +139,23 @@ def test_what_was_sent_counts_for_the_turn_of_its_user() -> None:
     assert seconds(hers, whole("b")) == {"a": 30, "b": 20}
 
 
+def test_user_who_has_waited_longest_is_next() -> None:
+    # Of a long export and a younger one of one task.
+    found = seconds(parts("a", 100, 1.0), whole("b", 5.0))
+    assert found == {"b": 6, "a": 105}
+
+
+def test_user_who_was_served_lately_lets_others_go_first() -> None:
+    a, b, c = whole("a"), whole("b"), whole("c")
+    found = seconds(replace(a, served=b.order + 0.5), b, c)
+    assert found == {"b": 10, "a": 20, "c": 30}
+
+
+def test_more_long_exports_than_slots_are_made_by_turns() -> None:
+    found = seconds(*(parts(name, 100, 1.0) for name in "abc"), slots=2)
+    assert found == {name: pytest.approx(150, abs=1) for name in "abc"}
+
+
 def test_long_exports_of_two_users_share_the_slots() -> None:
     found = seconds(parts("a", 100, 1.0), parts("b", 100, 1.0), slots=2)
     assert found == {"a": 100, "b": 100}

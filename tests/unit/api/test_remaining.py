@@ -39,6 +39,7 @@ def export(**changes: Any) -> UnfinishedExport:
         "progress": 0.0,
         "created_at": CREATED,
         "lane": Lane.CPU,
+        "served_at": None,
         "in_flight": (),
         "due": 1,
         "frames": 500,
@@ -62,7 +63,7 @@ def task(
     kind: str = "VIDEO",
     sent_at: float = 0.0,
 ) -> InFlightTask:
-    return InFlightTask(f"tsk_{frames}", kind, Lane.CPU, running, frames, done, sent_at)
+    return InFlightTask(f"tsk_{frames}", kind, running, frames, done, sent_at)
 
 
 def left(of: UnfinishedExport, **paces: Pace) -> Any:
@@ -86,6 +87,8 @@ def test_whole_export_that_waits() -> None:
     found = left(export())
     assert (found.export_id, found.user_id, found.priority) == ("exp_1", "anna", 3)
     assert found.order == CREATED.timestamp()
+    assert found.served < 0
+    assert left(export(served_at=123.5)).served == 123.5
     assert (found.waiting, found.running, found.tail) == (1, (), 0.0)
     assert found.work == found.longest == 500 / 50 + OVERHEAD
 
