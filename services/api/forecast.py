@@ -95,7 +95,7 @@ class Forecast:
         lanes = [self._lane(lane, exports, speeds) for lane in Lane]
         # In a thread, so that nobody waits for a thousand exports.
         outlooks = await asyncio.to_thread(lambda: [play() for play in lanes])
-        planned = {export.id for export in exports if export.resolution}
+        planned = {export.id for export in exports if export.plan is not None}
         self._estimates = {
             export_id: Estimate(outlook.seconds if export_id in planned else None, outlook.position)
             for found in outlooks

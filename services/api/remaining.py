@@ -12,7 +12,6 @@ from services.api.work import FRAMES_PER_JOIN
 from services.common.families import FAMILY_OF_LANE
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
-from videoexport.v1 import export_pb2 as pb
 
 # Of a task, beside its frames, while none is measured.
 OVERHEAD_SECONDS = 1.0
@@ -28,12 +27,12 @@ PaceOf = Callable[[str], Pace | None]
 def speed_of(export: UnfinishedExport, speeds: Mapping[SpeedKind, Speed]) -> Speed:
     """Return the speed of a slot for an export: measured of its kind, or else assumed."""
     family = FAMILY_OF_LANE.get(export.lane or Lane.PROBE)
-    if family is None:
+    if family is None or export.plan is None:
         return Speed(1.0, PROBE_SECONDS)
-    kind = (pb.EncoderFamily.Name(family), export.resolution, export.quality)
-    if kind in speeds:
-        return speeds[kind]
-    pixels = max(1, export.width * export.height)
+    measured = speeds.get((family, export.plan.resolution, export.plan.quality))
+    if measured is not None:
+        return measured
+    pixels = max(1, export.plan.width * export.plan.height)
     return Speed(DEFAULT_PIXELS_PER_SECOND / pixels, OVERHEAD_SECONDS)
 
 
@@ -45,7 +44,9 @@ def backlog_of(export: UnfinishedExport, speed: Speed, pace_of: PaceOf) -> Backl
         pace_of: tells how a task that runs gets on, by its id; None where it was not heard of.
     """
     joins = export.assembly_due or any(task.kind == "ASSEMBLE" for task in export.in_flight)
-    in_parts = export.chunk_count > 0
+    tail = 0.0
+    if export.plan is not None and export.plan.chunk_count and not joins:
+        tail = _seconds(export.plan.frame_count // FRAMES_PER_JOIN, speed)
     return Backlog(
         export_id=export.id,
         user_id=export.user_id,
@@ -64,7 +65,7 @@ def backlog_of(export: UnfinishedExport, speed: Speed, pace_of: PaceOf) -> Backl
         waiting=export.due,
         work=_seconds(export.frames, speed, tasks=export.due),
         longest=_seconds(export.longest, speed, tasks=min(1, export.due)),
-        tail=_seconds(export.frame_count // FRAMES_PER_JOIN, speed, tasks=in_parts and not joins),
+        tail=tail,
     )
 
 

@@ -11,12 +11,12 @@ from sqlalchemy import RowMapping, func, select
 from services.api.models import encode_speeds, exports, tasks
 from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, TaskState
 from services.api.store.database import Database
+from services.api.store.exports import without
 from services.common.families import FAMILY_OF_LANE
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
-# Encoder family, resolution and quality, as they are called in `encode_speeds`.
-SpeedKind = tuple[str, str, str]
+SpeedKind = tuple[pb.EncoderFamily.ValueType, pb.Resolution.ValueType, pb.Quality.ValueType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,18 @@ class InFlightTask:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What a forecast needs to know of a plan; a `Plan` of each would take twice the time."""
+
+    resolution: pb.Resolution.ValueType
+    quality: pb.Quality.ValueType
+    width: int
+    height: int
+    frame_count: int
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnfinishedExport:
     """What is left of an export.
 
@@ -59,8 +71,7 @@ class UnfinishedExport:
         frames: their work.
         longest: the most work of one of them.
         assembly_due: whether one of them is the assembly.
-        resolution: of its plan, as are the rest; empty or 0 where there is no plan yet.
-        chunk_count: 0 where the output is made in one piece.
+        plan: None while there is none.
     """
 
     id: str
@@ -76,12 +87,7 @@ class UnfinishedExport:
     frames: int
     longest: int
     assembly_due: bool
-    resolution: str
-    quality: str
-    width: int
-    height: int
-    frame_count: int
-    chunk_count: int
+    plan: PlanSummary | None
 
 
 class BacklogStore:
@@ -103,9 +109,11 @@ class BacklogStore:
         return (
             [_unfinished(row) for row in rows],
             {
-                (row.family, row.resolution, row.quality): Speed(
-                    row.frames_per_second, row.overhead_seconds
-                )
+                (
+                    pb.EncoderFamily.Value(row.family),
+                    pb.Resolution.Value(row.resolution),
+                    pb.Quality.Value(row.quality),
+                ): Speed(row.frames_per_second, row.overhead_seconds)
                 for row in speeds
             },
         )
@@ -163,10 +171,8 @@ _UNFINISHED = (
         _DUE.c.longest,
         _DUE.c.assembly_due,
         _IN_FLIGHT.c.in_flight,
-        *(
-            exports.c.plan[name].astext.label(name)
-            for name in ("resolution", "quality", "width", "height", "frame_count", "chunk_count")
-        ),
+        # Whole once: each key that is taken out of a long plan unpacks it anew.
+        without(exports.c.plan, "segments"),
     )
     .outerjoin(_DUE, _DUE.c.export_id == exports.c.id)
     .outerjoin(_IN_FLIGHT, _IN_FLIGHT.c.export_id == exports.c.id)
@@ -197,12 +203,18 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
         frames=int(row["frames"] or 0),
         longest=row["longest"] or 0,
         assembly_due=bool(row["assembly_due"]),
-        resolution=row["resolution"] or "",
-        quality=row["quality"] or "",
-        width=int(row["width"] or 0),
-        height=int(row["height"] or 0),
-        frame_count=int(row["frame_count"] or 0),
-        chunk_count=int(row["chunk_count"] or 0),
+        plan=_summary(row["plan"]) if row["plan"] else None,
+    )
+
+
+def _summary(plan: dict[str, Any]) -> PlanSummary:
+    return PlanSummary(
+        resolution=pb.Resolution.Value(plan["resolution"]),
+        quality=pb.Quality.Value(plan["quality"]),
+        width=plan["width"],
+        height=plan["height"],
+        frame_count=int(plan["frame_count"]),
+        chunk_count=plan.get("chunk_count", 0),
     )
 
 

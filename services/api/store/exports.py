@@ -65,12 +65,12 @@ def _select_summaries() -> Select[Any]:
     return select(
         *whole,
         literal([], JSONB).label("segments"),
-        _without(exports.c.plan, "segments"),
-        _without(exports.c.error, "violations"),
+        without(exports.c.plan, "segments"),
+        without(exports.c.error, "violations"),
     )
 
 
-def _without(column: Column[Any], key: str) -> ColumnElement[Any]:
+def without(column: Column[Any], key: str) -> ColumnElement[Any]:
     """Return a JSONB column less one key of its object."""
     is_object = func.jsonb_typeof(column) == "object"
     return case((is_object, column.op("-")(key))).cast(JSONB).label(column.name)

@@ -9,9 +9,10 @@ from api_long import long_export
 from api_rig import PLAN, Rig
 
 from services.api.states import ExportState
-from services.api.store.backlog import Speed, UnfinishedExport
+from services.api.store.backlog import PlanSummary, Speed, UnfinishedExport
 from services.api.store.progress import Progress
 from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
 
 
 async def read(rig: Rig) -> dict[str, UnfinishedExport]:
@@ -35,12 +36,14 @@ async def test_export_that_waits_as_a_whole(rig: Rig) -> None:
         frames=100,
         longest=100,
         assembly_due=False,
-        resolution="RESOLUTION_720P",
-        quality="QUALITY_MEDIUM",
-        width=PLAN.width,
-        height=PLAN.height,
-        frame_count=PLAN.frame_count,
-        chunk_count=0,
+        plan=PlanSummary(
+            resolution=PLAN.resolution,
+            quality=PLAN.quality,
+            width=PLAN.width,
+            height=PLAN.height,
+            frame_count=PLAN.frame_count,
+            chunk_count=0,
+        ),
     )
 
 
@@ -48,7 +51,7 @@ async def test_export_that_waits_for_its_probe_has_no_plan(rig: Rig) -> None:
     case = await rig.create(probe=True)
     found = (await read(rig))[case.id]
     assert (found.lane, found.due, found.frames) == (Lane.PROBE, 1, 0)
-    assert (found.resolution, found.width, found.frame_count) == ("", 0, 0)
+    assert found.plan is None
     await rig.dispatch(Lane.PROBE)
     found = (await read(rig))[case.id]
     assert (found.lane, found.due, len(found.in_flight)) == (Lane.PROBE, 0, 1)
@@ -73,6 +76,14 @@ async def test_tasks_in_flight_are_told_in_the_order_they_were_sent(rig: Rig) ->
     assert not found.assembly_due
     assert found.state is ExportState.PROCESSING
     assert found.progress > 0
+
+
+async def test_plan_of_an_export_in_parts_tells_their_number(rig: Rig) -> None:
+    case = await long_export(rig)
+    await rig.sql("UPDATE exports SET plan = plan || '{\"chunk_count\": 12}'")
+    plan = (await read(rig))[case.id].plan
+    assert plan is not None
+    assert (plan.frame_count, plan.chunk_count) == (2400, 12)
 
 
 async def test_assembly_counts_once_it_is_due(rig: Rig) -> None:
@@ -109,8 +120,8 @@ async def test_speeds_are_those_of_the_families_that_serve_lanes(rig: Rig) -> No
         )
     _, speeds = await rig.backlog.read()
     assert speeds == {
-        (f"ENCODER_FAMILY_{family}", "RESOLUTION_720P", "QUALITY_LOW"): Speed(60, 0.5)
-        for family in ("CPU", "NVENC")
+        (family, pb.RESOLUTION_720P, pb.QUALITY_LOW): Speed(60, 0.5)
+        for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC)
     }
 
 

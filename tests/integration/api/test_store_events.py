@@ -382,7 +382,7 @@ async def learn(rig: Rig, frames: int, fps: float, seconds: float | None = None)
     await case.begin(case.task.id)
     await case.succeeded(case.task.id, fps=fps, seconds=seconds or frames / max(1, fps))
     _, speeds = await rig.backlog.read()
-    assert set(speeds) <= {("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM")}
+    assert set(speeds) <= {(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)}
     [speed] = speeds.values() or [Speed(0, 0)]
     return speed
 

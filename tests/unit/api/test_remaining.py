@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +18,21 @@ from services.api.remaining import (
     speed_of,
 )
 from services.api.states import ExportState
-from services.api.store.backlog import InFlightTask, Speed, UnfinishedExport
+from services.api.store.backlog import InFlightTask, PlanSummary, Speed, UnfinishedExport
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
 
 OVERHEAD = 1.0
 # Frames per second, and seconds of a task beside its frames.
 SPEED = Speed(50.0, OVERHEAD)
 CREATED = datetime(2026, 3, 4, tzinfo=UTC)
-MEDIUM = ("ENCODER_FAMILY_CPU", "RESOLUTION_720P", "QUALITY_MEDIUM")
-NVENC = ("ENCODER_FAMILY_NVENC", *MEDIUM[1:])
+MEDIUM = (pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
+NVENC = (pb.ENCODER_FAMILY_NVENC, *MEDIUM[1:])
+
+
+PLAN = PlanSummary(*MEDIUM[1:], width=1280, height=720, frame_count=500, chunk_count=0)
+LONG = replace(PLAN, frame_count=2000, chunk_count=3)
 
 
 def export(**changes: Any) -> UnfinishedExport:
@@ -45,12 +51,7 @@ def export(**changes: Any) -> UnfinishedExport:
         "frames": 500,
         "longest": 500,
         "assembly_due": False,
-        "resolution": "RESOLUTION_720P",
-        "quality": "QUALITY_MEDIUM",
-        "width": 1280,
-        "height": 720,
-        "frame_count": 500,
-        "chunk_count": 0,
+        "plan": PLAN,
     }
     return UnfinishedExport(**{**values, **changes})
 
@@ -71,11 +72,11 @@ def left(of: UnfinishedExport, **paces: Pace) -> Any:
 
 
 def test_speed_is_the_measured_one_of_the_kind() -> None:
-    low = (*MEDIUM[:2], "QUALITY_LOW")
+    low = (*MEDIUM[:2], pb.QUALITY_LOW)
     speeds = {MEDIUM: Speed(40, 1), NVENC: Speed(400, 2), low: Speed(60, 3)}
     assert speed_of(export(), speeds) == Speed(40, 1)
     assert speed_of(export(lane=Lane.GPU), speeds) == Speed(400, 2)
-    assert speed_of(export(quality="QUALITY_LOW"), speeds) == Speed(60, 3)
+    assert speed_of(export(plan=replace(PLAN, quality=pb.QUALITY_LOW)), speeds) == Speed(60, 3)
 
 
 def test_speed_is_assumed_by_the_pixels_where_none_is_measured() -> None:
@@ -94,7 +95,7 @@ def test_whole_export_that_waits() -> None:
 
 
 def test_export_in_parts_is_assembled_at_the_end() -> None:
-    found = left(export(due=4, frames=2000, longest=800, frame_count=2000, chunk_count=3))
+    found = left(export(due=4, frames=2000, longest=800, plan=LONG))
     assert found.waiting == 4
     assert found.work == 2000 / 50 + 4 * OVERHEAD
     assert found.longest == 800 / 50 + OVERHEAD
@@ -103,11 +104,10 @@ def test_export_in_parts_is_assembled_at_the_end() -> None:
 
 
 def test_assembly_that_is_due_or_sent_is_not_counted_twice() -> None:
-    long = {"frame_count": 2000, "chunk_count": 3}
-    due = left(export(due=1, frames=40, longest=40, assembly_due=True, **long))
+    due = left(export(due=1, frames=40, longest=40, assembly_due=True, plan=LONG))
     assert (due.work, due.tail) == (40 / 50 + OVERHEAD, 0.0)
     sent = task(40, running=False, kind="ASSEMBLE")
-    found = left(export(due=0, frames=0, longest=0, in_flight=(sent,), **long))
+    found = left(export(due=0, frames=0, longest=0, in_flight=(sent,), plan=LONG))
     assert found.sent == ((0.0, 40 / 50 + OVERHEAD),)
     assert (found.waiting, found.work, found.longest, found.tail) == (0, 0.0, 0.0, 0.0)
 
@@ -131,8 +131,7 @@ def test_export_has_begun_when_frames_of_it_are_made() -> None:
 
 
 def test_probe_takes_its_time_whatever_the_source_is() -> None:
-    unplanned = {"resolution": "", "quality": "", "width": 0, "height": 0, "frame_count": 0}
-    waits = export(lane=Lane.PROBE, frames=0, longest=0, **unplanned)
+    waits = export(lane=Lane.PROBE, frames=0, longest=0, plan=None)
     found = backlog_of(waits, speed_of(waits, {}), {}.get)
     assert (found.waiting, found.work, found.longest) == (1, PROBE_SECONDS, PROBE_SECONDS)
 
