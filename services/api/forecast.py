@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +12,10 @@ import structlog
 
 from services.api.dispatcher import window_of
 from services.api.encoders import LiveEncoders
-from services.api.eta import Outlook, forecast
+from services.api.eta import LaneSlots, forecast
 from services.api.progress import LiveProgress
-from services.api.remaining import backlog_of, speed_of
+from services.api.remaining import backlog_of
 from services.api.store import BacklogStore
-from services.api.store.backlog import Speed, SpeedKind, UnfinishedExport
 from services.common.errors import DomainError
 from services.common.subjects import Lane
 
@@ -86,36 +85,28 @@ class Forecast:
     async def _make(self) -> None:
         began_at = self._clock()
         try:
-            exports, speeds = await self._backlog.read()
+            left = await self._backlog.read()
         except DomainError as error:
             # The last one stands meanwhile: exports can be told without it.
             log.warning("no forecast", reason=error.reason)
             return
         read_at = self._clock()
-        lanes = [self._lane(lane, exports, speeds) for lane in Lane]
+        backlogs = [
+            backlog_of(export, left.speeds, partial(self._progress.pace, export.id))
+            for export in left.exports
+        ]
+        slots = {lane: self._encoders.slots(lane) for lane in Lane}
         # In a thread, so that nobody waits for a thousand exports.
-        outlooks = await asyncio.to_thread(lambda: [play() for play in lanes])
-        planned = {export.id for export in exports if export.plan is not None}
+        outlooks = await asyncio.to_thread(
+            forecast,
+            [backlog for backlog in backlogs if backlog is not None],
+            {lane: LaneSlots(count, window_of(count)) for lane, count in slots.items()},
+            left.served,
+        )
+        planned = {export.id for export in left.exports if export.plan is not None}
         self._estimates = {
             export_id: Estimate(outlook.seconds if export_id in planned else None, outlook.position)
-            for found in outlooks
-            for export_id, outlook in found.items()
+            for export_id, outlook in outlooks.items()
         }
         self._made_at = read_at
         self._cost = self._clock() - began_at
-
-    def _lane(
-        self, lane: Lane, exports: Sequence[UnfinishedExport], speeds: dict[SpeedKind, Speed]
-    ) -> Callable[[], dict[str, Outlook]]:
-        """Return what plays a lane forward, with all that it needs."""
-        backlogs = [
-            backlog_of(
-                export,
-                speed_of(export, speeds),
-                partial(self._progress.pace, export.id),
-            )
-            for export in exports
-            if export.lane is lane
-        ]
-        slots = self._encoders.slots(lane)
-        return partial(forecast, backlogs, slots=slots, window=window_of(slots))

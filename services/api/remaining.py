@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from services.api.eta import Backlog
+from services.api.eta import TAIL_LANE, Backlog, LaneWork
 from services.api.progress import Pace
 from services.api.states import ExportState
-from services.api.store.backlog import InFlightTask, Speed, SpeedKind, UnfinishedExport
+from services.api.store.backlog import (
+    InFlightTask,
+    PlanSummary,
+    Speed,
+    SpeedKind,
+    UnfinishedExport,
+)
 from services.api.work import FRAMES_PER_JOIN
 from services.common.families import FAMILY_OF_LANE
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
 
 # Of a task, beside its frames, while none is measured.
 OVERHEAD_SECONDS = 1.0
@@ -24,54 +31,72 @@ TRIAL_SECONDS = 2.0
 PaceOf = Callable[[str], Pace | None]
 
 
-def speed_of(export: UnfinishedExport, speeds: Mapping[SpeedKind, Speed]) -> Speed:
-    """Return the speed of a slot for an export: measured of its kind, or else assumed."""
-    family = FAMILY_OF_LANE.get(export.lane or Lane.PROBE)
-    if family is None or export.plan is None:
+def speed_of(lane: Lane, plan: PlanSummary | None, speeds: Mapping[SpeedKind, Speed]) -> Speed:
+    """Return the speed of a slot of a lane: measured with such plans, or else assumed."""
+    if plan is None:
         return Speed(1.0, PROBE_SECONDS)
-    measured = speeds.get((family, export.plan.resolution, export.plan.quality))
+    # Sounds and assemblies are weighed in frames of the CPU.
+    family = FAMILY_OF_LANE.get(lane, pb.ENCODER_FAMILY_CPU)
+    measured = speeds.get((family, plan.resolution, plan.quality))
     if measured is not None:
         return measured
-    pixels = max(1, export.plan.width * export.plan.height)
-    return Speed(DEFAULT_PIXELS_PER_SECOND / pixels, OVERHEAD_SECONDS)
+    return Speed(DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height), OVERHEAD_SECONDS)
 
 
-def backlog_of(export: UnfinishedExport, speed: Speed, pace_of: PaceOf) -> Backlog:
-    """Return what is left of an export.
+def backlog_of(
+    export: UnfinishedExport, speeds: Mapping[SpeedKind, Speed], pace_of: PaceOf
+) -> Backlog | None:
+    """Return what is left of an export; None where it has no task at the moment.
 
     Args:
-        speed: of a slot.
+        speeds: of slots, as measured.
         pace_of: tells how a task that runs gets on, by its id; None where it was not heard of.
     """
-    joins = export.assembly_due or any(task.kind == "ASSEMBLE" for task in export.in_flight)
+    lanes = {item.lane for item in export.due} | {task.lane for task in export.in_flight}
+    if not lanes:
+        return None
+    lane = min(lanes, key=lambda name: name is Lane.MUX)
     tail = 0.0
+    joins = any(item.assembly for item in export.due) or any(
+        task.kind == "ASSEMBLE" for task in export.in_flight
+    )
     if export.plan is not None and export.plan.chunk_count and not joins:
+        speed = speed_of(TAIL_LANE, export.plan, speeds)
         tail = _seconds(export.plan.frame_count // FRAMES_PER_JOIN, speed)
     return Backlog(
         export_id=export.id,
         user_id=export.user_id,
         order=export.created_at.timestamp(),
-        served=float("-inf") if export.served_at is None else export.served_at,
+        lane=lane,
+        work={
+            name: _work(export, name, speed_of(name, export.plan, speeds), pace_of)
+            for name in lanes
+        },
         priority=export.priority,
-        begun=export.state is ExportState.PROCESSING and export.progress > 0,
+        tail=tail,
+        begun=export.state is ExportState.PROCESSING and export.pictures_made > 0,
+    )
+
+
+def _work(export: UnfinishedExport, lane: Lane, speed: Speed, pace_of: PaceOf) -> LaneWork:
+    due = [item for item in export.due if item.lane is lane]
+    in_flight = [task for task in export.in_flight if task.lane is lane]
+    return LaneWork(
         running=tuple(
-            seconds_left(task, speed, pace_of(task.id)) for task in export.in_flight if task.running
+            seconds_left(task, speed, pace_of(task.id)) for task in in_flight if task.running
         ),
         sent=tuple(
-            (task.sent_at, _seconds(task.frames, speed))
-            for task in export.in_flight
-            if not task.running
+            (task.sent_at, _seconds(task.frames, speed)) for task in in_flight if not task.running
         ),
-        waiting=export.due,
-        work=_seconds(export.frames, speed, tasks=export.due),
-        longest=_seconds(export.longest, speed, tasks=min(1, export.due)),
-        tail=tail,
+        waiting=sum(item.count for item in due),
+        work=sum(_seconds(item.frames, speed, tasks=item.count) for item in due),
+        longest=max((_seconds(item.longest, speed) for item in due), default=0.0),
     )
 
 
 def _seconds(frames: float, speed: Speed, *, tasks: int = 1) -> float:
     """Return what tasks with so many frames take."""
-    return frames / speed.frames_per_second + tasks * speed.overhead_seconds if tasks else 0.0
+    return frames / speed.frames_per_second + tasks * speed.overhead_seconds
 
 
 def seconds_left(task: InFlightTask, speed: Speed, pace: Pace | None) -> float:

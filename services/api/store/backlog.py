@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, Text, column, func, select, true, values
 
 from services.api.models import encode_speeds, exports, tasks
 from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, TaskState
@@ -28,6 +28,23 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class DueTasks:
+    """Tasks of an export in one lane that were not sent and wait for nothing.
+
+    Attributes:
+        frames: their work, in frames of a video encode.
+        longest: the most work of one of them.
+        assembly: whether the assembly is one of them.
+    """
+
+    lane: Lane
+    count: int
+    frames: int
+    longest: int
+    assembly: bool
+
+
+@dataclass(frozen=True, slots=True)
 class InFlightTask:
     """A task that was sent.
 
@@ -40,6 +57,7 @@ class InFlightTask:
 
     id: str
     kind: str
+    lane: Lane
     running: bool
     frames: int
     frames_done: int
@@ -63,14 +81,9 @@ class UnfinishedExport:
     """What is left of an export.
 
     Attributes:
-        lane: of its tasks; None where it has none that is due or sent.
-        served_at: when a task of its user in this lane ended last, in seconds since 1970; None
-            where none did.
+        pictures_made: frames of pictures that it has made itself.
+        due: its tasks that are due, by lane.
         in_flight: its tasks that were sent, first sent first.
-        due: its tasks that were not sent and wait for nothing.
-        frames: their work.
-        longest: the most work of one of them.
-        assembly_due: whether one of them is the assembly.
         plan: None while there is none.
     """
 
@@ -78,26 +91,35 @@ class UnfinishedExport:
     user_id: str
     state: ExportState
     priority: int
-    progress: float
     created_at: datetime
-    lane: Lane | None
-    served_at: float | None
+    pictures_made: int
+    due: tuple[DueTasks, ...]
     in_flight: tuple[InFlightTask, ...]
-    due: int
-    frames: int
-    longest: int
-    assembly_due: bool
     plan: PlanSummary | None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkLeft:
+    """All that is left to do.
+
+    Attributes:
+        served: when a task of a user ended last in a lane, in seconds since 1970.
+        speeds: what was measured, by family, resolution and quality.
+    """
+
+    exports: list[UnfinishedExport]
+    served: dict[tuple[str, Lane], float]
+    speeds: dict[SpeedKind, Speed]
+
+
 class BacklogStore:
-    """Reads all work that is left; every method is one transaction."""
+    """Reads what is left to do; every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, Speed]]:
-        """Return the unfinished exports, and the measured speeds of a slot.
+    async def read(self) -> WorkLeft:
+        """Return what is left to do.
 
         Raises:
             DomainError: STORE_UNAVAILABLE.
@@ -105,9 +127,11 @@ class BacklogStore:
         async with self._database.transaction() as connection:
             # One statement, so that no task is seen twice or not at all on its way.
             rows = (await connection.execute(_UNFINISHED)).mappings().all()
+            served = (await connection.execute(_SERVED)).all()
             speeds = (await connection.execute(_SPEEDS)).all()
-        return (
+        return WorkLeft(
             [_unfinished(row) for row in rows],
+            {(row.user_id, Lane(row.lane)): row.at.timestamp() for row in served},
             {
                 (
                     pb.EncoderFamily.Value(row.family),
@@ -119,27 +143,35 @@ class BacklogStore:
         )
 
 
-_DUE = (
+_DUE_BY_LANE = (
     select(
         tasks.c.export_id,
-        func.min(tasks.c.lane).label("lane"),
-        func.count().label("due"),
+        tasks.c.lane,
+        func.count().label("count"),
         func.sum(tasks.c.frames).label("frames"),
         func.max(tasks.c.frames).label("longest"),
-        func.bool_or(tasks.c.kind == "ASSEMBLE").label("assembly_due"),
+        func.bool_or(tasks.c.kind == "ASSEMBLE").label("assembly"),
     )
     .where(tasks.c.state == TaskState.PENDING)
-    .group_by(tasks.c.export_id)
+    .group_by(tasks.c.export_id, tasks.c.lane)
+    .subquery()
+)
+_DUE = (
+    select(
+        _DUE_BY_LANE.c.export_id,
+        func.jsonb_agg(func.jsonb_build_array(*list(_DUE_BY_LANE.c)[1:])).label("due"),
+    )
+    .group_by(_DUE_BY_LANE.c.export_id)
     .subquery()
 )
 _IN_FLIGHT = (
     select(
         tasks.c.export_id,
-        func.min(tasks.c.lane).label("lane"),
         func.jsonb_agg(
             func.jsonb_build_array(
                 tasks.c.id,
                 tasks.c.kind,
+                tasks.c.lane,
                 tasks.c.state == TaskState.RUNNING,
                 tasks.c.frames,
                 tasks.c.frames_done,
@@ -151,25 +183,15 @@ _IN_FLIGHT = (
     .group_by(tasks.c.export_id)
     .subquery()
 )
-# All tasks of an export are in one lane.
-_LANE = func.coalesce(_DUE.c.lane, _IN_FLIGHT.c.lane)
-_SERVED = select(func.extract("epoch", func.max(tasks.c.ended_at))).where(
-    tasks.c.user_id == exports.c.user_id, tasks.c.lane == _LANE
-)
 _UNFINISHED = (
     select(
         exports.c.id,
         exports.c.user_id,
         exports.c.state,
         exports.c.priority,
-        exports.c.progress,
         exports.c.created_at,
-        _LANE.label("lane"),
-        _SERVED.correlate(exports, _DUE, _IN_FLIGHT).scalar_subquery().label("served_at"),
+        exports.c.frames_encoded,
         _DUE.c.due,
-        _DUE.c.frames,
-        _DUE.c.longest,
-        _DUE.c.assembly_due,
         _IN_FLIGHT.c.in_flight,
         # Whole once: each key that is taken out of a long plan unpacks it anew.
         without(exports.c.plan, "segments"),
@@ -177,6 +199,18 @@ _UNFINISHED = (
     .outerjoin(_DUE, _DUE.c.export_id == exports.c.id)
     .outerjoin(_IN_FLIGHT, _IN_FLIGHT.c.export_id == exports.c.id)
     .where(exports.c.state.in_(ACTIVE_EXPORTS))
+)
+_USERS = select(exports.c.user_id).where(exports.c.state.in_(ACTIVE_EXPORTS)).distinct().subquery()
+_LANES = values(column("lane", Text), name="lanes").data([(str(lane),) for lane in Lane])
+_LAST = (
+    select(func.max(tasks.c.ended_at).label("at"))
+    .where(tasks.c.user_id == _USERS.c.user_id, tasks.c.lane == _LANES.c.lane)
+    .lateral()
+)
+_SERVED = (
+    select(_USERS.c.user_id, _LANES.c.lane, _LAST.c.at)
+    .select_from(_USERS.join(_LANES, true()).join(_LAST, true()))
+    .where(_LAST.c.at.is_not(None))
 )
 _SPEEDS = select(encode_speeds).where(
     encode_speeds.c.family.in_([pb.EncoderFamily.Name(item) for item in FAMILY_OF_LANE.values()])
@@ -194,15 +228,10 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
         user_id=row["user_id"],
         state=ExportState(row["state"]),
         priority=row["priority"],
-        progress=row["progress"],
         created_at=row["created_at"],
-        lane=Lane(row["lane"]) if row["lane"] else None,
-        served_at=None if row["served_at"] is None else float(row["served_at"]),
+        pictures_made=row["frames_encoded"],
+        due=tuple(DueTasks(Lane(lane), *counts) for lane, *counts in row["due"] or ()),
         in_flight=tuple(in_flight),
-        due=row["due"] or 0,
-        frames=int(row["frames"] or 0),
-        longest=row["longest"] or 0,
-        assembly_due=bool(row["assembly_due"]),
         plan=_summary(row["plan"]) if row["plan"] else None,
     )
 
@@ -219,5 +248,5 @@ def _summary(plan: dict[str, Any]) -> PlanSummary:
 
 
 def _in_flight(item: list[Any]) -> InFlightTask:
-    task_id, kind, running, frames, frames_done, sent_at = item
-    return InFlightTask(task_id, kind, running, frames, frames_done, float(sent_at))
+    task_id, kind, lane, running, frames, frames_done, sent_at = item
+    return InFlightTask(task_id, kind, Lane(lane), running, frames, frames_done, float(sent_at))

@@ -25,7 +25,9 @@ async def test_time_and_place_are_told_in_every_answer(
         "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
         " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
     )
-    await encoder.heartbeat(pb.Encoder(id="encoder-1", probe_slots=1, capabilities=[CPU]))
+    await encoder.heartbeat(
+        pb.Encoder(id="encoder-1", probe_slots=1, mux_slots=1, capabilities=[CPU])
+    )
     video = await encoder.probed_video(rig)
     first, second = await create(api, video), await create(api, video)
 

@@ -19,7 +19,7 @@ from services.api.forecast import (
 )
 from services.api.progress import LiveProgress
 from services.api.store import BacklogStore
-from services.api.store.backlog import Speed, SpeedKind, UnfinishedExport
+from services.api.store.backlog import WorkLeft
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -45,7 +45,7 @@ class CountedBacklog(BacklogStore):
 
     reads = 0
 
-    async def read(self) -> tuple[list[UnfinishedExport], dict[SpeedKind, Speed]]:
+    async def read(self) -> WorkLeft:
         """Read, and count."""
         self.reads += 1
         return await super().read()
@@ -65,7 +65,9 @@ class Cluster:
     def slots(self, count: int) -> None:
         """Let an encoder be heard of that has so many."""
         cpu = pb.EncoderCapability(family=pb.ENCODER_FAMILY_CPU, available=True, slots=count)
-        self.encoders.heard(pb.Encoder(id="encoder-1", probe_slots=1, capabilities=[cpu]))
+        self.encoders.heard(
+            pb.Encoder(id="encoder-1", probe_slots=1, mux_slots=1, capabilities=[cpu])
+        )
 
     async def later(self, case: Case, seconds: float = STANDS_SECONDS) -> Estimate:
         """Return what is told of an export after so many seconds."""
@@ -148,7 +150,7 @@ async def test_lanes_do_not_wait_for_each_other(rig: Rig, cluster: Cluster) -> N
 
 async def test_tasks_that_were_sent_go_first(rig: Rig, cluster: Cluster) -> None:
     long = await long_export(rig, user="anna")
-    sent = await rig.dispatch(window=2)
+    sent = await rig.dispatch(Lane.CPU, window=2)
     case = await rig.create("ben")
     by_id = {task.id: task.frames for task in long.work}
     ahead = sum(by_id[task_id] for task_id in sent) / SPEED + 2 * OVERHEAD
@@ -195,7 +197,7 @@ async def test_many_who_ask_at_a_time_cost_one_reading(rig: Rig, cluster: Cluste
 async def test_forecast_that_costs_much_stands_longer(rig: Rig, cluster: Cluster) -> None:
     case = await rig.create()
 
-    async def slowly() -> tuple[list[UnfinishedExport], dict[SpeedKind, Speed]]:
+    async def slowly() -> WorkLeft:
         cluster.clock.now += 0.5
         return await CountedBacklog.read(cluster.backlog)
 

@@ -87,7 +87,7 @@ async def turns(rig: Rig, count: int) -> str:
     users = ""
     for _ in range(count):
         await end(rig)
-        [sent] = await rig.dispatch(window=1)
+        [sent] = await rig.dispatch(Lane.CPU, window=1)
         users += await rig.value("SELECT user_id FROM tasks WHERE id = %s", sent)
     return users
 

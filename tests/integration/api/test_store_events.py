@@ -381,7 +381,7 @@ async def learn(rig: Rig, frames: int, fps: float, seconds: float | None = None)
     await rig.sql("UPDATE tasks SET frames = %s WHERE id = %s", frames, case.task.id)
     await case.begin(case.task.id)
     await case.succeeded(case.task.id, fps=fps, seconds=seconds or frames / max(1, fps))
-    _, speeds = await rig.backlog.read()
+    speeds = (await rig.backlog.read()).speeds
     assert set(speeds) <= {(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)}
     [speed] = speeds.values() or [Speed(0, 0)]
     return speed

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.api.eta import Backlog, LaneWork
 from services.api.progress import Pace
 from services.api.remaining import (
     OVERHEAD_SECONDS,
@@ -18,7 +19,7 @@ from services.api.remaining import (
     speed_of,
 )
 from services.api.states import ExportState
-from services.api.store.backlog import InFlightTask, PlanSummary, Speed, UnfinishedExport
+from services.api.store.backlog import DueTasks, InFlightTask, PlanSummary, Speed, UnfinishedExport
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
@@ -29,6 +30,7 @@ SPEED = Speed(50.0, OVERHEAD)
 CREATED = datetime(2026, 3, 4, tzinfo=UTC)
 MEDIUM = (pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
 NVENC = (pb.ENCODER_FAMILY_NVENC, *MEDIUM[1:])
+LOW = (*MEDIUM[:2], pb.QUALITY_LOW)
 
 
 PLAN = PlanSummary(*MEDIUM[1:], width=1280, height=720, frame_count=500, chunk_count=0)
@@ -42,18 +44,19 @@ def export(**changes: Any) -> UnfinishedExport:
         "user_id": "anna",
         "state": ExportState.QUEUED,
         "priority": 3,
-        "progress": 0.0,
         "created_at": CREATED,
-        "lane": Lane.CPU,
-        "served_at": None,
+        "pictures_made": 0,
+        "due": (due(1, 500, 500),),
         "in_flight": (),
-        "due": 1,
-        "frames": 500,
-        "longest": 500,
-        "assembly_due": False,
         "plan": PLAN,
     }
     return UnfinishedExport(**{**values, **changes})
+
+
+def due(
+    tasks: int, frames: int, longest: int, lane: Lane = Lane.CPU, *, assembly: bool = False
+) -> DueTasks:
+    return DueTasks(lane, tasks, frames, longest, assembly)
 
 
 def task(
@@ -62,78 +65,91 @@ def task(
     done: int = 0,
     running: bool = True,
     kind: str = "VIDEO",
+    lane: Lane = Lane.CPU,
     sent_at: float = 0.0,
 ) -> InFlightTask:
-    return InFlightTask(f"tsk_{frames}", kind, running, frames, done, sent_at)
+    return InFlightTask(f"tsk_{frames}", kind, lane, running, frames, done, sent_at)
 
 
-def left(of: UnfinishedExport, **paces: Pace) -> Any:
-    return backlog_of(of, SPEED, paces.get)
+def left(of: UnfinishedExport, **paces: Pace) -> Backlog:
+    found = backlog_of(of, {MEDIUM: SPEED}, paces.get)
+    assert found is not None
+    return found
 
 
 def test_speed_is_the_measured_one_of_the_kind() -> None:
-    low = (*MEDIUM[:2], pb.QUALITY_LOW)
-    speeds = {MEDIUM: Speed(40, 1), NVENC: Speed(400, 2), low: Speed(60, 3)}
-    assert speed_of(export(), speeds) == Speed(40, 1)
-    assert speed_of(export(lane=Lane.GPU), speeds) == Speed(400, 2)
-    assert speed_of(export(plan=replace(PLAN, quality=pb.QUALITY_LOW)), speeds) == Speed(60, 3)
+    low = replace(PLAN, quality=pb.QUALITY_LOW)
+    speeds = {MEDIUM: Speed(40, 1), NVENC: Speed(400, 2), LOW: Speed(60, 3)}
+    assert speed_of(Lane.CPU, PLAN, speeds) == Speed(40, 1)
+    assert speed_of(Lane.GPU, PLAN, speeds) == Speed(400, 2)
+    assert speed_of(Lane.CPU, low, speeds) == Speed(60, 3)
+    # Sounds and assemblies, whatever makes the pictures.
+    assert speed_of(Lane.MUX, PLAN, speeds) == Speed(40, 1)
 
 
 def test_speed_is_assumed_by_the_pixels_where_none_is_measured() -> None:
     assumed = Speed(DEFAULT_PIXELS_PER_SECOND / (1280 * 720), OVERHEAD_SECONDS)
-    assert speed_of(export(), {NVENC: Speed(400, 2)}) == assumed
+    assert speed_of(Lane.CPU, PLAN, {NVENC: Speed(400, 2)}) == assumed
 
 
 def test_whole_export_that_waits() -> None:
     found = left(export())
     assert (found.export_id, found.user_id, found.priority) == ("exp_1", "anna", 3)
     assert found.order == CREATED.timestamp()
-    assert found.served < 0
-    assert left(export(served_at=123.5)).served == 123.5
-    assert (found.waiting, found.running, found.tail) == (1, (), 0.0)
-    assert found.work == found.longest == 500 / 50 + OVERHEAD
+    assert (found.lane, found.tail) == (Lane.CPU, 0.0)
+    each = 500 / 50 + OVERHEAD
+    assert found.work == {Lane.CPU: LaneWork(waiting=1, work=each, longest=each)}
 
 
 def test_export_in_parts_is_assembled_at_the_end() -> None:
-    found = left(export(due=4, frames=2000, longest=800, plan=LONG))
-    assert found.waiting == 4
-    assert found.work == 2000 / 50 + 4 * OVERHEAD
-    assert found.longest == 800 / 50 + OVERHEAD
+    parts = (due(1, 100, 100, Lane.MUX), due(4, 2000, 800))
+    found = left(export(due=parts, plan=LONG))
+    assert found.lane is Lane.CPU
+    assert found.work == {
+        Lane.CPU: LaneWork(waiting=4, work=2000 / 50 + 4 * OVERHEAD, longest=800 / 50 + OVERHEAD),
+        Lane.MUX: LaneWork(waiting=1, work=100 / 50 + OVERHEAD, longest=100 / 50 + OVERHEAD),
+    }
     # A fiftieth of the frames.
     assert found.tail == 40 / 50 + OVERHEAD
 
 
 def test_assembly_that_is_due_or_sent_is_not_counted_twice() -> None:
-    due = left(export(due=1, frames=40, longest=40, assembly_due=True, plan=LONG))
-    assert (due.work, due.tail) == (40 / 50 + OVERHEAD, 0.0)
-    sent = task(40, running=False, kind="ASSEMBLE")
-    found = left(export(due=0, frames=0, longest=0, in_flight=(sent,), plan=LONG))
-    assert found.sent == ((0.0, 40 / 50 + OVERHEAD),)
-    assert (found.waiting, found.work, found.longest, found.tail) == (0, 0.0, 0.0, 0.0)
+    waits = export(due=(due(1, 40, 40, Lane.MUX, assembly=True),), plan=LONG)
+    each = 40 / 50 + OVERHEAD
+    assert left(waits).work == {Lane.MUX: LaneWork(waiting=1, work=each, longest=each)}
+    assert (left(waits).lane, left(waits).tail) == (Lane.MUX, 0.0)
+    sent = task(40, running=False, kind="ASSEMBLE", lane=Lane.MUX)
+    found = left(export(due=(), in_flight=(sent,), plan=LONG))
+    assert found.work == {Lane.MUX: LaneWork(sent=((0.0, each),))}
+    assert found.tail == 0.0
 
 
 def test_tasks_in_flight_are_told_apart() -> None:
     in_flight = (task(700, running=False, sent_at=8.5), task(100, done=50))
-    found = left(export(due=2, frames=600, longest=400, in_flight=in_flight))
+    found = left(export(due=(due(2, 600, 400),), in_flight=in_flight)).work[Lane.CPU]
     assert (found.waiting, found.work) == (2, 600 / 50 + 2 * OVERHEAD)
     assert found.longest == 400 / 50 + OVERHEAD
     assert found.sent == ((8.5, 700 / 50 + OVERHEAD),)
     assert found.running == (50 / 50 + OVERHEAD,)
 
 
-def test_export_has_begun_when_frames_of_it_are_made() -> None:
+def test_export_has_begun_when_pictures_of_it_are_made() -> None:
     assert not left(export()).begun
-    # Only its probe has run.
+    # Only its probe has run, or its sound was made.
     assert not left(export(state=ExportState.PROCESSING)).begun
-    assert left(export(state=ExportState.PROCESSING, progress=1.0)).begun
+    assert left(export(state=ExportState.PROCESSING, pictures_made=1)).begun
     # Queued again after it had failed.
-    assert not left(export(progress=50.0)).begun
+    assert not left(export(pictures_made=50)).begun
+
+
+def test_export_without_tasks_is_left_out() -> None:
+    assert backlog_of(export(due=()), {}, {}.get) is None
 
 
 def test_probe_takes_its_time_whatever_the_source_is() -> None:
-    waits = export(lane=Lane.PROBE, frames=0, longest=0, plan=None)
-    found = backlog_of(waits, speed_of(waits, {}), {}.get)
-    assert (found.waiting, found.work, found.longest) == (1, PROBE_SECONDS, PROBE_SECONDS)
+    found = left(export(due=(due(1, 0, 0, Lane.PROBE),), plan=None))
+    work = LaneWork(waiting=1, work=PROBE_SECONDS, longest=PROBE_SECONDS)
+    assert (found.lane, found.work) == (Lane.PROBE, {Lane.PROBE: work})
 
 
 # Runs
