@@ -38,6 +38,7 @@ class LiveEncoders:
         self._clock = clock
         self._heard: dict[str, tuple[float, pb.Encoder]] = {}
         self._slots: dict[Lane, int] = {}
+        self._tools: dict[pb.EncoderFamily.ValueType, Toolchain] = {}
 
     async def listen(self, nats: Client) -> None:
         """Follow the heartbeats from now on."""
@@ -51,6 +52,12 @@ class LiveEncoders:
         # The time by our own clock: encoders' clocks may be off.
         encoder.last_seen_time.GetCurrentTime()
         self._heard[encoder.id] = (self._clock(), encoder)
+        tools = Toolchain(encoder.ffmpeg_build, encoder.encoder_threads)
+        self._tools |= {
+            capability.family: tools
+            for capability in encoder.capabilities
+            if capability.available and capability.slots
+        }
         slots = {lane: self.slots(lane) for lane in Lane}
         if slots != self._slots:
             self._slots = slots
@@ -79,14 +86,17 @@ class LiveEncoders:
         )
 
     def toolchain(self, family: pb.EncoderFamily.ValueType) -> Toolchain:
-        """Return what encodes in most slots of a family: parts are looked for under its keys."""
+        """Return what encodes in most slots of a family: parts are looked for under its keys.
+
+        While there is no slot, the last that was heard of.
+        """
         slots: Counter[Toolchain] = Counter()
         for encoder in self.all():
             tools = Toolchain(encoder.ffmpeg_build, encoder.encoder_threads)
             for capability in encoder.capabilities:
                 if capability.family == family and capability.available and not encoder.draining:
                     slots[tools] += capability.slots
-        [(most, _)] = slots.most_common(1) or [(Toolchain("", 0), 0)]
+        [(most, _)] = slots.most_common(1) or [(self._tools.get(family, Toolchain("", 0)), 0)]
         return most
 
     def gpu_live(self) -> bool:

@@ -12,10 +12,11 @@ from datetime import timedelta
 import structlog
 
 from services.api.planning import ExportPlanner, order_of
+from services.api.settings import ApiSettings
 from services.api.store import Housekeeping, ReuseStore, TaskStore
 from services.api.store.records import ExportRecord, Planned, source_key
 from services.api.store.tasks import Applied
-from services.common.errors import TABLE, Reason
+from services.common.errors import TABLE, DomainError, Reason
 from services.common.families import FamilyChoice
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
@@ -32,11 +33,13 @@ class Replanner:
 
     def __init__(
         self,
+        settings: ApiSettings,
         tasks: TaskStore,
         reuse: ReuseStore,
         housekeeping: Housekeeping,
         planner: ExportPlanner,
     ) -> None:
+        self._settings = settings
         self._tasks = tasks
         self._reuse = reuse
         self._housekeeping = housekeeping
@@ -60,13 +63,17 @@ class Replanner:
         elif reason in (Reason.PART_MISSING, Reason.PARTS_DIFFER):
             # What is made already is of this family.
             choice = FamilyChoice(message.assemble.family, message.assemble.family_reason)
-        elif task.kind == "COPY" and not TABLE[reason].retryable:
+        elif task.kind == "COPY" and self._is_last(reason, task.failures):
             choice, copies = None, False
         else:
             return None
         generation = record.generation + (1 if reason is Reason.PARTS_DIFFER else 0)
         # Before the plan is made, which would count on them.
-        await self._reuse.forget(record.user_id, _unusable(message, event))
+        if reason is Reason.PARTS_DIFFER:
+            await self._reuse.discard(record.user_id, _keys_of(message.assemble))
+        else:
+            missing = event.failed.missing_keys or _keys_of(message.assemble)
+            await self._reuse.forget(record.user_id, missing)
         planned = await self._plan(record, choice, generation, copies=copies)
         if planned is None:
             return None
@@ -89,6 +96,9 @@ class Replanner:
             return None
         return await self._housekeeping.leave_lane(Lane.GPU, silence, record.id, planned)
 
+    def _is_last(self, reason: Reason, failures: int) -> bool:
+        return not TABLE[reason].retryable or failures + 1 >= self._settings.task_attempts
+
     async def _plan(
         self,
         record: ExportRecord,
@@ -103,7 +113,14 @@ class Replanner:
             log.error("source is not known any more", export_id=record.id)
             return None
         order = order_of(record, generation=generation)
-        return await self._planner.plan(order, info, choice=choice, copies=copies)
+        try:
+            return await self._planner.plan(order, info, choice=choice, copies=copies)
+        except DomainError as error:
+            if error.reason is Reason.STORE_UNAVAILABLE:
+                raise
+            # What another encoder has told of the source since does not fit the request.
+            log.error("cannot be planned again", export_id=record.id, reason=error.reason)
+            return None
 
 
 def _off_gpu(message: str) -> FamilyChoice:
@@ -111,7 +128,7 @@ def _off_gpu(message: str) -> FamilyChoice:
     return FamilyChoice(pb.ENCODER_FAMILY_CPU, message, (warning,))
 
 
-def _unusable(message: task_pb2.Task, event: task_pb2.TaskEvent) -> list[bytes]:
-    """Return the parts that an assembly could not use: the missing ones, or all."""
-    joined = [*(part.key for part in message.assemble.video), message.assemble.audio_key]
-    return list(event.failed.missing_keys) or [key for key in joined if key]
+def _keys_of(assembly: task_pb2.AssembleTask) -> list[bytes]:
+    """Return the keys of the parts that are joined, each once."""
+    keys = [*(part.key for part in assembly.video), assembly.audio_key]
+    return [key for key in dict.fromkeys(keys) if key]

@@ -62,7 +62,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         tasks, housekeeping = TaskStore(database), Housekeeping(database)
         reuse = ReuseStore(database)
         planner = ExportPlanner(settings, encoders, reuse)
-        replanner = Replanner(tasks, reuse, housekeeping, planner)
+        replanner = Replanner(settings, tasks, reuse, housekeeping, planner)
         forecast = Forecast(BacklogStore(database), encoders, progress)
         exports = Exports(
             *(settings, ExportStore(database), tasks, storage, planner),

@@ -67,7 +67,8 @@ def to_export(
 def _add_live(export: pb.Export, record: ExportRecord, plan: pb.Plan, live: Live | None) -> None:
     if live is not None and live.newest.task.frame_count:
         export.phase = phase_of(live.newest.task)
-        frames = max(1, record.frames_to_encode)
+        # One that a replica of an older version has stored tells its plan alone.
+        frames = max(1, record.frames_to_encode or plan.frame_count)
         done = min(frames, max(record.frames_encoded, live.frames_done))
         export.encode_status.CopyFrom(
             pb.EncodeStatus(

@@ -7,10 +7,19 @@ from contextlib import AsyncExitStack
 from fractions import Fraction
 from pathlib import Path
 
+from services.common.errors import DomainError, Reason
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, concat_script
 from services.encoder.deadline import Deadline
-from services.encoder.errors import EncoderFailed, InvalidSource, OutputMismatch, PartsDiffer
+from services.encoder.errors import (
+    EncoderFailed,
+    InvalidSource,
+    OutputMismatch,
+    PartsDiffer,
+    SourceChanged,
+    SourceNotFound,
+    SourceUnavailable,
+)
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import (
@@ -27,6 +36,9 @@ from services.encoder.whole import output_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
+
+# How often parts are read that are written again, or go, while they are read.
+READINGS = 5
 
 
 class Assembly:
@@ -61,18 +73,15 @@ class Assembly:
             MediaError, DomainError: what else was wrong.
         """
         run.enter(pb.EXPORT_PHASE_ASSEMBLING)
-        keys = [part.key for part in work.video]
-        sound_keys = [work.audio_key] if work.audio_key else []
-        parts = await self._storage.parts(user_id, [*keys, *sound_keys])
         with scratch(self._own_scratch, run.run_id) as folder:
-            command = await self._join(run, work, parts, folder)
+            command = await self._join(run, user_id, work, folder)
             run.enter(pb.EXPORT_PHASE_VERIFYING)
             try:
                 facts = await self._runs.inspect(command.output, decode_keyframes=True)
                 check_output(facts, work.plan)
             except OutputMismatch as error:
                 raise PartsDiffer(error.message) from error
-            if facts.keyframes_decoded < len(keys):
+            if facts.keyframes_decoded < len(work.video):
                 raise PartsDiffer("not every part begins with a picture that can be decoded")
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             stored = await self._storage.store(user_id, upload, command.output)
@@ -80,6 +89,24 @@ class Assembly:
         return output_of(facts, stored, work.family, work.family_reason)
 
     async def _join(
+        self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path
+    ) -> FfmpegCommand:
+        """Join the parts as they are stored now; return the run that did."""
+        keys = [part.key for part in work.video]
+        keys += [work.audio_key] if work.audio_key else []
+        for _ in range(READINGS):
+            # Also says which are gone.
+            parts = await self._storage.parts(user_id, keys)
+            try:
+                return await self._join_once(run, work, parts, folder)
+            except (SourceChanged, SourceNotFound):
+                continue
+            except DomainError as error:
+                if error.reason is not Reason.OBJECT_NOT_FOUND:
+                    raise
+        raise SourceUnavailable("the export's parts were written again whenever they were read")
+
+    async def _join_once(
         self, run: Run, work: task_pb2.AssembleTask, parts: Sequence[SourceObject], folder: Path
     ) -> FfmpegCommand:
         """Join the parts, the one with the sound last; return the run that did."""

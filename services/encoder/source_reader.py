@@ -47,12 +47,15 @@ class SourceObject:
         etag: of the version; another one is another source.
         size_bytes: of the object.
         read_whole: whether all of it will be read, so that nothing is in vain.
+        latest: returns the newest version, where that is as good as this one. Asked for
+            while nothing of this one was read.
     """
 
     sign: Callable[[], Awaitable[str]]
     etag: str
     size_bytes: int
     read_whole: bool = False
+    latest: Callable[[], Awaitable[SourceObject]] | None = None
 
 
 class _TryAgain(Exception):
@@ -173,6 +176,9 @@ class SourceReader:
                 if refusals > _SIGNATURES:
                     raise SourceUnavailable("storage refuses access to the source") from error
                 self._url = None
+            except SourceChanged:
+                if not await self._take_latest():
+                    raise
             except (_TryAgain, aiohttp.ClientError, TimeoutError, OSError) as error:
                 if len(data) > received:
                     delay, give_up = FIRST_DELAY, loop.time() + self.give_up_after
@@ -198,6 +204,18 @@ class SourceReader:
                 data += chunk
                 self.bytes_read += len(chunk)
         # aiohttp raises for a body shorter than announced, and reads no longer one.
+
+    async def _take_latest(self) -> bool:
+        """Go on with the newest version; return False where it is not as good as this one."""
+        before = self.source
+        if before.latest is None or self.bytes_read:
+            return False
+        latest = await before.latest()
+        # Readers were told the size already.
+        if latest.etag == before.etag or latest.size_bytes != before.size_bytes:
+            return False
+        self.source = latest
+        return True
 
     async def _sign(self) -> str:
         try:

@@ -63,7 +63,19 @@ class StorageClient(StorageCalls):
         async def sign() -> str:
             return (await self.sign(user_id, stat.object, SOURCE_URL_LIFETIME)).url
 
-        return SourceObject(sign=sign, etag=stat.etag, size_bytes=stat.size_bytes, read_whole=True)
+        async def latest() -> SourceObject:
+            [part] = await self.parts(user_id, [bytes.fromhex(stat.object.cache_key)])
+            return part
+
+        return SourceObject(
+            sign=sign,
+            etag=stat.etag,
+            size_bytes=stat.size_bytes,
+            read_whole=True,
+            # Whoever writes a part again, to renew it or as another one who made it, writes
+            # what the key says.
+            latest=latest,
+        )
 
     def source_object(self, user_id: str, source: task_pb2.TaskSource) -> SourceObject:
         """Return a source as the gateway reads it: signed when needed, at one version."""

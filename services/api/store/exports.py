@@ -284,6 +284,8 @@ async def _queue_again(connection: AsyncConnection, export_id: str) -> None:
             phase="WAITING",
             error=None,
             ended_at=None,
+            # Or one that was planned again too often would fail at once the same way.
+            replans=0,
             updated_at=func.now(),
         )
     )

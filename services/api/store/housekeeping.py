@@ -266,8 +266,12 @@ class Housekeeping:
             await connection.execute(
                 delete(submissions).where(submissions.c.created_at < func.now() - SUBMISSION_AGE)
             )
+            # An export that goes on may have to be planned again.
+            needed = exists().where(
+                exports.c.state.in_(ACTIVE_EXPORTS), exports.c.source_etag == probes.c.etag
+            )
             await connection.execute(
-                delete(probes).where(probes.c.created_at < func.now() - PROBE_AGE)
+                delete(probes).where(probes.c.created_at < func.now() - PROBE_AGE, ~needed)
             )
 
     async def queue_depths(self) -> list[QueueDepth]:

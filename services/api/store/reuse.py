@@ -6,16 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.api.models import cached_parts, encode_speeds, exports
+from services.api.models import cached_parts, encode_speeds, exports, object_deletions
 from services.api.states import ExportState
 from services.api.store.database import Database
-from services.api.store.records import from_json
+from services.api.store.records import from_json, to_json
 from services.common.errors import DomainError, Reason
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
 # Storage removes a part a week after it was written (services/storage/buckets.py): what is
@@ -90,13 +91,21 @@ class ReuseStore:
             return speed
 
     async def forget(self, user_id: str, keys: Sequence[bytes]) -> None:
-        """Forget parts that are not there, or are not to be used again."""
+        """Forget parts that are not there."""
         async with self._database.transaction() as connection:
-            await connection.execute(
-                delete(cached_parts).where(
-                    cached_parts.c.user_id == user_id, cached_parts.c.key.in_(keys)
-                )
-            )
+            await _forget(connection, user_id, keys)
+
+    async def discard(self, user_id: str, keys: Sequence[bytes]) -> None:
+        """Forget parts that are not to be used again, and have them deleted.
+
+        Forgotten alone they would be found: an encoder looks before it makes a part.
+        """
+        objects = [storage.ObjectRef(cache_key=key.hex()) for key in keys]
+        rows = [{"user_id": user_id, "object": to_json(item)} for item in objects]
+        async with self._database.transaction() as connection:
+            await _forget(connection, user_id, keys)
+            if rows:
+                await connection.execute(insert(object_deletions), rows)
 
     async def renew_parts(self, renew: Callable[[PartName], Awaitable[None]]) -> int:
         """Have parts that were used written anew; return how many. A vanished one is forgotten.
@@ -137,6 +146,12 @@ class ReuseStore:
             await connection.execute(
                 delete(cached_parts).where(cached_parts.c.stored_at < func.now() - FORGOTTEN_AGE)
             )
+
+
+async def _forget(connection: AsyncConnection, user_id: str, keys: Sequence[bytes]) -> None:
+    await connection.execute(
+        delete(cached_parts).where(cached_parts.c.user_id == user_id, cached_parts.c.key.in_(keys))
+    )
 
 
 async def keep_part(connection: AsyncConnection, event: task_pb2.TaskEvent) -> bool:

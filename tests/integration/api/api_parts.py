@@ -80,7 +80,9 @@ class Parts:
         self.encoders = LiveEncoders(self.settings.encoder_timeout, self.signals.dispatch.set)
         self.dispatcher = Dispatcher(rig.tasks, nats, self.encoders, self.signals, self.metrics)
         self.planner = ExportPlanner(self.settings, self.encoders, rig.reuse)
-        self.replanner = Replanner(rig.tasks, rig.reuse, rig.housekeeping, self.planner)
+        self.replanner = Replanner(
+            self.settings, rig.tasks, rig.reuse, rig.housekeeping, self.planner
+        )
         self.consumer = EventConsumer(
             *(self.settings, rig.tasks, nats, self.planner, self.replanner),
             *(self.signals, self.metrics),

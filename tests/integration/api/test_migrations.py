@@ -129,6 +129,72 @@ def test_ends_still_to_be_announced_survive_the_migration_both_ways(
     assert list(left.scalars()) == ["exp_new"]
 
 
+INSERT_EXPORT = """
+    INSERT INTO exports (id, user_id, state, phase, source, source_etag, source_size_bytes,
+        segments, settings, error)
+    VALUES (:id, 'anna', :state, 'WAITING', '{}', '', 0, '[]', '{"quality": "QUALITY_LOW"}',
+        CASE WHEN :state = 'FAILED' THEN '{"code": "TIME_LIMIT", "retryable": true}'::jsonb END)
+"""
+INSERT_TASK = """
+    INSERT INTO tasks (id, export_id, user_id, kind, lane, state, priority, message, frames,
+        frames_done, not_before)
+    VALUES (:export || :kind, :export, 'anna', :kind, 'cpu', :state, 0, '', 100, 40, now())
+"""
+
+
+def put(bare: Connection, export: str, state: str, **tasks: str) -> None:
+    """Store an export with a task of each kind, in the state given."""
+    bare.execute(text(INSERT_EXPORT), {"id": export, "state": state})
+    for kind, task_state in tasks.items():
+        bare.execute(text(INSERT_TASK), {"export": export, "kind": kind, "state": task_state})
+
+
+def test_exports_under_way_know_how_much_there_is_to_encode(
+    bare_database: str, bare: Connection
+) -> None:
+    config = alembic_config(bare)
+    command.upgrade(config, "0002")
+    put(bare, "exp_whole", "PROCESSING", WHOLE="RUNNING")
+    put(bare, "exp_failed", "FAILED", WHOLE="FAILED")
+    bare.commit()
+    command.upgrade(config, "0003")
+    rows = bare.execute(text("SELECT frames_to_encode, frames_encoded FROM exports"))
+    assert rows.all() == [(100, 40), (100, 40)]
+
+
+def test_exports_in_parts_end_when_the_service_goes_back(
+    bare_database: str, bare: Connection
+) -> None:
+    config = alembic_config(bare)
+    command.upgrade(config, "0003")
+    put(bare, "exp_parts", "QUEUED", VIDEO="PENDING", ASSEMBLE="WAITING")
+    put(bare, "exp_probed", "PROCESSING", PROBE="SUCCEEDED", VIDEO="RUNNING", ASSEMBLE="WAITING")
+    put(bare, "exp_retry", "FAILED", PROBE="SUCCEEDED", VIDEO="FAILED", ASSEMBLE="CANCELLED")
+    put(bare, "exp_whole", "PROCESSING", PROBE="SUCCEEDED", WHOLE="RUNNING")
+    put(bare, "exp_again", "FAILED", PROBE="SUCCEEDED", WHOLE="FAILED")
+    put(bare, "exp_done", "COMPLETED", VIDEO="SUCCEEDED", ASSEMBLE="SUCCEEDED")
+    bare.commit()
+    command.downgrade(config, "0002")
+    rows = bare.execute(
+        text("SELECT id, state, coalesce((error -> 'retryable')::bool, false) FROM exports")
+    )
+    assert {row[0]: tuple(row[1:]) for row in rows} == {
+        "exp_parts": ("FAILED", False),
+        "exp_probed": ("FAILED", False),
+        "exp_retry": ("FAILED", False),
+        "exp_whole": ("PROCESSING", False),
+        "exp_again": ("FAILED", True),
+        "exp_done": ("COMPLETED", False),
+    }
+    messages = bare.execute(text("SELECT message FROM announcements")).scalars()
+    ends = [from_json(message, task_pb2.ExportEnded()) for message in messages]
+    assert {end.export_id for end in ends} == {"exp_parts", "exp_probed"}
+    assert {(end.state, end.error.code, end.quality) for end in ends} == {
+        (pb.EXPORT_STATE_FAILED, "INTERNAL", pb.QUALITY_LOW)
+    }
+    assert all(end.HasField("create_time") and end.HasField("end_time") for end in ends)
+
+
 def test_migrations_have_one_head(bare: Connection) -> None:
     scripts = ScriptDirectory.from_config(alembic_config(bare))
     assert len(scripts.get_heads()) == 1

@@ -190,8 +190,15 @@ async def test_parts_that_do_not_join_are_all_made_anew_under_other_names(
     assert {row["state"] for row in after} == {"PENDING", "WAITING"}
     assert before & {row["part_key"] for row in after if row["part_key"] is not None} == set()
     assert (await case.now()).generation == 1
-    # A later export does not take them either.
+    # A later export does not take them either, nor does its encoder find them.
     assert await rig.value("SELECT count(*) FROM cached_parts") == 0
+    deletions = await rig.sql(
+        "SELECT user_id, object FROM object_deletions WHERE object ? 'cache_key'"
+    )
+    assert {row["user_id"] for row in deletions} == {"anna"}
+    assert sorted(row["object"]["cache_key"] for row in deletions) == sorted(
+        key.hex() for key in before if key is not None
+    )
 
 
 async def test_gpu_that_fails_takes_the_whole_export_to_the_cpu(known: Parts, rig: Rig) -> None:
@@ -248,6 +255,25 @@ async def test_copy_that_storage_holds_up_is_tried_again_as_it_is(known: Parts, 
     ]
 
 
+async def test_copy_that_storage_never_makes_is_encoded_in_the_end(known: Parts, rig: Rig) -> None:
+    # As one that is too large to be copied in time.
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), INFO)
+    first = await stored(rig, await known.planner.plan(order(), INFO))
+    await rig.dispatch()
+    await finish_whole(rig, first)
+    copy = await stored(rig, await known.planner.plan(order(), INFO))
+    for attempt in range(known.settings.task_attempts):
+        assert [row["kind"] for row in await rows(rig, copy.id)] == ["COPY"]
+        await rig.sql("UPDATE tasks SET not_before = now()")
+        await rig.dispatch()
+        event = failed(copy, 0, "STORAGE_UNAVAILABLE", run=f"run_{attempt}")
+        event.attempt = attempt + 1
+        await known.consumer.apply(event)
+    assert [(row["kind"], row["state"]) for row in await rows(rig, copy.id)] == [
+        ("WHOLE", "PENDING")
+    ]
+
+
 async def test_failure_delivered_again_does_not_replace_the_new_tasks(
     known: Parts, rig: Rig
 ) -> None:
@@ -277,6 +303,43 @@ async def test_export_is_not_planned_again_for_ever(known: Parts, rig: Rig) -> N
     assert record.state is ExportState.FAILED
     assert record.error is not None
     assert (record.error.code, record.error.retryable) == ("PARTS_DIFFER", True)
+
+
+async def test_retry_may_plan_an_export_again_that_was_planned_too_often(
+    known: Parts, rig: Rig
+) -> None:
+    case = await long_export(rig)
+    await rig.sql("UPDATE exports SET replans = %s", MOST_REPLANS)
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    gone = case.video[4].part_key or b""
+    error = pb.ExportError(code="PART_MISSING", message="Gone.", retryable=True)
+    missing = failed(case, -1, "PART_MISSING", missing=(gone,))
+    assert (await rig.tasks.failed(missing, lambda _: error)).changed
+    await rig.exports.retry(case.id, "anna", NO_QUOTAS)
+    await rig.dispatch()
+    event = failed(case, -1, "PART_MISSING", run="run_2", missing=(gone,))
+    event.attempt = 2
+    await known.consumer.apply(event)
+    due = [row["part_key"] for row in await rows(rig, case.id) if row["state"] == "PENDING"]
+    assert due == [gone]
+
+
+async def test_failure_is_an_ordinary_one_where_the_source_is_told_otherwise_since(
+    known: Parts, rig: Rig
+) -> None:
+    # By another version of the encoder; the segment ends behind what it says is the end.
+    case = await long_export(rig, seconds(0, 96))
+    await rig.dispatch()
+    await case.make_parts()
+    await rig.dispatch()
+    shorter = pb.SourceInfo()
+    shorter.CopyFrom(LONG_INFO)
+    shorter.video.frame_count -= 25
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), shorter)
+    await known.consumer.apply(failed(case, -1, "PARTS_DIFFER"))
+    assert (await case.states())[-1] == "PENDING", "the assembly is tried again"
 
 
 async def test_failure_of_a_cancelled_export_plans_nothing(known: Parts, rig: Rig) -> None:

@@ -276,10 +276,22 @@ async def test_old_submissions_and_probes_are_forgotten_and_newer_ones_kept(rig:
     await rig.tasks.keep_probe("old", INFO)
     await rig.sql("UPDATE probes SET created_at = now() - interval '91 days'")
     await rig.tasks.keep_probe("new", INFO)
+    await rig.sql("UPDATE exports SET source_etag = 'other'")
     await rig.housekeeping.forget_old()
     assert await rig.value("SELECT user_id FROM submissions") == "ben"
     assert await rig.value("SELECT source_key FROM probes") == "new"
     assert await rig.value("SELECT count(*) FROM exports") == 2
+
+
+async def test_what_a_source_is_stays_known_while_an_export_may_be_planned_again(rig: Rig) -> None:
+    case = await rig.create()
+    await rig.tasks.keep_probe("old", INFO)
+    await rig.sql("UPDATE probes SET created_at = now() - interval '91 days'")
+    await rig.housekeeping.forget_old()
+    assert await rig.value("SELECT count(*) FROM probes") == 1
+    await rig.exports.cancel(case.id, "anna")
+    await rig.housekeeping.forget_old()
+    assert await rig.value("SELECT count(*) FROM probes") == 0
 
 
 async def test_queues_are_measured_by_lane_and_state(rig: Rig) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from services.api.dispatcher import window_of
 from services.api.encoders import LiveEncoders
+from services.common.content_key import Toolchain
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
@@ -149,3 +150,15 @@ def test_addresses_are_those_of_working_encoders_in_any_order(cluster: Cluster) 
 )
 def test_window_is_shallow_and_never_closed(slots: int, window: int) -> None:
     assert window_of(slots) == window
+
+
+def test_last_toolchain_is_remembered_while_there_is_no_slot(cluster: Cluster) -> None:
+    # Encoders that restart, or that are scaled to none while there is nothing to do.
+    cpu, gpu = pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC
+    live = encoder("a")
+    live.ffmpeg_build, live.encoder_threads = "build", 2
+    cluster.encoders.heard(live)
+    cluster.clock.now += TIMEOUT + 1
+    assert cluster.encoders.all() == []
+    assert cluster.encoders.toolchain(cpu) == Toolchain("build", 2)
+    assert cluster.encoders.toolchain(gpu) == Toolchain("", 0), "it had no GPU"

@@ -39,6 +39,12 @@ def processing(**changes: object) -> pb.Export:
     return to_export(record(**{**base, **changes}), word, estimate)  # type: ignore[arg-type]
 
 
+def test_export_of_an_older_replica_has_the_frames_of_its_plan() -> None:
+    export = processing(live=live(100), frames_to_encode=0)
+    assert export.encode_status.frame_count == PLAN.frame_count
+    assert export.progress < 50
+
+
 def test_export_shows_the_row() -> None:
     error = pb.ExportError(code="INVALID_SOURCE", message="Not a video.")
     warning = pb.ExportWarning(code="GPU_FALLBACK", message="The CPU encodes.")

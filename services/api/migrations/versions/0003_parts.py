@@ -31,11 +31,12 @@ def upgrade() -> None:
     op.add_column(
         "tasks", sa.Column("reused", sa.Boolean(), server_default="false", nullable=False)
     )
-    # Those of an export that is under way are in one piece.
+    # Those of an export that may go on are in one piece. Not of all: the tables are locked.
     op.execute(
         """
         UPDATE exports SET frames_to_encode = tasks.frames, frames_encoded = tasks.frames_done
         FROM tasks WHERE tasks.export_id = exports.id AND tasks.kind = 'WHOLE'
+        AND exports.state IN ('QUEUED', 'PROCESSING', 'FAILED')
         """
     )
     op.create_index(
@@ -73,14 +74,45 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # An older service does not know these tasks, so exports that depend on them end here.
+    # An older service does not know these tasks: exports that depend on them end here, and those
+    # that have failed cannot be tried again. Of a source that was not known, the probe is left.
     op.execute("DELETE FROM tasks WHERE kind IN ('VIDEO', 'AUDIO', 'ASSEMBLE', 'COPY')")
     op.execute(
         """
-        UPDATE exports SET state = 'FAILED', phase = 'UNSPECIFIED', ended_at = now(), error =
-            '{"code": "INTERNAL", "message": "The service went back to an older version."}'
-        WHERE state IN ('QUEUED', 'PROCESSING')
-        AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.export_id = exports.id)
+        WITH ended AS (
+            UPDATE exports SET state = 'FAILED', phase = 'UNSPECIFIED',
+                ended_at = now(), updated_at = now(), error =
+                '{"code": "INTERNAL", "message": "The service went back to an older version."}'
+            WHERE state IN ('QUEUED', 'PROCESSING') AND NOT EXISTS (
+                SELECT 1 FROM tasks WHERE tasks.export_id = exports.id
+                AND tasks.state IN ('PENDING', 'DISPATCHED', 'RUNNING')
+            )
+            RETURNING *
+        )
+        INSERT INTO announcements (message)
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+            'export_id', id,
+            'user_id', user_id,
+            'state', 'EXPORT_STATE_FAILED',
+            'create_time',
+            to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'end_time',
+            to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'resolution', coalesce(plan ->> 'resolution', settings ->> 'resolution'),
+            'quality', coalesce(plan ->> 'quality', settings ->> 'quality'),
+            'error', error,
+            'warnings', warnings
+        ))
+        FROM ended
+        """
+    )
+    op.execute(
+        """
+        UPDATE exports SET error = error - 'retryable'
+        WHERE state = 'FAILED' AND NOT EXISTS (
+            SELECT 1 FROM tasks WHERE tasks.export_id = exports.id
+            AND tasks.state IN ('FAILED', 'CANCELLED')
+        )
         """
     )
     op.drop_table("cached_parts")
