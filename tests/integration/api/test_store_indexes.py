@@ -106,6 +106,7 @@ async def parts(rig: Rig) -> None:
     await rig.sql("UPDATE cached_parts SET renew = true")
     assert await rig.reuse.renew_parts(vanished) > 0
     await rig.reuse.forget_old()
+    await rig.reuse.discard("anna", [video.part_key])
     other = await long_export(rig)
     await rig.dispatch()
     await other.planned_again()
