@@ -99,6 +99,9 @@ class LiveProgress:
         """Take one message."""
         task = progress.task
         words = self._words.setdefault(task.export_id, {})
+        if task.frame_count and any(_of_other_family(word, task) for word in words.values()):
+            # The export is planned anew, and what was encoded for the GPU is made again.
+            words.clear()
         before = words.get(task.task_id)
         done = min(task.frames_done, task.frame_count)
         if before is not None:
@@ -149,6 +152,11 @@ class LiveProgress:
         for export_id in list(self._words):
             if self.of(export_id) is None:
                 del self._words[export_id]
+
+
+def _of_other_family(word: _TaskWord, task: pb.RunningTask) -> bool:
+    before = word.progress.task
+    return before.frame_count > 0 and before.family != task.family
 
 
 def _telling(word: _TaskWord) -> tuple[bool, bool, float]:

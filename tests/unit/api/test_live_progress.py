@@ -27,6 +27,7 @@ def word(
     run: str = "run_1",
     of: int = 100,
     over: bool = False,
+    family: pb.EncoderFamily.ValueType = pb.ENCODER_FAMILY_CPU,
 ) -> task_pb2.TaskProgress:
     return task_pb2.TaskProgress(
         task=pb.RunningTask(
@@ -34,6 +35,7 @@ def word(
             export_id=export,
             frames_done=frames,
             frame_count=of,
+            family=family if of else pb.ENCODER_FAMILY_UNSPECIFIED,
             frames_per_second=30,
             speed=1.5,
         ),
@@ -156,3 +158,24 @@ def test_listeners_are_told_which_export_moves(progress: LiveProgress) -> None:
     progress.heard(word(1))
     progress.heard(word(1, export="exp_2"))
     assert told == ["exp_1", "EXP_1", "exp_2", "EXP_2"]
+
+
+def test_frames_of_the_gpu_do_not_count_once_the_cpu_makes_them_again(
+    progress: LiveProgress,
+) -> None:
+    gpu = pb.ENCODER_FAMILY_NVENC
+    progress.heard(word(100, family=gpu, over=True))
+    progress.heard(word(40, task="tsk_2", family=gpu))
+    # The sound goes on meanwhile, whatever the pictures are made with.
+    progress.heard(word(0, task="tsk_sound", of=0))
+    assert_done(progress, 140)
+    progress.heard(word(10, task="tsk_3"))
+    progress.heard(word(0, task="tsk_sound", of=0))
+    progress.heard(word(20, task="tsk_4"))
+    assert_done(progress, 30)
+
+
+def assert_done(progress: LiveProgress, frames: int) -> None:
+    live = progress.of("exp_1")
+    assert live is not None
+    assert live.frames_done == frames
