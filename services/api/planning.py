@@ -38,12 +38,14 @@ class ExportPlanner:
         *,
         choice: FamilyChoice | None = None,
         copies: bool = True,
+        parts: bool = True,
     ) -> Planned:
         """Plan an export.
 
         Args:
             choice: the family to encode with; by default what is asked for and live.
             copies: whether it may take over the file of an identical export.
+            parts: whether it may be made in parts; otherwise whole, however long it is.
 
         Raises:
             DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE.
@@ -57,7 +59,7 @@ class ExportPlanner:
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
             tasks = [copy_task(order, finished, plan.frame_count)]
-        elif fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
+        elif parts and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
             tasks = await self._parts(order, info, plan, choice)
         else:
             tasks = [whole_task(order, info, plan, choice)]

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 # A plan that leads to the same failure again and again is not made for ever.
 MOST_REPLANS = 4
+# An export whose parts so often did not join is made whole.
+MOST_GENERATIONS = 2
 
 
 class Replanner:
@@ -74,7 +76,9 @@ class Replanner:
         else:
             missing = event.failed.missing_keys or _keys_of(message.assemble)
             await self._reuse.forget(record.user_id, missing)
-        planned = await self._plan(record, choice, generation, copies=copies)
+        # Encoders whose parts do not join may be at it for long, as while they are upgraded.
+        in_parts = generation < MOST_GENERATIONS
+        planned = await self._plan(record, choice, generation, copies=copies, parts=in_parts)
         if planned is None:
             return None
         log.warning("planned again", reason=reason)
@@ -106,6 +110,7 @@ class Replanner:
         generation: int,
         *,
         copies: bool = True,
+        parts: bool = True,
     ) -> Planned | None:
         key = source_key(record.user_id, record.source)
         info = await self._tasks.find_probe(key, record.source_etag)
@@ -114,7 +119,7 @@ class Replanner:
             return None
         order = order_of(record, generation=generation)
         try:
-            return await self._planner.plan(order, info, choice=choice, copies=copies)
+            return await self._planner.plan(order, info, choice=choice, copies=copies, parts=parts)
         except DomainError as error:
             if error.reason is Reason.STORE_UNAVAILABLE:
                 raise

@@ -201,6 +201,20 @@ async def test_parts_that_do_not_join_are_all_made_anew_under_other_names(
     )
 
 
+async def test_export_whose_parts_do_not_join_twice_is_made_whole(known: Parts, rig: Rig) -> None:
+    case = await long_export(rig, choice=GPU)
+    for code, kinds in (
+        ("PARTS_DIFFER", {"VIDEO", "AUDIO", "ASSEMBLE"}),
+        ("PARTS_DIFFER", {"WHOLE"}),
+    ):
+        await rig.sql("UPDATE tasks SET state = 'DISPATCHED', attempt = 1 WHERE kind = 'ASSEMBLE'")
+        assembly = await rig.value("SELECT id FROM tasks WHERE kind = 'ASSEMBLE'")
+        word = task_pb2.TaskFailed(code=code, message="It failed.")
+        await known.consumer.apply(case.event(case.run(), task=assembly, failed=word))
+        assert {row["kind"] for row in await rows(rig, case.id)} == kinds
+    assert {row["lane"] for row in await rows(rig, case.id)} == {"gpu"}
+
+
 async def test_gpu_that_fails_takes_the_whole_export_to_the_cpu(known: Parts, rig: Rig) -> None:
     known.encoder(gpu=2)
     case = await long_export(rig, choice=GPU)
