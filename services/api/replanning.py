@@ -26,7 +26,8 @@ log = structlog.get_logger()
 
 # A plan that leads to the same failure again and again is not made for ever.
 MOST_REPLANS = 4
-# An export whose parts so often did not join is made whole.
+# An export whose parts so often did not join is made whole: encoders whose parts differ may do
+# so for long, as while they are upgraded.
 MOST_GENERATIONS = 2
 
 
@@ -76,9 +77,7 @@ class Replanner:
         else:
             missing = event.failed.missing_keys or _keys_of(message.assemble)
             await self._reuse.forget(record.user_id, missing)
-        # Encoders whose parts do not join may be at it for long, as while they are upgraded.
-        in_parts = generation < MOST_GENERATIONS
-        planned = await self._plan(record, choice, generation, copies=copies, parts=in_parts)
+        planned = await self._plan(record, choice, generation, copies=copies)
         if planned is None:
             return None
         log.warning("planned again", reason=reason)
@@ -110,7 +109,6 @@ class Replanner:
         generation: int,
         *,
         copies: bool = True,
-        parts: bool = True,
     ) -> Planned | None:
         key = source_key(record.user_id, record.source)
         info = await self._tasks.find_probe(key, record.source_etag)
@@ -119,7 +117,9 @@ class Replanner:
             return None
         order = order_of(record, generation=generation)
         try:
-            return await self._planner.plan(order, info, choice=choice, copies=copies, parts=parts)
+            return await self._planner.plan(
+                order, info, choice=choice, copies=copies, parts=generation < MOST_GENERATIONS
+            )
         except DomainError as error:
             if error.reason is Reason.STORE_UNAVAILABLE:
                 raise
