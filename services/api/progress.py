@@ -82,6 +82,7 @@ class LiveProgress:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._words: dict[str, dict[str, _TaskWord]] = {}
+        self._families: dict[str, pb.EncoderFamily.ValueType] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def on_progress(self, listener: Callable[[str], None]) -> None:
@@ -99,9 +100,11 @@ class LiveProgress:
         """Take one message."""
         task = progress.task
         words = self._words.setdefault(task.export_id, {})
-        if task.frame_count and any(_of_other_family(word, task) for word in words.values()):
-            # The export is planned anew, and what was encoded for the GPU is made again.
-            words.clear()
+        if task.frame_count:
+            if self._families.get(task.export_id, task.family) != task.family:
+                # The export is planned anew, and what the GPU has encoded is made again.
+                words.clear()
+            self._families[task.export_id] = task.family
         before = words.get(task.task_id)
         done = min(task.frames_done, task.frame_count)
         if before is not None:
@@ -152,11 +155,7 @@ class LiveProgress:
         for export_id in list(self._words):
             if self.of(export_id) is None:
                 del self._words[export_id]
-
-
-def _of_other_family(word: _TaskWord, task: pb.RunningTask) -> bool:
-    before = word.progress.task
-    return before.frame_count > 0 and before.family != task.family
+                self._families.pop(export_id, None)
 
 
 def _telling(word: _TaskWord) -> tuple[bool, bool, float]:
