@@ -171,7 +171,9 @@ class EventConsumer:
         reason = _reason_of(event.failed.code)
         replanned = await self._replanner.after_failure(event, reason)
         if replanned is not None:
-            self._metrics.replans.labels(reason).inc()
+            # Unless the run's word came too late, as after a cancellation.
+            if replanned.changed:
+                self._metrics.replans.labels(reason).inc()
             return replanned
         tried_again = False
 

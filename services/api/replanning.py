@@ -80,8 +80,10 @@ class Replanner:
         planned = await self._plan(record, choice, generation, copies=copies)
         if planned is None:
             return None
-        log.warning("planned again", reason=reason)
-        return await self._tasks.planned_again(event, planned, generation=generation)
+        applied = await self._tasks.planned_again(event, planned, generation=generation)
+        if applied.changed:
+            log.warning("planned again", reason=reason)
+        return applied
 
     async def off_gpu(self, record: ExportRecord, silence: timedelta) -> Sequence[str] | None:
         """Plan an export for the CPU whose GPU is gone; return tasks that may be running.

@@ -367,6 +367,8 @@ async def test_failure_of_a_cancelled_export_plans_nothing(known: Parts, rig: Ri
         failed(case, -1, "PARTS_DIFFER"), Reason.PARTS_DIFFER
     )
     assert found == Applied()
+    await known.consumer.apply(failed(case, -1, "PARTS_DIFFER", run="run_late"))
+    assert await known.sample("videoexport_export_replans_total", reason="PARTS_DIFFER") == 0
     assert await rows(rig, case.id) == before
     assert (await case.now()).replans == 0
 
