@@ -28,7 +28,7 @@ HANDOVER_SECONDS = 0.1
 PROBE_SECONDS = 1.5
 # A run's own speed counts like the measured one of its kind after so long. Short, for
 # material differs by more than machines do; not nothing, for words come in steps.
-TRIAL_SECONDS = 2.0
+TRIAL_SECONDS = 1.0
 
 PaceOf = Callable[[str], Pace | None]
 
