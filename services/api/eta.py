@@ -109,8 +109,13 @@ def forecast(
         served: when a task of a user ended last, by the clock of the exports.
     """
     ordered = sorted(exports, key=lambda item: (-item.priority, item.order))
-    wholes = [_Whole(export, place) for place, export in enumerate(ordered)]
-    _play(wholes, lanes, served or {})
+    served = served or {}
+    # Time goes on from what came or ended last.
+    now = max((*(export.order for export in ordered), *served.values()), default=0.0)
+    wholes = [
+        _Whole(export, place, came=export.order - now) for place, export in enumerate(ordered)
+    ]
+    _play(wholes, lanes, {key: ended - now for key, ended in served.items()})
     return {
         whole.export.export_id: Outlook(
             whole.ends if all(lanes[lane].count for lane in whole.needs()) else None,
@@ -126,11 +131,13 @@ class _Whole:
 
     Attributes:
         place: among the exports of its user, and of all.
+        came: when it came; 0 is now.
         open: tasks that have not ended, but for the tail.
     """
 
     export: Backlog
     place: int
+    came: float
     open: int = 0
     begun: bool = False
     tail_begun: bool = False
@@ -184,8 +191,8 @@ class _Part:
 class _Clock:
     """The time, and the tasks that run."""
 
-    def __init__(self, now: float) -> None:
-        self.now = now
+    def __init__(self) -> None:
+        self.now = 0.0
         # By their end; the count keeps exports from being compared.
         self._running: list[tuple[float, int, _Part]] = []
         self._count = 0
@@ -289,7 +296,7 @@ class _Lane:
         part = user.first()
         if part is not None:
             self._count += 1
-            since = max(part.whole.export.order, user.served)
+            since = max(part.whole.came, user.served)
             heappush(self._turns, (user.in_flight, since, self._count, user))
 
     def _next(self) -> _Part | None:
@@ -298,7 +305,7 @@ class _Lane:
             if in_flight != user.in_flight:
                 continue
             part = user.first()
-            if part is not None and since == max(part.whole.export.order, user.served):
+            if part is not None and since == max(part.whole.came, user.served):
                 return part
         return None
 
@@ -318,10 +325,7 @@ class _Lane:
 
 def _play(wholes: list[_Whole], slots: Mapping[Lane, LaneSlots], served: Served) -> None:
     """Let everything end."""
-    # What ends from now on is later than all that did: times go on from there.
-    stamps = [*(whole.export.order for whole in wholes), *served.values()]
-    began_at = max(stamps, default=0.0)
-    clock = _Clock(began_at)
+    clock = _Clock()
     lanes = {name: _Lane(name, slots[name], clock, served) for name in slots}
     for lane in lanes.values():
         lane.take(wholes)
@@ -338,7 +342,7 @@ def _play(wholes: list[_Whole], slots: Mapping[Lane, LaneSlots], served: Served)
         lane.fill()
     for part in clock.ends():
         part.whole.open -= 1
-        part.whole.ends = clock.now - began_at
+        part.whole.ends = clock.now
         part.lane.end(part)
         begin_tail(part.whole)
         part.lane.fill()

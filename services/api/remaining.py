@@ -22,11 +22,13 @@ from videoexport.v1 import export_pb2 as pb
 
 # Of a task, beside its frames, while none is measured.
 OVERHEAD_SECONDS = 1.0
+# From the end of a task to the start of the next in its slot: told, sent, taken.
+HANDOVER_SECONDS = 0.1
 # Of a probe, with everything.
 PROBE_SECONDS = 1.5
 # A run's own speed counts like the measured one of its kind after so long. Short, for
 # material differs by more than machines do; not nothing, for words come in steps.
-TRIAL_SECONDS = 2.0
+TRIAL_SECONDS = 1.0
 
 PaceOf = Callable[[str], Pace | None]
 
@@ -62,7 +64,7 @@ def backlog_of(
     )
     if export.plan is not None and export.plan.chunk_count and not joins:
         speed = speed_of(TAIL_LANE, export.plan, speeds)
-        tail = _seconds(export.plan.frame_count // FRAMES_PER_JOIN, speed)
+        tail = _slot_seconds(export.plan.frame_count // FRAMES_PER_JOIN, speed)
     return Backlog(
         export_id=export.id,
         user_id=export.user_id,
@@ -86,17 +88,25 @@ def _work(export: UnfinishedExport, lane: Lane, speed: Speed, pace_of: PaceOf) -
             seconds_left(task, speed, pace_of(task.id)) for task in in_flight if task.running
         ),
         sent=tuple(
-            (task.sent_at, _seconds(task.frames, speed)) for task in in_flight if not task.running
+            (task.sent_at, _slot_seconds(task.frames, speed))
+            for task in in_flight
+            if not task.running
         ),
         waiting=sum(item.count for item in due),
-        work=sum(_seconds(item.frames, speed, tasks=item.count) for item in due),
-        longest=max((_seconds(item.longest, speed) for item in due), default=0.0),
+        work=sum(_slot_seconds(item.frames, speed, tasks=item.count) for item in due),
+        longest=max((_slot_seconds(item.longest, speed) for item in due), default=0.0),
     )
 
 
-def _seconds(frames: float, speed: Speed, *, tasks: int = 1) -> float:
-    """Return what tasks with so many frames take."""
-    return frames / speed.frames_per_second + tasks * speed.overhead_seconds
+def _slot_seconds(frames: float, speed: Speed, *, tasks: int = 1) -> float:
+    """Return how long a slot is taken by tasks with so many frames."""
+    each = speed.overhead_seconds + HANDOVER_SECONDS
+    return frames / speed.frames_per_second + tasks * each
+
+
+def _seconds(frames: float, speed: Speed) -> float:
+    """Return how long a task with so many frames runs."""
+    return frames / speed.frames_per_second + speed.overhead_seconds
 
 
 def seconds_left(task: InFlightTask, speed: Speed, pace: Pace | None) -> float:

@@ -18,6 +18,7 @@ from services.api.forecast import (
     Forecast,
 )
 from services.api.progress import LiveProgress
+from services.api.remaining import HANDOVER_SECONDS
 from services.api.store import BacklogStore
 from services.api.store.backlog import WorkLeft
 from services.common.subjects import Lane
@@ -27,7 +28,8 @@ from videoexport.v1 import task_pb2
 # Frames per second that the cluster has measured, and seconds of a task beside its frames.
 SPEED, OVERHEAD = 10.0, 1.0
 # A whole export of the rig has 100 frames.
-WHOLE = 100 / SPEED + OVERHEAD
+EACH = OVERHEAD + HANDOVER_SECONDS
+WHOLE = 100 / SPEED + EACH
 
 
 class Clock:
@@ -153,7 +155,7 @@ async def test_tasks_that_were_sent_go_first(rig: Rig, cluster: Cluster) -> None
     sent = await rig.dispatch(Lane.CPU, window=2)
     case = await rig.create("ben")
     by_id = {task.id: task.frames for task in long.work}
-    ahead = sum(by_id[task_id] for task_id in sent) / SPEED + 2 * OVERHEAD
+    ahead = sum(by_id[task_id] for task_id in sent) / SPEED + 2 * EACH
     assert (await cluster.later(case)).seconds == pytest.approx(ahead + WHOLE)
 
 

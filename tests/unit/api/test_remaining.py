@@ -11,6 +11,7 @@ import pytest
 from services.api.eta import Backlog, LaneWork
 from services.api.progress import Pace
 from services.api.remaining import (
+    HANDOVER_SECONDS,
     OVERHEAD_SECONDS,
     PROBE_SECONDS,
     TRIAL_SECONDS,
@@ -25,6 +26,8 @@ from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
 OVERHEAD = 1.0
+# What a slot is taken for by a task, beside its frames.
+EACH = OVERHEAD + HANDOVER_SECONDS
 # Frames per second, and seconds of a task beside its frames.
 SPEED = Speed(50.0, OVERHEAD)
 CREATED = datetime(2026, 3, 4, tzinfo=UTC)
@@ -97,7 +100,7 @@ def test_whole_export_that_waits() -> None:
     assert (found.export_id, found.user_id, found.priority) == ("exp_1", "anna", 3)
     assert found.order == CREATED.timestamp()
     assert (found.lane, found.tail) == (Lane.CPU, 0.0)
-    each = 500 / 50 + OVERHEAD
+    each = 500 / 50 + EACH
     assert found.work == {Lane.CPU: LaneWork(waiting=1, work=each, longest=each)}
 
 
@@ -106,16 +109,16 @@ def test_export_in_parts_is_assembled_at_the_end() -> None:
     found = left(export(due=parts, plan=LONG))
     assert found.lane is Lane.CPU
     assert found.work == {
-        Lane.CPU: LaneWork(waiting=4, work=2000 / 50 + 4 * OVERHEAD, longest=800 / 50 + OVERHEAD),
-        Lane.MUX: LaneWork(waiting=1, work=100 / 50 + OVERHEAD, longest=100 / 50 + OVERHEAD),
+        Lane.CPU: LaneWork(waiting=4, work=2000 / 50 + 4 * EACH, longest=800 / 50 + EACH),
+        Lane.MUX: LaneWork(waiting=1, work=100 / 50 + EACH, longest=100 / 50 + EACH),
     }
     # A fiftieth of the frames.
-    assert found.tail == 40 / 50 + OVERHEAD
+    assert found.tail == 40 / 50 + EACH
 
 
 def test_assembly_that_is_due_or_sent_is_not_counted_twice() -> None:
     waits = export(due=(due(1, 40, 40, Lane.MUX, assembly=True),), plan=LONG)
-    each = 40 / 50 + OVERHEAD
+    each = 40 / 50 + EACH
     assert left(waits).work == {Lane.MUX: LaneWork(waiting=1, work=each, longest=each)}
     assert (left(waits).lane, left(waits).tail) == (Lane.MUX, 0.0)
     sent = task(40, running=False, kind="ASSEMBLE", lane=Lane.MUX)
@@ -127,9 +130,9 @@ def test_assembly_that_is_due_or_sent_is_not_counted_twice() -> None:
 def test_tasks_in_flight_are_told_apart() -> None:
     in_flight = (task(700, running=False, sent_at=8.5), task(100, done=50))
     found = left(export(due=(due(2, 600, 400),), in_flight=in_flight)).work[Lane.CPU]
-    assert (found.waiting, found.work) == (2, 600 / 50 + 2 * OVERHEAD)
-    assert found.longest == 400 / 50 + OVERHEAD
-    assert found.sent == ((8.5, 700 / 50 + OVERHEAD),)
+    assert (found.waiting, found.work) == (2, 600 / 50 + 2 * EACH)
+    assert found.longest == 400 / 50 + EACH
+    assert found.sent == ((8.5, 700 / 50 + EACH),)
     assert found.running == (50 / 50 + OVERHEAD,)
 
 
@@ -148,7 +151,8 @@ def test_export_without_tasks_is_left_out() -> None:
 
 def test_probe_takes_its_time_whatever_the_source_is() -> None:
     found = left(export(due=(due(1, 0, 0, Lane.PROBE),), plan=None))
-    work = LaneWork(waiting=1, work=PROBE_SECONDS, longest=PROBE_SECONDS)
+    each = PROBE_SECONDS + HANDOVER_SECONDS
+    work = LaneWork(waiting=1, work=each, longest=each)
     assert (found.lane, found.work) == (Lane.PROBE, {Lane.PROBE: work})
 
 
