@@ -70,7 +70,7 @@ async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
             "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
             # What takes a minute by default is to be quick here.
             "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "30",
-            "VIDEOEXPORT_API_CHUNK_SECONDS": "4",
+            "VIDEOEXPORT_API_CHUNK_SECONDS": "5",
             "VIDEOEXPORT_API_ACK_WAIT": "8",
         },
         "encoder": {

@@ -66,8 +66,8 @@ class ApiSettings(ServiceSettings):
     chunk_threshold_seconds: Annotated[float, Field(ge=0)] = Field(
         60, description="an output that is longer is made in parts, on several encoders at once"
     )
-    # At least 4: an assembly names every chunk of a day in one message of NATS, 1 MiB at most.
-    chunk_seconds: Annotated[float, Field(ge=4, le=60)] = Field(
+    # At least 5: an assembly names every chunk of a day in one message of NATS, 1 MiB at most.
+    chunk_seconds: Annotated[float, Field(ge=5, le=60)] = Field(
         8, description="how long the chunks are that its pictures are encoded in"
     )
     retention_days: Annotated[float, Field(gt=0)] = Field(

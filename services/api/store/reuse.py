@@ -6,7 +6,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    LargeBinary,
+    and_,
+    any_,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -68,7 +81,7 @@ class ReuseStore:
         """Return, of those of the parts that are there, the exports that made them."""
         query = select(cached_parts.c.key, cached_parts.c.export_id).where(
             cached_parts.c.user_id == user_id,
-            cached_parts.c.key.in_(keys),
+            cached_parts.c.key == any_(_keys(keys)),
             cached_parts.c.stored_at > func.now() - TRUSTED_AGE,
         )
         async with self._database.transaction() as connection:
@@ -110,34 +123,56 @@ class ReuseStore:
     async def renew_parts(self, renew: Callable[[PartName], Awaitable[None]]) -> int:
         """Have parts that were used written anew; return how many. A vanished one is forgotten.
 
+        Replicas take different ones. One that cannot be renewed is put off until it is used
+        again; while storage is away, all are.
+
         Raises:
-            DomainError: what `renew` raises but OBJECT_NOT_FOUND; that part is due again.
+            DomainError: STORAGE_UNAVAILABLE; what was not renewed is due again.
         """
+        parts = await self._claim_renewals()
+        for done, part in enumerate(parts):
+            try:
+                await renew(part)
+            except DomainError as error:
+                if error.reason is Reason.STORAGE_UNAVAILABLE:
+                    await self._due_again(parts[done:])
+                    raise
+                if error.reason is Reason.OBJECT_NOT_FOUND:
+                    await self.forget(part.user_id, [part.key])
+            else:
+                await self._renewed(part)
+        return len(parts)
+
+    async def _claim_renewals(self) -> list[PartName]:
         due = (
             select(cached_parts.c.user_id, cached_parts.c.key)
             .where(cached_parts.c.renew)
             .order_by(cached_parts.c.stored_at)
             .limit(RENEWALS)
+            .with_for_update(skip_locked=True)
+            .subquery()
+        )
+        claim = (
+            update(cached_parts)
+            .where(cached_parts.c.user_id == due.c.user_id, cached_parts.c.key == due.c.key)
+            # Should this process die now, they are due again when they are used again.
+            .values(renew=False)
+            .returning(cached_parts.c.user_id, cached_parts.c.key)
         )
         async with self._database.transaction() as connection:
-            parts = [PartName(row.user_id, row.key) for row in await connection.execute(due)]
-        for part in parts:
-            try:
-                await renew(part)
-            except DomainError as error:
-                if error.reason is not Reason.OBJECT_NOT_FOUND:
-                    raise
-                await self.forget(part.user_id, [part.key])
-            else:
-                await self._renewed(part)
-        return len(parts)
+            return [PartName(row.user_id, row.key) for row in await connection.execute(claim)]
+
+    async def _due_again(self, parts: Sequence[PartName]) -> None:
+        async with self._database.transaction() as connection:
+            for part in parts:
+                await connection.execute(
+                    update(cached_parts).where(_named(part)).values(renew=True)
+                )
 
     async def _renewed(self, part: PartName) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(
-                update(cached_parts)
-                .where(cached_parts.c.user_id == part.user_id, cached_parts.c.key == part.key)
-                .values(stored_at=func.now(), renew=False)
+                update(cached_parts).where(_named(part)).values(stored_at=func.now())
             )
 
     async def forget_old(self) -> None:
@@ -148,9 +183,20 @@ class ReuseStore:
             )
 
 
+def _named(part: PartName) -> ColumnElement[bool]:
+    return and_(cached_parts.c.user_id == part.user_id, cached_parts.c.key == part.key)
+
+
+def _keys(keys: Sequence[bytes]) -> BindParameter[Sequence[bytes]]:
+    """Return keys as one parameter: of a day's output there are ten thousand."""
+    return literal(list(keys), ARRAY(LargeBinary))
+
+
 async def _forget(connection: AsyncConnection, user_id: str, keys: Sequence[bytes]) -> None:
     await connection.execute(
-        delete(cached_parts).where(cached_parts.c.user_id == user_id, cached_parts.c.key.in_(keys))
+        delete(cached_parts).where(
+            cached_parts.c.user_id == user_id, cached_parts.c.key == any_(_keys(keys))
+        )
     )
 
 
@@ -188,7 +234,7 @@ async def use_parts(connection: AsyncConnection, user_id: str, keys: Sequence[by
         select(cached_parts.c.key)
         .where(
             cached_parts.c.user_id == user_id,
-            cached_parts.c.key.in_(keys),
+            cached_parts.c.key == any_(_keys(keys)),
             cached_parts.c.stored_at < func.now() - RENEWAL_AGE,
         )
         .order_by(cached_parts.c.key)
@@ -198,6 +244,6 @@ async def use_parts(connection: AsyncConnection, user_id: str, keys: Sequence[by
     if found:
         await connection.execute(
             update(cached_parts)
-            .where(cached_parts.c.user_id == user_id, cached_parts.c.key.in_(found))
+            .where(cached_parts.c.user_id == user_id, cached_parts.c.key == any_(_keys(found)))
             .values(renew=True)
         )

@@ -23,7 +23,7 @@ from services.api.states import (
 from services.api.store.assembly import frames_made_of
 from services.api.store.database import Database
 from services.api.store.exports import end_export, select_exports
-from services.api.store.garbage import discard, discard_run_objects, output_of
+from services.api.store.garbage import OUTPUTS, discard, discard_run_objects, output_of
 from services.api.store.knowledge import keep_probe, learn_speed
 from services.api.store.progress import Progress, keep_frames, lock_running, set_progress
 from services.api.store.records import (
@@ -255,7 +255,9 @@ class TaskStore:
             task = await _lock_task(connection, event)
             # A run whose objects are being deleted has ended too: its word comes too late.
             first = task is not None and await end_run(connection, event, "SUCCEEDED")
-            if task is None or not first or task.state not in UNDECIDED_TASKS:
+            # An encoder from before exports in parts takes every task for a whole one.
+            fits = task is not None and task.kind in OUTPUTS
+            if task is None or not first or not fits or task.state not in UNDECIDED_TASKS:
                 # The winner's own event, delivered again, changes nothing.
                 if not await is_winner(connection, event):
                     await discard(

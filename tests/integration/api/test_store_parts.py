@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -258,6 +259,48 @@ async def test_part_is_due_again_when_storage_is_away(rig: Rig) -> None:
     with pytest.raises(DomainError):
         await rig.reuse.renew_parts(away)
     assert await rig.value("SELECT count(*) FROM cached_parts WHERE renew") == 13
+
+
+async def test_part_that_cannot_be_renewed_does_not_hold_up_the_others(rig: Rig) -> None:
+    await (await long_export(rig)).finish()
+    await rig.sql("UPDATE cached_parts SET renew = true, stored_at = now() - interval '2 days'")
+    tried: list[PartName] = []
+
+    async def renew(part: PartName) -> None:
+        tried.append(part)
+        if len(tried) == 1:
+            raise DomainError(Reason.INTERNAL, "It is cursed.")
+
+    assert await rig.reuse.renew_parts(renew) == 13
+    assert len(tried) == 13
+    assert await rig.reuse.renew_parts(renew) == 0
+    aged = "SELECT key FROM cached_parts WHERE stored_at < now() - interval '1 day'"
+    assert await rig.value(aged) == tried[0].key
+
+
+async def test_replicas_renew_different_parts(rig: Rig, replica: Rig) -> None:
+    await (await long_export(rig)).finish()
+    await rig.sql("UPDATE cached_parts SET renew = true")
+    renewed: list[bytes] = []
+
+    async def renew(part: PartName) -> None:
+        renewed.append(part.key)
+        await asyncio.sleep(0.01)
+
+    await asyncio.gather(rig.reuse.renew_parts(renew), replica.reuse.renew_parts(renew))
+    assert len(renewed) == len(set(renewed)) == 13
+
+
+async def test_output_of_a_part_is_no_output(rig: Rig) -> None:
+    # An encoder from before exports in parts takes every task for a whole one.
+    case = await long_export(rig)
+    await rig.dispatch()
+    done = task_pb2.TaskSucceeded(output=OUTPUT)
+    event = case.event("run_old", task=case.video[0].id, succeeded=done)
+    applied = await rig.tasks.output_succeeded(event, retention=timedelta(days=1))
+    assert applied == Applied()
+    assert (await case.now()).state is not ExportState.COMPLETED
+    assert await rig.deletions() == [("anna", "run_old")]
 
 
 # An identical export
