@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from api_parts import until
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from api_parts import running, until
 from api_rig import Rig
 from api_service import ANNA, Api, FakeEncoder, create, get, is_state
 
@@ -18,15 +22,25 @@ async def seconds(api: Api, export_id: str) -> float:
     return (await get(api, export_id)).eta.ToTimedelta().total_seconds()
 
 
+@pytest.fixture
+async def live(encoder: FakeEncoder) -> AsyncIterator[None]:
+    """An encoder of one slot that is heard of as long as the test runs."""
+
+    async def stay_alive() -> None:
+        while True:
+            await encoder.heartbeat(pb.Encoder(id="encoder-1", capabilities=[CPU]))
+            await asyncio.sleep(1)
+
+    async with running(stay_alive):
+        yield
+
+
 async def test_time_and_place_are_told_in_every_answer(
-    api: Api, rig: Rig, encoder: FakeEncoder
+    api: Api, rig: Rig, encoder: FakeEncoder, live: None
 ) -> None:
     await rig.sql(
         "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
         " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
-    )
-    await encoder.heartbeat(
-        pb.Encoder(id="encoder-1", probe_slots=1, mux_slots=1, capabilities=[CPU])
     )
     video = await encoder.probed_video(rig)
     first, second = await create(api, video), await create(api, video)
