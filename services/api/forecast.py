@@ -21,8 +21,9 @@ from services.common.subjects import Lane
 
 log = structlog.get_logger()
 
-# How long a forecast stands, and how long one that does not know an export, which has just
-# come: at least so many seconds, and so many times what it cost, to bound its share of the CPU.
+# How long a forecast stands, and how long one that does not know the time of an export, which
+# has just come or was just planned: at least so many seconds, and so many times what it cost,
+# to bound its share of the CPU.
 STANDS_SECONDS, STANDS_COSTS = 2.0, 40
 UNKNOWN_SECONDS, UNKNOWN_COSTS = 0.2, 10
 
@@ -78,7 +79,8 @@ class Forecast:
 
     def _is_old(self, export_id: str) -> bool:
         age = self._clock() - self._made_at
-        if export_id in self._estimates:
+        known = self._estimates.get(export_id)
+        if known is not None and known.seconds is not None:
             return age >= max(STANDS_SECONDS, STANDS_COSTS * self._cost)
         return age >= max(UNKNOWN_SECONDS, UNKNOWN_COSTS * self._cost)
 

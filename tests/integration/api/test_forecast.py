@@ -131,6 +131,16 @@ async def test_export_that_has_just_come_is_told_without_delay(rig: Rig, cluster
     assert await cluster.later(new, UNKNOWN_SECONDS) == Estimate(2 * WHOLE, 1)
 
 
+async def test_export_that_was_just_given_slots_is_told_without_delay(
+    rig: Rig, cluster: Cluster
+) -> None:
+    cluster.slots(0)
+    case = await rig.create()
+    assert await cluster.forecast.of(case.id) == Estimate(None, 0)
+    cluster.slots(1)
+    assert await cluster.later(case, UNKNOWN_SECONDS) == Estimate(WHOLE, 0)
+
+
 async def test_without_a_plan_only_the_position_is_told(rig: Rig, cluster: Cluster) -> None:
     cases = [await rig.create(user, probe=True) for user in ("anna", "ben")]
     found = [await cluster.forecast.of(case.id) for case in cases]
