@@ -21,6 +21,9 @@ from videoexport.v1 import task_pb2
 log = structlog.get_logger()
 
 INTERVAL = 1.0
+# Between two rounds. One after a pause comes at once; where tasks end all the time, those
+# that end within so many seconds are followed by the same round.
+PACE_SECONDS = 0.03
 PUBLISH_SECONDS = 2.0
 # Tasks sent out ahead of the slots, in parts of these: what is ahead is in front of a new
 # user's task, but many slots end so often that they would wait for the dispatcher. With few,
@@ -60,8 +63,7 @@ class Dispatcher:
         while True:
             await self._signals.dispatch.wait(INTERVAL)
             try:
-                for lane in Lane:
-                    await self._dispatch(lane)
+                await self._dispatch()
             except DomainError as error:
                 self._report(error.reason)
             except TRANSIENT as error:
@@ -72,12 +74,23 @@ class Dispatcher:
                 log.error("dispatch failed", exc_info=error)
             else:
                 self._report(None)
+            await asyncio.sleep(PACE_SECONDS)
 
-    async def _dispatch(self, lane: Lane) -> None:
-        slots = self._encoders.slots(lane)
-        self._metrics.slots.labels(lane).set(slots)
+    async def _dispatch(self) -> None:
+        slots = {lane: self._encoders.slots(lane) for lane in Lane}
+        for lane, count in slots.items():
+            self._metrics.slots.labels(lane).set(count)
         require_connection(self._nats)
-        count = await self._tasks.dispatch(lane, window_of(slots), self._publish)
+        windows = {lane: window_of(count) for lane, count in slots.items()}
+        # Side by side, or an assembly would wait for many chunks to be sent out.
+        lanes = await self._tasks.lanes_with_room(windows)
+        sending = (self._dispatch_lane(lane, windows[lane]) for lane in lanes)
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        for error in filter(None, results):
+            raise error
+
+    async def _dispatch_lane(self, lane: Lane, window: int) -> None:
+        count = await self._tasks.dispatch(lane, window, self._publish)
         if count:
             self._metrics.dispatched.labels(lane).inc(count)
 

@@ -6,16 +6,26 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.common.content_key import Toolchain
 from services.common.errors import DomainError, Reason
-from services.common.families import FAMILY_OF_LANE
+from services.common.families import LANE_OF_FAMILY
 from services.common.subjects import ENCODERS, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """An encoder as it said last, and when, by our own clock."""
+
+    at: float
+    encoder: pb.Encoder
+    slots: dict[Lane, int]
 
 
 class LiveEncoders:
@@ -36,7 +46,7 @@ class LiveEncoders:
         self._timeout = timeout
         self._on_change = on_change
         self._clock = clock
-        self._heard: dict[str, tuple[float, pb.Encoder]] = {}
+        self._heard: dict[str, _Heard] = {}
         self._slots: dict[Lane, int] = {}
         self._tools: dict[pb.EncoderFamily.ValueType, Toolchain] = {}
 
@@ -51,39 +61,42 @@ class LiveEncoders:
         """Take a heartbeat."""
         # The time by our own clock: encoders' clocks may be off.
         encoder.last_seen_time.GetCurrentTime()
-        self._heard[encoder.id] = (self._clock(), encoder)
+        before = self._heard.get(encoder.id)
+        heard = _Heard(self._clock(), encoder, _slots_of(encoder))
+        self._heard[encoder.id] = heard
         tools = Toolchain(encoder.ffmpeg_build, encoder.encoder_threads)
         self._tools |= {
             capability.family: tools
             for capability in encoder.capabilities
             if capability.available and capability.slots
         }
+        # With hundreds of encoders, most heartbeats change nothing.
+        if before is None or before.slots != heard.slots or self._any_silent():
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        self.all()
         slots = {lane: self.slots(lane) for lane in Lane}
         if slots != self._slots:
             self._slots = slots
             self._on_change()
 
+    def _any_silent(self) -> bool:
+        deadline = self._clock() - self._timeout
+        return any(heard.at < deadline for heard in self._heard.values())
+
     def all(self) -> list[pb.Encoder]:
         """Return the live encoders by id; the silent ones are forgotten."""
         deadline = self._clock() - self._timeout
-        for encoder_id, (heard_at, _) in list(self._heard.items()):
-            if heard_at < deadline:
+        for encoder_id, heard in list(self._heard.items()):
+            if heard.at < deadline:
                 del self._heard[encoder_id]
-        return [self._heard[encoder_id][1] for encoder_id in sorted(self._heard)]
+        return [self._heard[encoder_id].encoder for encoder_id in sorted(self._heard)]
 
     def slots(self, lane: Lane) -> int:
         """Return how many tasks of a lane can run at the same time."""
-        working = [encoder for encoder in self.all() if not encoder.draining]
-        if lane is Lane.PROBE:
-            return sum(encoder.probe_slots for encoder in working)
-        if lane is Lane.MUX:
-            return sum(encoder.mux_slots for encoder in working)
-        return sum(
-            capability.slots
-            for encoder in working
-            for capability in encoder.capabilities
-            if capability.family == FAMILY_OF_LANE[lane] and capability.available
-        )
+        deadline = self._clock() - self._timeout
+        return sum(heard.slots[lane] for heard in self._heard.values() if heard.at >= deadline)
 
     def toolchain(self, family: pb.EncoderFamily.ValueType) -> Toolchain:
         """Return what encodes in most slots of a family: parts are looked for under its keys.
@@ -116,3 +129,17 @@ class LiveEncoders:
             )
         random.shuffle(addresses)
         return addresses
+
+
+def _slots_of(encoder: pb.Encoder) -> dict[Lane, int]:
+    """Return what an encoder takes on at the same time, by lane."""
+    slots = dict.fromkeys(Lane, 0)
+    if encoder.draining:
+        return slots
+    slots[Lane.PROBE], slots[Lane.MUX] = encoder.probe_slots, encoder.mux_slots
+    for capability in encoder.capabilities:
+        # A newer encoder may have a family that we do not know.
+        lane = LANE_OF_FAMILY.get(capability.family)
+        if lane is not None and capability.available:
+            slots[lane] += capability.slots
+    return slots

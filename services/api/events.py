@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -23,6 +24,7 @@ from services.api.signals import Signals
 from services.api.store import TaskStore
 from services.api.store.records import ExportRecord, Planned
 from services.api.store.tasks import Applied
+from services.common.cancellation import cancel_until_done
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.nats import TRANSIENT
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
@@ -31,7 +33,10 @@ from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
-BATCH = 32
+BATCH = 64
+# Most of an event's time is waiting for Postgres and NATS, and other exports' events need
+# not wait with it. Well below the connections of a replica, which callers need too.
+SIDE_BY_SIDE = 8
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 ACK_SECONDS = 5.0
@@ -82,25 +87,36 @@ class EventConsumer:
                     # asking for the consumer raises when it is gone.
                     await subscription.consumer_info()
                     continue
-                await self._handle_all(deque(messages))
+                await self._handle_all(messages)
         finally:
             # A closed connection has dropped it already.
             await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)
 
-    async def _handle_all(self, waiting: deque[Msg]) -> None:
-        """Handle a batch in order; hand back what is left when that is cut short."""
-        try:
-            while waiting:
-                await self._handle(waiting[0])
-                waiting.popleft()
-        finally:
-            # Or it would lie until the ack wait is over.
-            await asyncio.gather(*(message.nak() for message in waiting), return_exceptions=True)
+    async def _handle_all(self, messages: Sequence[Msg]) -> None:
+        """Handle a batch: the events of one export in order, several exports side by side.
 
-    async def _handle(self, message: Msg) -> None:
+        What is left when that is cut short is handed back.
+        """
+        queues = [deque(queue) for queue in _by_export(messages)]
+        waiting = iter(queues)
+
+        async def work() -> None:
+            for queue in waiting:
+                while queue:
+                    await self._handle(*queue[0])
+                    queue.popleft()
+
+        workers = [asyncio.ensure_future(work()) for _ in range(min(SIDE_BY_SIDE, len(queues)))]
         try:
-            event = task_pb2.TaskEvent.FromString(message.data)
-        except DecodeError:
+            await asyncio.gather(*workers)
+        finally:
+            await cancel_until_done(workers)
+            # Or it would lie until the ack wait is over.
+            left = [message.nak() for queue in queues for message, _ in queue]
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _handle(self, message: Msg, event: task_pb2.TaskEvent | None) -> None:
+        if event is None:
             log.error("event cannot be read; dropped", subject=message.subject)
             await message.ack()
             return
@@ -228,9 +244,30 @@ class EventConsumer:
             self._metrics.completed(applied.output)
         if applied.changed:
             await self._signals.export_changed(event.export_id)
-        # A slot is free, a next task may be due, an export may have ended.
-        self._signals.dispatch.set()
-        self._signals.reconcile.set()
+        # Both loops cost several transactions, and there are thousands of events.
+        if event.WhichOneof("kind") != "started":
+            # A slot is free, a next task may be due.
+            self._signals.dispatch.set()
+        if _may_end_export(event):
+            self._signals.reconcile.set()
+
+
+def _may_end_export(event: task_pb2.TaskEvent) -> bool:
+    part = event.HasField("succeeded") and event.succeeded.HasField("part")
+    return event.WhichOneof("kind") in ("succeeded", "failed") and not part
+
+
+def _by_export(messages: Iterable[Msg]) -> list[list[tuple[Msg, task_pb2.TaskEvent | None]]]:
+    """Return messages with their events, by export, in order; None for what cannot be read."""
+    queues: dict[str, list[tuple[Msg, task_pb2.TaskEvent | None]]] = {}
+    for message in messages:
+        try:
+            event = task_pb2.TaskEvent.FromString(message.data)
+        except DecodeError:
+            queues.setdefault("", []).append((message, None))
+        else:
+            queues.setdefault(event.export_id, []).append((message, event))
+    return list(queues.values())
 
 
 def _reason_of(code: str) -> Reason:

@@ -32,7 +32,7 @@ class ApiSettings(ServiceSettings):
     database_url: Annotated[SecretStr, AfterValidator(_is_postgres)] = Field(
         description="postgresql://user:password@host:port/database"
     )
-    database_pool_size: PositiveCount = Field(10, description="most connections of this process")
+    database_pool_size: PositiveCount = Field(16, description="most connections of this process")
     database_timeout: PositiveSeconds = Field(
         5, description="limit of one statement, and of waiting for a connection"
     )

@@ -19,6 +19,9 @@ log = structlog.get_logger()
 # Also how long an idle encoder takes to drain.
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
+# A pull can stall after a server restart without an error; asking for the consumer raises
+# when it is gone. Seldom, for an answer costs the server more than a pull.
+CHECK_SECONDS = 10.0
 
 
 class LaneConsumer:
@@ -58,6 +61,8 @@ class LaneConsumer:
         subscription = await self._js.pull_subscribe_bind(
             durable=self._lane.value, stream=TASKS_STREAM
         )
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK_SECONDS
         try:
             while not self._board.draining:
                 if self._board.busy(self._lane) >= self._board.slots[self._lane]:
@@ -67,9 +72,9 @@ class LaneConsumer:
                 try:
                     [message] = await subscription.fetch(1, timeout=FETCH_SECONDS)
                 except nats.errors.TimeoutError:
-                    # A pull can stall after a server restart without an error;
-                    # asking for the consumer raises when it is gone.
-                    await subscription.consumer_info()
+                    if loop.time() >= check_at:
+                        await subscription.consumer_info()
+                        check_at = loop.time() + CHECK_SECONDS
                     continue
                 await self._handle(message, self._lane)
         finally:

@@ -72,6 +72,7 @@ class LocalCluster:
         self._all_up = False
         self.storage: ServicePart
         self.api: ServicePart
+        self._replicas: list[ServicePart] = []
         self.encoders: list[ServicePart] = []
 
     @property
@@ -114,6 +115,14 @@ class LocalCluster:
     ) -> None:
         """Stop everything, services first."""
         await self._stop()
+
+    async def add_api(self) -> ServicePart:
+        """Start one more replica of the API, beside those that run, and wait until it serves."""
+        name = f"api-{len(self._replicas) + 2}"
+        replica = self._service(name, "api", self._api_settings())
+        await self.infrastructure.supervisor.start(replica)
+        self._replicas.append(replica)
+        return replica
 
     async def start(self, name: str) -> None:
         """Start a part that was stopped, and wait until it serves."""
@@ -166,8 +175,9 @@ class LocalCluster:
         self._describe()
         supervisor = self.infrastructure.supervisor
         encoders = [encoder.name for encoder in self.encoders]
+        apis = ["api", *(replica.name for replica in self._replicas)]
         try:
-            for group in (encoders, ["api"], ["storage"]):
+            for group in (encoders, apis, ["storage"]):
                 await supervisor.stop_together(group)
         finally:
             await self.infrastructure.__aexit__(None, None, None)
@@ -224,7 +234,7 @@ class LocalCluster:
             # Also what a killed predecessor has left.
             self.description.unlink(missing_ok=True)
             return
-        services = [self.storage, self.api, *self.encoders]
+        services = [self.storage, self.api, *self._replicas, *self.encoders]
         write_json(
             self.description,
             {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Double, cast, func
+from dataclasses import dataclass
+
+from sqlalchemy import Double, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import encode_speeds, probes
 from services.api.store.records import to_json
+from services.common.planner import SIZES
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -29,10 +32,24 @@ async def keep_probe(connection: AsyncConnection, source_key: str, info: pb.Sour
     )
 
 
+@dataclass(frozen=True, slots=True)
+class EncodeKind:
+    """What an encode's speed depends on, beside the machine and the material."""
+
+    family: pb.EncoderFamily.ValueType
+    resolution: pb.Resolution.ValueType
+    quality: pb.Quality.ValueType
+
+
+def kind_of(chunk: task_pb2.VideoChunk) -> EncodeKind:
+    """Return the kind of a chunk's encode."""
+    [resolution] = [name for name, size in SIZES.items() if size == (chunk.width, chunk.height)]
+    return EncodeKind(chunk.family, resolution, chunk.quality)
+
+
 async def learn_speed(
     connection: AsyncConnection,
-    plan: pb.Plan,
-    family: pb.EncoderFamily.ValueType,
+    kind: EncodeKind,
     frames: int,
     succeeded: task_pb2.TaskSucceeded,
 ) -> None:
@@ -45,15 +62,23 @@ async def learn_speed(
     if frames_per_second <= 0 or frames <= 0:
         return
     seconds = succeeded.run_time.ToTimedelta().total_seconds()
-    statement = upsert(encode_speeds).values(
-        family=pb.EncoderFamily.Name(family),
-        resolution=pb.Resolution.Name(plan.resolution),
-        quality=pb.Quality.Name(plan.quality),
-        frames_per_second=frames_per_second,
-        overhead_seconds=max(0.0, seconds - frames / frames_per_second),
-        frames=frames,
-        samples=1,
+    names = (
+        pb.EncoderFamily.Name(kind.family),
+        pb.Resolution.Name(kind.resolution),
+        pb.Quality.Name(kind.quality),
     )
+    sample = {
+        **dict(zip(("family", "resolution", "quality"), names, strict=True)),
+        "frames_per_second": frames_per_second,
+        "overhead_seconds": max(0.0, seconds - frames / frames_per_second),
+        "frames": frames,
+        "samples": 1,
+    }
+    # All exports share the row, and who learns keeps it until the commit. Of encodes that end
+    # at the same moment one is sample enough: none waits for another.
+    free = func.pg_try_advisory_xact_lock(func.hashtextextended("/".join(names), 0))
+    row = select(*(literal(value, encode_speeds.c[name].type) for name, value in sample.items()))
+    statement = upsert(encode_speeds).from_select(list(sample), row.where(free))
     new, known = statement.excluded, encode_speeds.c
     # Frames over seconds, as a single long encode would give.
     share = cast(new.frames, Double) / (new.frames + func.least(known.frames, REMEMBERED_FRAMES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,8 +24,15 @@ from services.api.store.assembly import frames_made_of
 from services.api.store.database import Database
 from services.api.store.exports import end_export, select_exports
 from services.api.store.garbage import OUTPUTS, discard, discard_run_objects, output_of
-from services.api.store.knowledge import keep_probe, learn_speed
-from services.api.store.progress import Progress, keep_frames, lock_running, set_progress
+from services.api.store.knowledge import EncodeKind, keep_probe, kind_of, learn_speed
+from services.api.store.progress import (
+    Progress,
+    keep_frames,
+    lock_exports,
+    lock_running,
+    set_progress,
+    sum_up,
+)
 from services.api.store.records import (
     ExportRecord,
     Planned,
@@ -77,6 +84,33 @@ class TaskStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def lanes_with_room(self, windows: Mapping[Lane, int]) -> list[Lane]:
+        """Return the lanes in which a task is due and fewer than their window are in flight."""
+        in_flight = [
+            select(func.count())
+            .select_from(tasks)
+            .where(tasks.c.lane == lane, tasks.c.state.in_(IN_FLIGHT_TASKS))
+            .scalar_subquery()
+            for lane in windows
+        ]
+        due = [
+            exists().where(
+                tasks.c.lane == lane,
+                tasks.c.state == TaskState.PENDING,
+                tasks.c.not_before <= func.now(),
+            )
+            for lane in windows
+        ]
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(select(*in_flight, *due))).one()
+        return [
+            lane
+            for (lane, window), running, waits in zip(
+                windows.items(), row[: len(windows)], row[len(windows) :], strict=True
+            )
+            if waits and running < window
+        ]
 
     async def dispatch(self, lane: Lane, window: int, publish: Publish) -> int:
         """Publish due tasks of a lane until `window` are in flight; return how many.
@@ -239,14 +273,12 @@ class TaskStore:
             )
             if task.part_key is not None and part.key != task.part_key:
                 await take_from(connection, task.export_id, task.part_key, part.key)
-            await _set_processing(connection, task)
-            await set_progress(connection, task.export_id)
-            await assemble_if_ready(connection, task.export_id)
-            if task.kind == "VIDEO" and event.succeeded.frames_per_second > 0:
-                family = task_pb2.Task.FromString(task.message).video.chunk.family
-                plan = await _plan_of(connection, task.export_id)
-                await learn_speed(connection, plan, family, task.frames, event.succeeded)
+            if await set_progress(connection, task.export_id, "ENCODING") == 0:
+                await assemble_if_ready(connection, task.export_id)
             others = await unfinished_runs(connection, task.id)
+            if task.kind == "VIDEO":
+                chunk = task_pb2.Task.FromString(task.message).video.chunk
+                await learn_speed(connection, kind_of(chunk), task.frames, event.succeeded)
             return Applied(changed=True, stop_runs=others)
 
     async def output_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:
@@ -285,14 +317,19 @@ class TaskStore:
             await discard_run_objects(connection, record.id, keep_run_id=keep)
             if completed and task.kind == "WHOLE" and record.plan is not None:
                 family = event.succeeded.output.encoder_family
-                await learn_speed(connection, record.plan, family, task.frames, event.succeeded)
+                kind = EncodeKind(family, record.plan.resolution, record.plan.quality)
+                await learn_speed(connection, kind, task.frames, event.succeeded)
             return Applied(changed=True, stop_runs=others, output=output if completed else None)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:
-        """Keep how far runs are; return exports that moved, and runs that are to stop."""
+        """Keep how far runs are; return exports that moved, and runs that are to stop.
+
+        In two transactions: no event waits while thousands of tasks are summed up.
+        """
         if not updates:
             return [], []
         async with self._database.transaction() as connection:
+            updates = await lock_exports(connection, updates)
             attempts = await lock_running(connection, updates)
             wanted = [
                 item
@@ -300,9 +337,10 @@ class TaskStore:
                 if item.task_id in attempts and item.attempt >= attempts[item.task_id]
             ]
             await keep_frames(connection, wanted)
-            phases = {item.export_id: item.phase for item in wanted}
-            for export_id, phase in phases.items():
-                await set_progress(connection, export_id, phase)
+        phases = {item.export_id: item.phase for item in wanted}
+        if phases:
+            async with self._database.transaction() as connection:
+                await sum_up(connection, phases)
         going_on = {item.run_id for item in wanted}
         return sorted(phases), [item.run_id for item in updates if item.run_id not in going_on]
 
@@ -380,10 +418,13 @@ async def _lock_task(connection: AsyncConnection, event: task_pb2.TaskEvent) -> 
     In this order, as callers' transactions do: otherwise a cancellation and
     an event could wait for each other.
     """
-    await connection.execute(
-        select(exports.c.id).where(exports.c.id == event.export_id).with_for_update()
+    query = (
+        select(tasks)
+        .select_from(exports.join(tasks, tasks.c.export_id == exports.c.id))
+        .where(exports.c.id == event.export_id, tasks.c.id == event.task_id)
+        # Postgres locks in the order that is said here.
+        .with_for_update(of=[exports, tasks])
     )
-    query = select(tasks).where(tasks.c.id == event.task_id).with_for_update()
     row = (await connection.execute(query)).mappings().one_or_none()
     return None if row is None else TaskRecord.from_row(row)
 
@@ -430,22 +471,18 @@ async def _finish_task(
 
 
 async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None:
-    phase = PHASES.get(task.kind, "ENCODING")
     await connection.execute(
         update(exports)
         .where(
             exports.c.id == task.export_id,
-            exports.c.state.in_(export_sources(ExportState.PROCESSING)),
+            exports.c.state.in_((*export_sources(ExportState.PROCESSING), ExportState.PROCESSING)),
         )
         .values(
             state=ExportState.PROCESSING,
             started_at=func.coalesce(exports.c.started_at, func.now()),
+            phase=PHASES.get(task.kind, "ENCODING"),
+            updated_at=func.now(),
         )
-    )
-    await connection.execute(
-        update(exports)
-        .where(exports.c.id == task.export_id, exports.c.state == ExportState.PROCESSING)
-        .values(phase=phase, updated_at=func.now())
     )
 
 
@@ -457,11 +494,6 @@ async def _fail_export(
     running = await end_tasks(connection, task.export_id)
     await discard_run_objects(connection, task.export_id, keep_run_id=None)
     return Applied(changed=True, stop_runs=others, stop_tasks=tuple(running))
-
-
-async def _plan_of(connection: AsyncConnection, export_id: str) -> pb.Plan:
-    query = select(exports.c.plan).where(exports.c.id == export_id)
-    return from_json((await connection.execute(query)).scalar_one() or {}, pb.Plan())
 
 
 async def _with_reuse(

@@ -18,6 +18,8 @@ from services.api.store.reuse import use_parts
 
 # The kinds that encode pictures: what a watcher sees as frames.
 PICTURES = ("WHOLE", "VIDEO")
+# The kinds whose results are joined.
+PARTS = ("VIDEO", "AUDIO")
 
 
 async def insert_work(
@@ -110,7 +112,7 @@ async def assemble_if_ready(connection: AsyncConnection, export_id: str) -> None
     part = tasks.alias("part")
     unmade = exists().where(
         part.c.export_id == export_id,
-        part.c.kind.in_(("VIDEO", "AUDIO")),
+        part.c.kind.in_(PARTS),
         part.c.state != TaskState.SUCCEEDED,
     )
     await connection.execute(

@@ -12,6 +12,7 @@ from api_parts import Parts, overheard, running, until
 from api_rig import INFO, OUTPUT, Case, Rig
 from google.protobuf.duration_pb2 import Duration
 from nats.aio.client import Client
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from services.api import events
@@ -118,11 +119,36 @@ async def test_change_is_told_to_watchers_and_wakes_our_loops(
     parts: Parts, sent: Case, nats: Client
 ) -> None:
     async with overheard(nats, "videoexport.updates.*", task_pb2.ExportChanged) as changes:
-        await parts.publish(started(sent))
+        await parts.publish(succeeded(sent))
         await asyncio.wait_for(parts.signals.dispatch.wait(60), 5)
         await asyncio.wait_for(parts.signals.reconcile.wait(60), 5)
         await until(lambda: _is_not_empty(changes))
     assert [change.export_id for change in changes] == [sent.id]
+
+
+@pytest.mark.usefixtures("consuming")
+async def test_start_of_a_run_wakes_no_loop(parts: Parts, sent: Case) -> None:
+    await parts.publish(started(sent))
+    await until(lambda: settled(parts))
+    for wake in (parts.signals.dispatch, parts.signals.reconcile):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wake.wait(60), 0.05)
+
+
+async def test_events_of_other_exports_do_not_wait_for_a_locked_one(parts: Parts, rig: Rig) -> None:
+    cases = [await rig.create() for _ in range(3)]
+    await rig.dispatch()
+    for case in cases:
+        await parts.publish(started(case, f"run_{case.id}"))
+    async with rig.database.transaction() as connection:
+        lock = text("SELECT id FROM exports WHERE id = :id FOR UPDATE")
+        await connection.execute(lock, {"id": cases[0].id})
+        async with running(parts.consumer.run):
+            for case in cases[1:]:
+                await until(lambda: is_task(case, TaskState.RUNNING), 3)  # noqa: B023
+            assert await is_task(cases[0], TaskState.DISPATCHED)
+            await connection.rollback()
+            await until(lambda: is_task(cases[0], TaskState.RUNNING))
 
 
 async def _is_not_empty(messages: list[task_pb2.ExportChanged]) -> bool:

@@ -179,3 +179,20 @@ async def test_cancel_waits_for_a_dispatch_and_then_names_the_task(rig: Rig, rep
     assert await dispatch == 1
     _, running = await cancel
     assert running == [case.task.id]
+
+
+async def test_lane_has_room_while_a_task_is_due_and_its_window_is_not_full(rig: Rig) -> None:
+    windows = {Lane.CPU: 1, Lane.GPU: 1}
+    assert await rig.tasks.lanes_with_room(windows) == []
+    await rig.create()
+    assert await rig.tasks.lanes_with_room(windows) == [Lane.CPU]
+    await rig.create(lane=Lane.GPU)
+    assert await rig.tasks.lanes_with_room(windows) == [Lane.CPU, Lane.GPU]
+    await rig.dispatch()
+    # Nothing is due.
+    assert await rig.tasks.lanes_with_room({Lane.CPU: 2, Lane.GPU: 1}) == [Lane.GPU]
+    await rig.create()
+    # The window is full.
+    assert await rig.tasks.lanes_with_room(windows) == [Lane.GPU]
+    await rig.sql("UPDATE tasks SET not_before = now() + interval '1 hour'")
+    assert await rig.tasks.lanes_with_room({Lane.CPU: 9, Lane.GPU: 9}) == []

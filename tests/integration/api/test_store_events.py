@@ -12,7 +12,12 @@ from api_rig import INFO, NO_QUOTAS, OUTPUT, PLAN, SOURCE, Case, Rig
 from services.api.planning import order_of
 from services.api.states import ExportState
 from services.api.store.backlog import Speed
-from services.api.store.knowledge import REMEMBERED_FRAMES, REMEMBERED_RUNS
+from services.api.store.knowledge import (
+    REMEMBERED_FRAMES,
+    REMEMBERED_RUNS,
+    EncodeKind,
+    learn_speed,
+)
 from services.api.store.records import Planned, source_key
 from services.api.store.tasks import Applied
 from services.api.work import whole_task
@@ -410,6 +415,17 @@ async def test_time_of_a_run_beside_its_encode_is_averaged(rig: Rig) -> None:
     await rig.sql("UPDATE encode_speeds SET samples = 1000, overhead_seconds = 0")
     found = await learn(rig, 100, 50, seconds=3)
     assert found.overhead_seconds == pytest.approx(1 / REMEMBERED_RUNS)
+
+
+async def test_encodes_that_end_together_do_not_wait_to_be_learnt_from(rig: Rig) -> None:
+    await learn(rig, 100, 20)
+    kind = EncodeKind(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
+    fast = task_pb2.TaskSucceeded(frames_per_second=500)
+    async with rig.database.transaction() as first:
+        await learn_speed(first, kind, 100, fast)
+        async with asyncio.timeout(2), rig.database.transaction() as second:
+            await learn_speed(second, kind, 100, fast)
+    assert await rig.value("SELECT samples FROM encode_speeds") == 2
 
 
 # A probe is made

@@ -69,6 +69,7 @@ async def callers(rig: Rig) -> Case:
 
 async def encoders(rig: Rig, case: Case) -> None:
     """Apply everything that encoders say."""
+    await rig.tasks.lanes_with_room({Lane.CPU: 1, Lane.GPU: 1})
     await rig.dispatch()
     await case.started()
     await rig.tasks.progressed([Progress(case.task.id, case.id, "run_1", 1, "ENCODING", 5)])

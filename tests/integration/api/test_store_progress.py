@@ -65,7 +65,7 @@ async def test_progress_does_not_go_back_when_a_failed_export_starts_over(rig: R
     assert (await case.task_row())["frames_done"] == 1
 
 
-async def test_progress_of_many_exports_is_one_transaction(rig: Rig) -> None:
+async def test_progress_of_many_exports_is_written_together(rig: Rig) -> None:
     cases = [await rig.create() for _ in range(5)]
     await rig.dispatch()
     for number, case in enumerate(cases):
@@ -136,15 +136,26 @@ async def test_run_whose_start_is_still_on_its_way_goes_on(rig: Rig) -> None:
     assert (record.state, record.progress) == (ExportState.QUEUED, 0)
 
 
-async def test_progress_waits_for_a_caller_who_has_locked_the_export(rig: Rig) -> None:
-    case = await rig.create()
+async def test_progress_passes_over_an_export_that_somebody_has_locked(rig: Rig) -> None:
+    case, other = await rig.create(), await rig.create()
     await case.begin()
+    await other.begin("run_2")
+    words = [word(case, 50), word(other, 50, "run_2")]
     async with await psycopg.AsyncConnection.connect(rig.url) as caller:
         await caller.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [case.id])
-        writing = asyncio.create_task(rig.tasks.progressed([word(case, 50)]))
-        await asyncio.sleep(0.1)
-        assert not writing.done()
-        await caller.execute("SET lock_timeout = '500ms'")
-        await caller.execute("SELECT 1 FROM tasks WHERE export_id = %s FOR UPDATE", [case.id])
+        async with asyncio.timeout(2):
+            assert await rig.tasks.progressed(words) == ([other.id], [])
         await caller.commit()
-    assert await writing == ([case.id], [])
+    assert [(await each.now()).progress for each in (case, other)] == [0, 49.5]
+    assert await rig.tasks.progressed(words) == (sorted([case.id, other.id]), [])
+
+
+async def test_run_of_a_deleted_export_is_stopped_though_another_is_locked(rig: Rig) -> None:
+    case, gone = await rig.create(), await rig.create()
+    await case.begin()
+    await gone.begin("run_2")
+    await rig.exports.delete(gone.id, "anna")
+    async with await psycopg.AsyncConnection.connect(rig.url) as caller:
+        await caller.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [case.id])
+        words = [word(case, 50), word(gone, 50, "run_2")]
+        assert await rig.tasks.progressed(words) == ([], ["run_2"])

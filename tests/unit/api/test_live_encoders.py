@@ -83,6 +83,13 @@ def test_slots_are_summed_by_lane_over_what_is_available(cluster: Cluster) -> No
     assert [item.id for item in cluster.encoders.all()] == ["a", "b"]
 
 
+def test_family_of_a_newer_encoder_has_no_slots(cluster: Cluster) -> None:
+    newer = encoder("a", cpu=2)
+    newer.capabilities.add(family=99, available=True, slots=7)  # type: ignore[arg-type]
+    cluster.encoders.heard(newer)
+    assert [cluster.encoders.slots(lane) for lane in Lane] == [1, 2, 0, 1]
+
+
 def test_gpu_whose_trial_failed_is_not_live(cluster: Cluster) -> None:
     cluster.encoders.heard(encoder("a", gpu=0))
     assert cluster.encoders.slots(Lane.GPU) == 0
