@@ -52,6 +52,21 @@ async def test_first_start_begins_the_export(rig: Rig) -> None:
     assert (run["delivery"], run["encoder_id"], run["outcome"]) == (1, "encoder-1", None)
 
 
+async def test_event_that_waited_for_a_caller_sees_what_he_did(rig: Rig) -> None:
+    case = await rig.create()
+    await rig.dispatch()
+    async with await psycopg.AsyncConnection.connect(rig.url) as caller:
+        await caller.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [case.id])
+        starting = asyncio.create_task(case.started())
+        await asyncio.sleep(0.2)
+        assert not starting.done()
+        # The event holds nothing that a caller needs.
+        await caller.execute("SET lock_timeout = '500ms'")
+        await caller.execute("UPDATE tasks SET state = 'CANCELLED' WHERE id = %s", [case.task.id])
+        await caller.commit()
+    assert await starting == Applied(stop_runs=("run_1",))
+
+
 async def test_start_of_a_probe_is_shown_as_probing(rig: Rig) -> None:
     case = await rig.create(probe=True)
     await case.begin()

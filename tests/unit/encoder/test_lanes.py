@@ -1,0 +1,76 @@
+"""An idle slot: it asks for its consumer seldom, and binds anew when that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import nats.errors
+import pytest
+from nats.js.errors import NotFoundError
+from prometheus_client import CollectorRegistry
+
+from services.common.cancellation import cancel_until_done
+from services.common.subjects import Lane
+from services.encoder import lanes
+from services.encoder.board import TaskBoard
+from services.encoder.lanes import LaneConsumer
+from services.encoder.metrics import EncoderMetrics
+
+
+class IdleLane:
+    """JetStream with nothing to do; it is its own subscription."""
+
+    def __init__(self) -> None:
+        self.bound = self.pulls = self.questions = 0
+        self.is_gone = False
+
+    async def pull_subscribe_bind(self, **_: Any) -> IdleLane:
+        self.bound += 1
+        return self
+
+    async def fetch(self, _: int, timeout: float) -> Any:
+        self.pulls += 1
+        await asyncio.sleep(timeout)
+        raise nats.errors.TimeoutError
+
+    async def consumer_info(self) -> None:
+        self.questions += 1
+        if self.is_gone:
+            raise NotFoundError
+
+    async def unsubscribe(self) -> None:
+        """Nothing is held."""
+
+
+async def idle(js: IdleLane, seconds: float) -> None:
+    async def handle(*_: Any) -> None:
+        pytest.fail("there was nothing to do")
+
+    board = TaskBoard({Lane.CPU: 1}, EncoderMetrics(CollectorRegistry()))
+    consumer = LaneConsumer(Lane.CPU, js, board, handle)  # type: ignore[arg-type]
+    running = asyncio.create_task(consumer.run())
+    await asyncio.sleep(seconds)
+    await cancel_until_done([running])
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "FETCH_SECONDS", 0.01)
+    monkeypatch.setattr(lanes, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(lanes, "PAUSE_SECONDS", 0.01)
+
+
+async def test_idle_slot_asks_for_its_consumer_seldom() -> None:
+    js = IdleLane()
+    await idle(js, 0.5)
+    assert js.bound == 1
+    assert js.pulls > 10
+    assert js.questions == 2
+
+
+async def test_slot_whose_consumer_is_gone_binds_anew() -> None:
+    js = IdleLane()
+    js.is_gone = True
+    await idle(js, 0.5)
+    assert js.bound > 1
