@@ -122,6 +122,7 @@ class LocalCluster:
         replica = self._service(name, "api", self._api_settings())
         await self.infrastructure.supervisor.start(replica)
         self._replicas.append(replica)
+        self._describe()
         return replica
 
     async def start(self, name: str) -> None:

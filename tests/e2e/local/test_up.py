@@ -143,6 +143,18 @@ async def test_killed_service_comes_back_where_it_was(cluster):
     assert after == before
 
 
+async def test_replica_of_the_api_serves_and_stops_with_the_cluster(root):
+    async with LocalCluster(root, encoders=0, fsync=False) as cluster:
+        replica = await cluster.add_api()
+        assert replica.address != cluster.api.address
+        assert await health(replica.address) == health_pb2.HealthCheckResponse.SERVING
+        told = json.loads(cluster.description.read_text())
+        assert told["metrics"]["api-2"] == replica.metrics_address
+        processes = family(cluster.pids)
+        assert psutil.Process(told["pids"]["api-2"]) in processes
+    assert alive(processes) == []
+
+
 async def test_service_that_does_not_start_is_named_with_its_reason(root):
     cluster = LocalCluster(
         root,
