@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo demo-edit bench test check clean
+.PHONY: help setup protos demo demo-edit bench bench-scale test check clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ demo-edit: $(STAMP) ## Export, move one cut, export again: see what is reused, a
 
 bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); about 20 minutes
 	@$(BIN)/python -m bench $(B)
+
+bench-scale: $(STAMP) ## Measure the cluster with up to 200 simulated encoders; about 10 minutes
+	@$(BIN)/python -m bench.scale $(ARGS)
 
 test: $(STAMP) ## Run every test against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)
