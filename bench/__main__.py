@@ -25,7 +25,7 @@ from bench import (
     watch_fanout,
 )
 from bench.report import Figure, merge_json, say, table
-from bench.stage import NEVER_IN_PARTS, Shape, Stage, stage
+from bench.stage import Shape, Stage, stage
 from services.local.__main__ import stop_on_signal
 from services.local.process import PartFailed
 from services.local.supervisor import DirectoryInUse, take_directory
@@ -36,8 +36,8 @@ EXIT_MISSED = 1
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
-# On one cluster, which makes every export in one run of FFmpeg; in this order: memory is what
-# a service has ever held, so before the load figures.
+# On one cluster; in this order: memory is what a service has ever held, so before the load
+# figures. No export is longer than a minute, so all are made in one run of FFmpeg.
 SHARED: dict[str, Callable[[Stage], Awaitable[list[Figure]]]] = {
     "single_pass": single_pass.measure,
     "sparse_cut": sparse_cut.measure,
@@ -92,7 +92,7 @@ async def run(names: Sequence[str]) -> list[Figure]:
     # Until the end, and of the folder: a cluster's own lock is removed with its data.
     with take_directory(folder):
         if shared := [name for name in names if name in SHARED]:
-            async with stage(folder, Shape(api=NEVER_IN_PARTS)) as ready:
+            async with stage(folder, Shape()) as ready:
                 for name in shared:
                     await measure(name, SHARED[name](ready))
         for name in names:
