@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from bench import ffmpeg, sources
-from services.encoder.filters import cpu_picture
+from bench import ffmpeg
+from services.common.frames import FrameRange
+from services.encoder.filters import Timeline, cpu_picture, video_graph
+from services.encoder.options import fraction
+from services.encoder.readings import Reading
 from videoexport.v1 import export_pb2 as pb
 
 # Of VMAF: every fifth frame. It costs more than decoding, and both sides lose the same ones.
 SUBSAMPLE = 5
 THREADS = 2
+# Seconds that reading begins early, which is more than a GOP of the sources.
+MARGIN_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +40,37 @@ class Quality:
 async def compare(
     made: Path, source: Path, segment: tuple[float, float], info: pb.SourceInfo, folder: Path
 ) -> Quality:
-    """Compare a file with a segment of its source, scaled as the encoder scales it.
+    """Compare a file with a segment of its source, cut and scaled as the encoder does it.
 
     Args:
-        segment: in seconds of the source.
+        segment: in seconds of the source, on its frame grid.
         info: what the source is.
         folder: where the filters write, and FFmpeg runs: the paths are absolute.
     """
-    start, end = segment
     with av.open(str(made)) as container:
         stream = container.streams.video[0]
         plan = pb.Plan(width=stream.width, height=stream.height)
+    rate = Fraction(info.video.frame_rate.numerator, info.video.frame_rate.denominator)
+    timeline = Timeline(rate, fraction(info.first_frame_time))
+    frames = FrameRange(*(round(time * rate) for time in segment))
+    wanted = video_graph(
+        [Reading((frames,))], timeline, info.video.index, cpu_picture(info.video, plan)
+    )
     # By number, whatever the files say of time.
-    counted = f"setpts=N/{sources.FRAMES_PER_SECOND}/TB"
-    scaled = ",".join(cpu_picture(info.video, plan))
+    counted = f"setpts=N/({rate})/TB"
     graph = [
-        f"[0:v]{counted},split[ssim_made][vmaf_made]",
-        f"[1:v]{scaled},{counted},split[ssim_wanted][vmaf_wanted]",
+        wanted,
+        f"[v]{counted},split[ssim_wanted][vmaf_wanted]",
+        f"[1:v]{counted},split[ssim_made][vmaf_made]",
         "[ssim_made][ssim_wanted]ssim=stats_file=ssim.txt[ssim]",
         f"[vmaf_made][vmaf_wanted]libvmaf=n_subsample={SUBSAMPLE}:n_threads={THREADS}"
         ":log_fmt=json:log_path=vmaf.json[vmaf]",
     ]
+    early = max(0.0, segment[0] - MARGIN_S)
     await ffmpeg.run(
         [
-            *("-i", str(made)),
-            *("-ss", str(start), "-t", str(end - start), "-i", str(source)),
-            *("-filter_complex", ";".join(graph)),
+            *("-copyts", "-noaccurate_seek", "-ss", str(early), "-i", str(source)),
+            *("-i", str(made), "-filter_complex", ";".join(graph)),
             *("-map", "[ssim]", "-f", "null", "-", "-map", "[vmaf]", "-f", "null", "-"),
         ],
         folder=folder,

@@ -34,7 +34,7 @@ async def test_file_is_compared_with_the_frames_of_its_segment(clip: Path, tmp_p
     for made, start in ((with_its_frames, "0.4"), (with_others, "0.44")):
         cut = ["-ss", start, "-t", "1", "-i", str(source), "-an"]
         await ffmpeg.run([*cut, "-c:v", "libx264", "-qp", "0", str(made)])
-    info = pb.SourceInfo(video=pb.VideoStream())
+    info = pb.SourceInfo(video=pb.VideoStream(frame_rate=pb.Rational(numerator=25, denominator=1)))
     like = await compare(with_its_frames, source, (0.4, 1.4), info, tmp_path)
     unlike = await compare(with_others, source, (0.4, 1.4), info, tmp_path)
     assert like.ssim > 0.999
