@@ -72,7 +72,13 @@ def figures(whole: Made, parts: Made) -> list[Figure]:
             f"within ± {MOST_SIZE_DIFFERENCE:g} %",
             abs(size) <= MOST_SIZE_DIFFERENCE,
         ),
-        Figure("chunked.ssim_loss", ssim, "SSIM", f"≤ {MOST_SSIM_LOSS}", ssim <= MOST_SSIM_LOSS),
+        Figure(
+            "chunked.ssim_loss",
+            1000 * ssim,
+            "thousandths of SSIM",
+            f"≤ {1000 * MOST_SSIM_LOSS:g}",
+            ssim <= MOST_SSIM_LOSS,
+        ),
         Figure(
             "chunked.vmaf_loss",
             vmaf,

@@ -39,11 +39,16 @@ async def measure(folder: Path) -> list[Figure]:
         video_id = await ready.probed(source)
         idle = [(await ready.export(video_id, [SEGMENT]))[0] for _ in range(IDLE_RUNS)]
         long_id = await _start_long(other, source)
-        behind = []
+        behind, queued = [], []
         for pause in PAUSES_S:
             await asyncio.sleep(pause)
-            behind.append(await _patiently(ready, video_id))
-            say(f"fairness: idle {median(idle):.2f} s, behind {behind[-1]:.2f} s")
+            wall, waited = await _patiently(ready, video_id)
+            behind.append(wall)
+            queued.append(waited)
+            say(
+                f"fairness: idle {median(idle):.2f} s, "
+                f"behind {wall:.2f} s of which {waited:.2f} s in the queue"
+            )
         long_export = await other.get(long_id)
         if long_export.state != pb.EXPORT_STATE_PROCESSING:
             raise RuntimeError(f"the long export is {pb.ExportState.Name(long_export.state)}")
@@ -55,6 +60,7 @@ async def measure(folder: Path) -> list[Figure]:
         Figure("fairness.worst", max(behind) / median(idle), "× idle"),
         Figure("fairness.idle", median(idle), "s"),
         Figure("fairness.behind", median(behind), "s"),
+        Figure("fairness.queued", median(queued), "s"),
     ]
 
 
@@ -71,14 +77,18 @@ async def _start_long(client: AsyncClient, source: Path) -> str:
     return export.id
 
 
-async def _patiently(ready: Stage, video_id: str) -> float:
-    """Return the seconds of a short export; it is removed where patience ends."""
+async def _patiently(ready: Stage, video_id: str) -> tuple[float, float]:
+    """Return the seconds of a short export, and of these in the queue.
+
+    It is removed where patience ends.
+    """
     try:
         async with asyncio.timeout(PATIENCE_S):
-            wall, _ = await ready.export(video_id, [SEGMENT])
+            wall, done = await ready.export(video_id, [SEGMENT])
     except TimeoutError:
         states = (pb.EXPORT_STATE_QUEUED, pb.EXPORT_STATE_PROCESSING)
         async for export in ready.client.list(states=states):
             await ready.client.delete(export.id)
-        return PATIENCE_S
-    return wall
+        return PATIENCE_S, PATIENCE_S
+    queued = done.start_time.ToDatetime() - done.create_time.ToDatetime()
+    return wall, queued.total_seconds()
