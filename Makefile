@@ -28,7 +28,7 @@ demo: $(STAMP) ## Watch one export run through a local cluster (SOURCE=path for 
 demo-edit: $(STAMP) ## Export, move one cut, export again: see what is reused, and both times
 	@$(BIN)/python -m services.local.demo --edit $(if $(SOURCE),--source "$(SOURCE)")
 
-bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); about 20 minutes
+bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); about 45 minutes
 	@$(BIN)/python -m bench $(B)
 
 bench-scale: $(STAMP) ## Measure the cluster with up to 200 simulated encoders; about 10 minutes

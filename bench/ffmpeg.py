@@ -9,6 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import imageio_ffmpeg
 
@@ -47,8 +48,11 @@ def encoding(threads: int) -> list[str]:
     ]
 
 
-async def run(arguments: Sequence[str]) -> Spent:
+async def run(arguments: Sequence[str], *, folder: Path | None = None) -> Spent:
     """Run FFmpeg to its end with `-nostdin -y -v error`, or a whole command line, as given.
+
+    Args:
+        folder: where it runs; what filters write is named without a path.
 
     Raises:
         RuntimeError: what FFmpeg said when it failed.
@@ -60,8 +64,32 @@ async def run(arguments: Sequence[str]) -> Spent:
     # Exact: it counts children when they are reaped, and the parts of the cluster live on.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
+    status, errors = await _run(command, folder)
+    wall = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if status:
+        raise RuntimeError(f"FFmpeg failed: {errors[-2000:]}")
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Spent(wall, cpu)
+
+
+async def complaints(path: Path) -> list[str]:
+    """Decode a whole file as strictly as FFmpeg can; return every line that it says.
+
+    Raises:
+        TimeoutError: it did not end.
+    """
+    strict = ["-xerror", "-err_detect", "explode"]
+    command = [ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "warning", *strict]
+    status, errors = await _run([*command, "-i", str(path), "-f", "null", "-"], None)
+    lines = errors.splitlines()
+    return lines if lines or not status else [f"exit status {status}"]
+
+
+async def _run(command: Sequence[str], folder: Path | None) -> tuple[int, str]:
+    """Return the exit status, and what it wrote to standard error."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+        *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, cwd=folder
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):
@@ -70,9 +98,4 @@ async def run(arguments: Sequence[str]) -> Spent:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    wall = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if process.returncode:
-        raise RuntimeError(f"FFmpeg failed: {errors.decode(errors='replace')[-2000:]}")
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return Spent(wall, cpu)
+    return process.returncode or 0, errors.decode(errors="replace")

@@ -20,9 +20,8 @@ ALLOWANCE_S = 0.5
 async def measure(stage: Stage) -> list[Figure]:
     """Return the ratio of wall times, and what both sides took."""
     source = await sources.minute(stage.folder)
-    video_id = await stage.client.upload(source)
     # Probed now: what a fresh source costs is a figure of its own (overhead.fresh).
-    await stage.client.plan(video_id)
+    video_id = await stage.probed(source)
     output = stage.outputs / "single-pass.mp4"
     bare_command = ["-i", str(source), *ffmpeg.encoding(stage.threads), str(output)]
     service: list[float] = []
@@ -30,10 +29,10 @@ async def measure(stage: Stage) -> list[Figure]:
     ffmpeg_cpu: list[float] = []
     bare: list[ffmpeg.Spent] = []
     for run in range(RUNS):
-        cpu, inner = stage.cpu_seconds(), await _ffmpeg_cpu(stage)
+        cpu, inner = stage.cpu_seconds(), await stage.ffmpeg_cpu()
         wall, done = await stage.export(video_id)
         cluster_cpu.append(stage.cpu_seconds() - cpu)
-        ffmpeg_cpu.append(await _ffmpeg_cpu(stage) - inner)
+        ffmpeg_cpu.append(await stage.ffmpeg_cpu() - inner)
         service.append(wall)
         bare.append(await ffmpeg.run(bare_command))
         if done.output.frame_count != sources.MINUTE_S * sources.FRAMES_PER_SECOND:
@@ -57,7 +56,3 @@ async def measure(stage: Stage) -> list[Figure]:
         Figure("single_pass.service_cluster_cpu", median(cluster_cpu), "CPU s"),
         Figure("single_pass.bare_cpu", median(spent.cpu for spent in bare), "CPU s"),
     ]
-
-
-async def _ffmpeg_cpu(stage: Stage) -> float:
-    return await stage.counter("videoexport_ffmpeg_cpu_seconds_total")

@@ -14,6 +14,7 @@ FRAMES_PER_SECOND = 25
 KEYFRAME_INTERVAL = 50
 MINUTE_S = 60
 TEN_MINUTES_S = 600
+TWELVE_MINUTES_S = 720
 SHORT_S = 2
 
 # Changes with what is in the clips: old ones are not taken for them.
@@ -41,11 +42,20 @@ async def minute(folder: Path) -> Path:
 
 async def ten_minutes(folder: Path) -> Path:
     """Return the minute ten times over, packets copied."""
-    clip = folder / f"ten-minutes-{VERSION}.mp4"
+    return await _looped(folder, "ten-minutes", TEN_MINUTES_S)
+
+
+async def twelve_minutes(folder: Path) -> Path:
+    """Return the minute twelve times over, packets copied."""
+    return await _looped(folder, "twelve-minutes", TWELVE_MINUTES_S)
+
+
+async def _looped(folder: Path, name: str, seconds: int) -> Path:
+    clip = folder / f"{name}-{VERSION}.mp4"
     if not clip.exists():
         source = await minute(folder)
-        say("making a source of 10 minutes (once)")
-        loops = str(TEN_MINUTES_S // MINUTE_S - 1)
+        say(f"making a source of {seconds // 60} minutes (once)")
+        loops = str(seconds // MINUTE_S - 1)
         await _make(clip, "-stream_loop", loops, "-i", str(source), "-c", "copy")
     return clip
 
