@@ -1,8 +1,8 @@
 """A short export behind another user's long one: 10 s of 720p behind 60 minutes.
 
 The long one is the ten minutes six times over: an hour of output, and more to encode than the
-short ones could wait for. It has the encoder's only slot whenever a short one comes, for its
-sound at first, which is one task, then for its chunks.
+short ones could wait for. It has the encoder's only slot for pictures whenever a short one
+comes; its sound, one task of minutes, is made beside them at first.
 """
 
 from __future__ import annotations
