@@ -190,6 +190,7 @@ class FfmpegProcess:
         stall_timeout: seconds without progress after which it is stopped.
         time_limit: seconds it may run altogether; None for no limit.
         memory_limit: bytes of memory it may take; None for no limit. Linux only.
+        nice: 0 to 19; the higher, the less CPU it gets beside others.
         on_progress: called in the event loop at every report, twice a second.
     """
 
@@ -197,6 +198,7 @@ class FfmpegProcess:
     stall_timeout: float = 60.0
     time_limit: float | None = None
     memory_limit: int | None = None
+    nice: int = 0
     on_progress: Callable[[Progress], None] | None = None
     _progress: Progress = field(default=Progress(), init=False)
     _usage: _Usage = field(default_factory=_Usage, init=False)
@@ -227,6 +229,7 @@ class FfmpegProcess:
             start_new_session=True,
         )
         self._limit_memory(process)
+        self._give_way(process)
         # The readers outlive the waiting: a full pipe would keep FFmpeg from ending.
         readers = asyncio.gather(self._read_progress(process), self._read_errors(process))
         try:
@@ -242,6 +245,16 @@ class FfmpegProcess:
             self._usage.peak_memory_bytes,
             self._progress,
         )
+
+    def _give_way(self, process: Process) -> None:
+        """Lower its priority, and so that of the threads that it is about to start."""
+        if not self.nice:
+            return
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, self.nice)
+        # Where Linux shares out the CPUs by sessions, that acts within its own alone.
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(self.nice))
 
     def _limit_memory(self, process: Process) -> None:
         """Have the kernel refuse the child more memory, rather than end the whole container.

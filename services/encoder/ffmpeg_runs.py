@@ -26,6 +26,9 @@ from videoexport.v1 import export_pb2 as pb
 
 log = structlog.get_logger()
 
+# Sounds are made beside the pictures of others, which are not to take longer for it; where
+# nothing else runs they are as fast as ever.
+SOUND_NICE = 10
 # Seconds that readings begin early at the least, in turn; the last is the whole source.
 LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
 
@@ -143,6 +146,7 @@ class FfmpegRuns:
                 stall_timeout=self._settings.stall_timeout,
                 time_limit=deadline.left,
                 memory_limit=self._memory_limit(family),
+                nice=SOUND_NICE if run.live.kind == pb.TASK_KIND_AUDIO else 0,
                 on_progress=partial(
                     run.encoded,
                     frames_before=frames_before,

@@ -48,9 +48,9 @@ async def test_output_up_to_the_threshold_is_made_whole_and_a_longer_one_in_part
 
 
 async def test_threshold_and_length_of_chunks_are_settings(rig: Rig, parts: Parts) -> None:
-    other = Parts(rig, parts.nats, chunk_threshold_seconds=10, chunk_seconds=4)
+    other = Parts(rig, parts.nats, chunk_threshold_seconds=10, chunk_seconds=5)
     planned = await other.planner.plan(order(seconds(0, 20)), LONG_INFO)
-    assert planned.plan.chunk_count == 5
+    assert planned.plan.chunk_count == 4
 
 
 async def test_parts_are_named_for_the_toolchain_of_most_slots(parts: Parts) -> None:

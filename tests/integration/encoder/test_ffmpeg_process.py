@@ -348,3 +348,15 @@ async def test_killed_ffmpeg_is_a_failure(clip: MakeClip) -> None:
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(EncoderFailed):
         await running
+
+
+async def test_process_that_gives_way_has_a_low_priority_and_others_the_usual_one(
+    clip: MakeClip,
+) -> None:
+    for nice in (0, 10):
+        running = asyncio.create_task(FfmpegProcess(ENDLESS, nice=nice).run())
+        await asyncio.sleep(0.5)
+        (child,) = children()
+        assert child.nice() == os.getpriority(os.PRIO_PROCESS, 0) + nice
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -88,3 +89,17 @@ async def test_what_is_read_from_the_beginning_already_is_not_read_again(
             with pytest.raises(FramesMissing):
                 await runs.fill(run, order(seeks=seeks), handle, tmp_path)
             assert len(checked) == times
+
+
+@pytest.mark.parametrize(
+    ("kind", "gives_way"), [(pb.TASK_KIND_AUDIO, True), (pb.TASK_KIND_VIDEO, False)]
+)
+async def test_sound_gives_way_to_pictures(
+    runs: FfmpegRuns, tmp_path: Path, kind: pb.TaskKind.ValueType, gives_way: bool
+) -> None:
+    told = tmp_path / "nice"
+    # After a moment: the priority is set once it runs.
+    program = f"import os, time; time.sleep(0.3); open({str(told)!r}, 'w').write(str(os.nice(0)))"
+    command = FfmpegCommand((sys.executable, "-c", program), {}, tmp_path / "output.mp4", 1)
+    await make(runs, Run(ids.run_id(), 1, Lane.MUX, pb.RunningTask(kind=kind)), command)
+    assert (int(told.read_text()) > os.nice(0)) is gives_way
