@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import exists, func, select, true, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import exports, probes, tasks
 from services.api.states import (
     ACTIVE_EXPORTS,
-    IN_FLIGHT_TASKS,
     UNDECIDED_TASKS,
     ExportState,
     TaskState,
@@ -22,6 +21,7 @@ from services.api.states import (
 )
 from services.api.store.assembly import frames_made_of
 from services.api.store.database import Database
+from services.api.store.dispatch import count_in_flight, lanes_with_room, lock_due
 from services.api.store.exports import end_export, select_exports
 from services.api.store.garbage import OUTPUTS, discard, discard_run_objects, output_of
 from services.api.store.knowledge import EncodeKind, keep_probe, kind_of, learn_speed
@@ -87,30 +87,8 @@ class TaskStore:
 
     async def lanes_with_room(self, windows: Mapping[Lane, int]) -> list[Lane]:
         """Return the lanes in which a task is due and fewer than their window are in flight."""
-        in_flight = [
-            select(func.count())
-            .select_from(tasks)
-            .where(tasks.c.lane == lane, tasks.c.state.in_(IN_FLIGHT_TASKS))
-            .scalar_subquery()
-            for lane in windows
-        ]
-        due = [
-            exists().where(
-                tasks.c.lane == lane,
-                tasks.c.state == TaskState.PENDING,
-                tasks.c.not_before <= func.now(),
-            )
-            for lane in windows
-        ]
         async with self._database.transaction() as connection:
-            row = (await connection.execute(select(*in_flight, *due))).one()
-        return [
-            lane
-            for (lane, window), running, waits in zip(
-                windows.items(), row[: len(windows)], row[len(windows) :], strict=True
-            )
-            if waits and running < window
-        ]
+            return await lanes_with_room(connection, windows)
 
     async def dispatch(self, lane: Lane, window: int, publish: Publish) -> int:
         """Publish due tasks of a lane until `window` are in flight; return how many.
@@ -127,16 +105,10 @@ class TaskStore:
                 the ids of those that are stored for sure.
         """
         async with self._database.transaction() as connection:
-            in_flight = (
-                await connection.execute(
-                    select(func.count())
-                    .select_from(tasks)
-                    .where(tasks.c.lane == lane, tasks.c.state.in_(IN_FLIGHT_TASKS))
-                )
-            ).scalar_one()
+            in_flight = await count_in_flight(connection, lane)
             if in_flight >= window:
                 return 0
-            due = await _lock_due(connection, lane, window - in_flight)
+            due = await lock_due(connection, lane, window - in_flight)
             if not due:
                 return 0
             stored = await publish(due)
@@ -357,59 +329,6 @@ class TaskStore:
         """Keep a probe that was made outside any export."""
         async with self._database.transaction() as connection:
             await keep_probe(connection, source_key, info)
-
-
-async def _lock_due(connection: AsyncConnection, lane: Lane, limit: int) -> list[TaskRecord]:
-    in_flight = (
-        select(tasks.c.user_id, func.count().label("running"))
-        .where(tasks.c.lane == lane, tasks.c.state.in_(IN_FLIGHT_TASKS))
-        .group_by(tasks.c.user_id)
-        .subquery()
-    )
-    users = (
-        select(exports.c.user_id).where(exports.c.state.in_(ACTIVE_EXPORTS)).distinct().subquery()
-    )
-    order = (tasks.c.priority.desc(), tasks.c.created_at, tasks.c.frames.desc(), tasks.c.id)
-    # Of each user no more than there is room for: a long export has thousands that wait.
-    own = (
-        select(tasks.c.id, tasks.c.created_at, func.row_number().over(order_by=order).label("turn"))
-        .where(
-            tasks.c.lane == lane,
-            tasks.c.state == TaskState.PENDING,
-            tasks.c.user_id == users.c.user_id,
-            tasks.c.not_before <= func.now(),
-        )
-        .order_by(*order)
-        .limit(limit)
-        .lateral()
-    )
-    served = (
-        select(func.max(tasks.c.ended_at).label("at"))
-        .where(tasks.c.lane == lane, tasks.c.user_id == users.c.user_id)
-        .lateral()
-    )
-    # By the export's age alone a long one would keep the slots from whoever comes later, where
-    # there are fewer of them than users.
-    since = func.greatest(own.c.created_at, served.c.at).label("since")
-    # The n-th waiting task of a user with m in flight ranks as m + n.
-    rank = (func.coalesce(in_flight.c.running, 0) + own.c.turn).label("rank")
-    first = (
-        select(own.c.id, since, own.c.turn, rank)
-        .select_from(users.join(own, true()).join(served, true()))
-        .outerjoin(in_flight, in_flight.c.user_id == users.c.user_id)
-        .order_by(rank, since, own.c.turn)
-        .limit(limit)
-        .subquery()
-    )
-    rows = await connection.execute(
-        select(tasks)
-        .join(first, first.c.id == tasks.c.id)
-        .where(tasks.c.state == TaskState.PENDING)
-        # The order of publishing is the order in which encoders take them.
-        .order_by(first.c.rank, first.c.since, first.c.turn)
-        .with_for_update(of=tasks, skip_locked=True)
-    )
-    return [TaskRecord.from_row(row) for row in rows.mappings()]
 
 
 async def _lock_task(connection: AsyncConnection, event: task_pb2.TaskEvent) -> TaskRecord | None:
