@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from services.common.content_key import Toolchain
 from services.common.errors import DomainError, Reason
 from services.common.families import LANE_OF_FAMILY
-from services.common.subjects import ENCODERS, Lane
+from services.common.subjects import ENCODERS, HELLO, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -51,8 +51,12 @@ class LiveEncoders:
         self._tools: dict[pb.EncoderFamily.ValueType, Toolchain] = {}
 
     async def listen(self, nats: Client) -> None:
-        """Follow the heartbeats from now on."""
+        """Follow the heartbeats from now on, and have every encoder say at once who it is.
+
+        Until the next one comes by itself, exports would be planned as if there were none.
+        """
         await nats.subscribe(f"{ENCODERS}.*", cb=self._on_heartbeat)
+        await nats.publish(HELLO, b"")
 
     async def _on_heartbeat(self, message: Msg) -> None:
         self.heard(task_pb2.EncoderHeartbeat.FromString(message.data).encoder)

@@ -9,6 +9,7 @@
 | videoexport.updates.<export id>  | none    | an export's row changed               |
 | videoexport.encoders.<id>        | none    | heartbeats with capabilities          |
 | videoexport.control.cancel       | none    | stop these tasks                      |
+| videoexport.control.hello        | none    | an API is new: say who you are        |
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PROGRESS = "videoexport.progress"
 UPDATES = "videoexport.updates"
 ENCODERS = "videoexport.encoders"
 CANCEL = "videoexport.control.cancel"
+HELLO = "videoexport.control.hello"
 
 # An encoder that receives a task for the fourth time takes it for poison: the
 # three before it have vanished while they worked on it.

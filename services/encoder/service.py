@@ -17,7 +17,7 @@ from services.common.config import StartupError
 from services.common.content_key import Toolchain
 from services.common.nats import connect, first_connection
 from services.common.server import serving
-from services.common.subjects import CANCEL, Lane
+from services.common.subjects import CANCEL, HELLO, Lane
 from services.encoder.assembly import Assembly
 from services.encoder.board import TaskBoard
 from services.encoder.capabilities import prove_encoder
@@ -107,7 +107,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(reporter.run()),
-                group.create_task(_listen_for_cancels(nats, board)),
+                group.create_task(_listen(nats, board, reporter)),
             ]
             working = [group.create_task(lane.run()) for lane in lanes]
             await stop.wait()
@@ -146,9 +146,15 @@ def _slots(
     }
 
 
-async def _listen_for_cancels(nats: Client, board: TaskBoard) -> None:
+async def _listen(nats: Client, board: TaskBoard, reporter: Reporter) -> None:
+    """Heed what is said to all encoders."""
+
     async def on_cancel(message: Msg) -> None:
         board.cancel(task_pb2.CancelTasks.FromString(message.data))
 
+    async def on_hello(_: Msg) -> None:
+        await reporter.heartbeat()
+
     await first_connection(nats)
     await nats.subscribe(CANCEL, cb=on_cancel)
+    await nats.subscribe(HELLO, cb=on_hello)

@@ -13,7 +13,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from services.common.nats import connect, first_connection
-from services.common.subjects import events_subject
+from services.common.subjects import ENCODERS, HELLO, events_subject
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, read_frame_numbers
@@ -161,3 +161,21 @@ async def test_sigterm_during_encode_loses_nothing(
     assert not any(each.is_running() for each in ffmpeg)
     assert any(line.startswith(f"{busy} exited with status 0") for line in told)
     assert read_frame_numbers(tmp_path / "out.mp4") == list(range(LONG.frames))
+
+
+async def test_encoder_says_who_it_is_as_soon_as_an_api_asks(cluster: LocalCluster) -> None:
+    heard = asyncio.Event()
+
+    async def hear(_: Msg) -> None:
+        heard.set()
+
+    url = cluster.infrastructure.nats.url
+    async with connect(url, name="test", on_closed=lambda: None) as nats:
+        await first_connection(nats)
+        await nats.subscribe(f"{ENCODERS}.*", cb=hear)
+        # It speaks by itself every two seconds: four times in half of one is no chance.
+        for _ in range(4):
+            heard.clear()
+            await nats.publish(HELLO, b"")
+            async with asyncio.timeout(0.5):
+                await heard.wait()

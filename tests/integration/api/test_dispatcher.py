@@ -8,10 +8,12 @@ import time
 from api_parts import Parts, overheard, running, until
 from api_rig import Case, Rig
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.api.states import TaskState
-from services.common.subjects import Lane, task_subject
+from services.common.subjects import ENCODERS, HELLO, Lane, task_subject
 from services.local.infra import Infrastructure
+from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 TASKS = "VIDEOEXPORT_TASKS"
@@ -166,3 +168,20 @@ async def test_dispatch_goes_on_after_postgres_was_away(
         finally:
             await infrastructure.start("postgres")
         await until(lambda: _is(case, TaskState.DISPATCHED))
+
+
+async def test_new_replica_asks_encoders_who_they_are_and_hears_the_answers(
+    parts: Parts, nats: Client
+) -> None:
+    async def answer(_: Msg) -> None:
+        encoder = pb.Encoder(id="a", probe_slots=3)
+        word = task_pb2.EncoderHeartbeat(encoder=encoder).SerializeToString()
+        await nats.publish(f"{ENCODERS}.a", word)
+
+    await nats.subscribe(HELLO, cb=answer)
+    await parts.encoders.listen(nats)
+    await until(lambda: _has_slots(parts, 3))
+
+
+async def _has_slots(parts: Parts, count: int) -> bool:
+    return parts.encoders.slots(Lane.PROBE) == count
