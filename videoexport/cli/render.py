@@ -88,7 +88,7 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     reason = f": {output.encoder_reason}" if output.encoder_reason else ""
     yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
     if output.reused_share:
-        yield "Reused", f"{output.reused_share:.0%} of the frames"
+        yield "Reused", f"{output.reused_frame_count:,} frames, {output.reused_share:.0%}"
     if export.HasField("end_time"):
         yield "Took", _times(export)
     if file is not None:
@@ -197,7 +197,7 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
-                    ("Reusable", f"{reusable:.0%} of the frames"),
+                    ("Reusable", f"{plan.reusable_frame_count:,} frames, {reusable:.0%}"),
                 ]
             ),
         ]

@@ -128,12 +128,24 @@ def test_plan_details_show_snapped_segments() -> None:
         height=720,
         estimated_size_bytes=1_500_000,
         estimated_processing_time=Duration(seconds=3),
+        chunk_count=4,
     )
     plan.segments.add(start_frame=30, end_frame=90, start_time=Duration(seconds=1, nanos=1_000_000))
     shown = render.plan_details(plan)
     assert shown.splitlines()[1].split() == ["1", "0:00:01.001", "0:00:00.000", "30", "60"]
-    for words in ("60 at 30000/1001 a second", "0:00:02.002", "1.5 MB", "3 s", "25% of the frames"):
+    for words in ("60 at 30000/1001 a second", "0:00:02.002", "1.5 MB", "3 s", "15 frames, 25%"):
         assert words in shown
+    assert "4 chunks" in shown
+    plan.chunk_count = 0
+    assert "one piece" in render.plan_details(plan)
+
+
+def test_details_of_an_export_say_what_was_reused() -> None:
+    export = export_pb2.Export()
+    export.CopyFrom(EXPORT)
+    assert "Reused" not in render.export_details(export)
+    export.output.reused_frame_count, export.output.reused_share = 1100, 0.8
+    assert "1,100 frames, 80%" in render.export_details(export)
 
 
 def test_source_details_say_what_a_source_is() -> None:
