@@ -30,9 +30,9 @@ def root() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-async def demo(root: Path, source: Path) -> asyncio.subprocess.Process:
+async def demo(root: Path, source: Path, *options: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.local.demo"),
+        *(sys.executable, "-m", "services.local.demo", *options),
         *("--data", root / "data", "--output", root / "out" / "demo.mp4", "--source", source),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -78,3 +78,21 @@ async def test_demo_is_interrupted_cleanly_and_then_makes_the_file(root: Path) -
         for segment in choose_segments(timedelta(seconds=SOURCE.seconds))
     ]
     assert numbers == [number for start, end in ranges for number in range(start, end)]
+
+
+async def test_edit_is_shown_beside_the_first_export_and_reuses_it(root: Path) -> None:
+    rate = 5
+    long = Clip(rate=Fraction(rate), frames=50 * rate, gop=2 * rate, clicks=2.0)
+    process = await demo(root, generate(long, root / "clips"), "--edit")
+    async with asyncio.timeout(TIMEOUT_S):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    header, first, edited, last = out.decode().splitlines()
+    assert header.split("  ")[0] == "EXPORT"
+    assert first.split()[:4] == ["first", "225", "225", "0%"]
+    words = edited.split()
+    assert words[:3] == ["cut", "moved", "215"]
+    assert int(words[3]) < 60, "it was encoded again"
+    assert last.startswith("The edit took ")
+    for name, frames in (("demo.mp4", 225), ("demo-edited.mp4", 215)):
+        assert len(read_frame_numbers(root / "out" / name)) == frames
