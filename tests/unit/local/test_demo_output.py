@@ -25,7 +25,7 @@ async def test_output_that_is_the_source_is_refused_before_anything_starts(
     if same_as != "name":
         output = tmp_path / "out.mp4"
         getattr(output, same_as)(source)
-    arguments = Namespace(source=source, output=output, data=tmp_path / "data")
+    arguments = Namespace(source=source, output=output, data=tmp_path / "data", edit=False)
     assert await demo.run(arguments) == 2
     assert capsys.readouterr().err == f"--output: {output} is the source.\n"
     assert started == []

@@ -15,7 +15,7 @@ import pytest
 
 from services.local import demo
 
-ARGUMENTS = Namespace(source=None, output=Path("demo.mp4"), data=Path("data"))
+ARGUMENTS = Namespace(source=None, output=Path("demo.mp4"), data=Path("data"), edit=False)
 GONE = OSError(errno.EIO, "Input/output error")
 
 
@@ -32,7 +32,7 @@ def handlers() -> Iterator[None]:
 def stopped_by(number: int, monkeypatch: pytest.MonkeyPatch, trouble: OSError | None = None) -> int:
     """Return the exit status of a demonstration that a signal stops, twice."""
 
-    async def demonstrate(*_: object) -> None:
+    async def demonstrate(*_: object, **__: object) -> None:
         os.kill(os.getpid(), number)
         try:
             await asyncio.sleep(1)
