@@ -134,6 +134,8 @@ async def demonstrate(
         source = await timecode_clip(directory / "demo", to_stderr, seconds=seconds)
     output.parent.mkdir(parents=True, exist_ok=True)
     output = output_path(output, "demo", force=True, source=LocalFile(source))
+    if edit:
+        output_path(_edited(output), "demo", force=True, source=LocalFile(source))
     to_stderr("starting NATS, an S3 server, Postgres and the three services")
     began = time.monotonic()
     async with LocalCluster(directory, extra_env=EDIT_SETTINGS if edit else None) as cluster:
@@ -160,7 +162,7 @@ async def _edit(client: AsyncClient, source: Path, output: Path) -> None:
         first = await _export(client, video_id, segments, output, display)
     changed = with_cut_moved(segments)
     to_stderr(f"moving the end of the second segment from {segments[1][1]} to {changed[1][1]}")
-    edited = output.with_stem(f"{output.stem}-edited")
+    edited = _edited(output)
     with open_display() as display:
         second = await _export(client, video_id, changed, edited, display)
     before, after = _seconds(first), _seconds(second)
@@ -170,6 +172,11 @@ async def _edit(client: AsyncClient, source: Path, output: Path) -> None:
     ]
     columns = ("EXPORT", "FRAMES", "ENCODED", "REUSED", "READY IN", "FILE")
     _print(f"{table(columns, rows)}\nThe edit took {after / before:.0%} of the first time.")
+
+
+def _edited(output: Path) -> Path:
+    """Return where the edited export goes."""
+    return output.with_stem(f"{output.stem}-edited")
 
 
 def _row(name: str, export: export_pb2.Export, file: Path) -> tuple[str, ...]:

@@ -30,3 +30,19 @@ async def test_output_that_is_the_source_is_refused_before_anything_starts(
     assert capsys.readouterr().err == f"--output: {output} is the source.\n"
     assert started == []
     assert source.read_bytes() == b"a person's own"
+
+
+async def test_edited_output_that_is_the_source_is_refused_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr(demo, "LocalCluster", started.append)
+    monkeypatch.setattr(demo, "stop_on_signal", lambda _: [])
+    source = tmp_path / "talk-edited.mp4"
+    source.write_bytes(b"a person's own")
+    output = tmp_path / "talk.mp4"
+    arguments = Namespace(source=source, output=output, data=tmp_path / "data", edit=True)
+    assert await demo.run(arguments) == 2
+    assert capsys.readouterr().err == f"--output: {source} is the source.\n"
+    assert started == []
+    assert source.read_bytes() == b"a person's own"
