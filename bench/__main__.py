@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +23,7 @@ from bench import (
     two_encoders,
     watch_fanout,
 )
-from bench.report import Figure, merge_json, say, table
+from bench.report import Figure, conclude, merge_json, say
 from bench.stage import Shape, Stage, stage
 from services.local.__main__ import stop_on_signal
 from services.local.process import PartFailed
@@ -32,7 +31,6 @@ from services.local.supervisor import DirectoryInUse, take_directory
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
 RESULTS = BUILD / "bench.json"
-EXIT_MISSED = 1
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
@@ -115,9 +113,7 @@ def main() -> int:
     except (DirectoryInUse, PartFailed) as error:
         say(f"the cluster did not start: {error}")
         return EXIT_FAILED
-    sys.stdout.write(f"{os.cpu_count()} cores; targets of docs/bench.md\n\n{table(figures)}\n")
-    missed = [figure.name for figure in figures if figure.met is False]
-    return EXIT_MISSED if missed and arguments.strict else 0
+    return conclude(figures, "targets of docs/bench.md", strict=arguments.strict)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+EXIT_MISSED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +87,10 @@ def merge_json(path: Path, figures: Sequence[Figure]) -> None:
         }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def conclude(figures: Sequence[Figure], what: str, *, strict: bool) -> int:
+    """Print the table on stdout; return the exit status, which is 1 for a miss where it counts."""
+    sys.stdout.write(f"{os.cpu_count()} cores; {what}\n\n{table(figures)}\n")
+    missed = any(figure.met is False for figure in figures)
+    return EXIT_MISSED if missed and strict else 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench.report import Figure, merge_json, say, table
+from bench.report import Figure, conclude, merge_json, say
 from bench.scale.figures import figures_of, name_of, statements_of
 from bench.scale.measure import RanDry, Scene, observe
 from services.local.__main__ import positive, stop_on_signal
@@ -20,7 +19,6 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 RESULTS = BUILD / "bench.json"
 # Of two cores, storage takes what the others need at 200 slots: once with it, once without.
 SCENES = [Scene(1), Scene(8), Scene(64), Scene(200), Scene(200, storage_aside=True)]
-EXIT_MISSED = 1
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
@@ -104,9 +102,7 @@ def main() -> int:
     except RanDry as error:
         say(f"the load was too small: {error}")
         return EXIT_FAILED
-    sys.stdout.write(f"{os.cpu_count()} cores; figures of docs/scaling.md\n\n{table(figures)}\n")
-    missed = [figure.name for figure in figures if figure.met is False]
-    return EXIT_MISSED if missed and arguments.strict else 0
+    return conclude(figures, "figures of docs/scaling.md", strict=arguments.strict)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
 from services.api.work import Order, copy_task, whole_task, work_in_parts
-from services.common.content_key import output_key
+from services.common.content_key import Toolchain, output_key
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import (
     DEFAULT_PIXELS_PER_SECOND,
@@ -53,24 +53,30 @@ class ExportPlanner:
         plan = plan_export(info, order.segments, order.settings)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
-        build = self._encoders.toolchain(choice.family).build
-        fingerprint = output_key(order.user_id, order.source, info, plan, choice.family, build)
+        tools = self._encoders.toolchain(choice.family)
+        fingerprint = output_key(
+            order.user_id, order.source, info, plan, choice.family, tools.build
+        )
         finished = await self._reuse.finished(order.user_id, fingerprint) if copies else None
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
             tasks = [copy_task(order, finished, plan.frame_count)]
         elif parts and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
-            tasks = await self._parts(order, info, plan, choice)
+            tasks = await self._parts(order, info, plan, choice, tools)
         else:
             tasks = [whole_task(order, info, plan, choice)]
         await self._estimate(plan, tasks, choice)
         return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
 
     async def _parts(
-        self, order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyChoice
+        self,
+        order: Order,
+        info: pb.SourceInfo,
+        plan: pb.Plan,
+        choice: FamilyChoice,
+        tools: Toolchain,
     ) -> list[NewTask]:
         """Return the tasks of a long output, and note in its plan what is there already."""
-        tools = self._encoders.toolchain(choice.family)
         seconds = self._settings.chunk_seconds
         # Beside the loop: of a day's output it takes half a second.
         *parts, assembly = await asyncio.to_thread(

@@ -120,6 +120,12 @@ class LongCase:
             if not task.made:
                 await self.made(task)
 
+    async def ready_to_join(self) -> None:
+        """Let every part be made, and the assembly be sent out."""
+        await self.rig.dispatch()
+        await self.make_parts()
+        await self.rig.dispatch()
+
     async def joined(self, run: str = "run_joined", *, attempt: int = 1) -> Applied:
         """Apply that the parts are joined."""
         output = pb.Output(frame_count=self.planned.plan.frame_count, size_bytes=99)
@@ -129,9 +135,7 @@ class LongCase:
 
     async def finish(self, run: str | None = None) -> ExportRecord:
         """Let everything be made."""
-        await self.rig.dispatch()
-        await self.make_parts()
-        await self.rig.dispatch()
+        await self.ready_to_join()
         await self.joined(run or self.run())
         return await self.now()
 

@@ -164,9 +164,7 @@ async def test_missing_part_is_made_again_with_what_is_left_of_the_others(
     known: Parts, rig: Rig
 ) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     gone = case.video[4].part_key or b""
     await known.consumer.apply(failed(case, -1, "PART_MISSING", missing=(gone,)))
     due = [row for row in await rows(rig, case.id) if row["state"] == "PENDING"]
@@ -181,9 +179,7 @@ async def test_parts_that_do_not_join_are_all_made_anew_under_other_names(
     known: Parts, rig: Rig
 ) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     before = {task.part_key for task in case.work}
     await known.consumer.apply(failed(case, -1, "PARTS_DIFFER"))
     after = await rows(rig, case.id)
@@ -236,9 +232,7 @@ async def test_gpu_that_fails_takes_the_whole_export_to_the_cpu(known: Parts, ri
 async def test_assembly_that_is_planned_again_stays_with_its_family(known: Parts, rig: Rig) -> None:
     # The GPU has come meanwhile; chunks of both would not join.
     case = await long_export(rig, choice=CPU)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     known.encoder(gpu=2)
     gone = case.video[0].part_key or b""
     await known.consumer.apply(failed(case, -1, "PART_MISSING", missing=(gone,)))
@@ -292,9 +286,7 @@ async def test_failure_delivered_again_does_not_replace_the_new_tasks(
     known: Parts, rig: Rig
 ) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     event = failed(case, -1, "PARTS_DIFFER")
     await known.consumer.apply(event)
     before = await rows(rig, case.id)
@@ -324,9 +316,7 @@ async def test_retry_may_plan_an_export_again_that_was_planned_too_often(
 ) -> None:
     case = await long_export(rig)
     await rig.sql("UPDATE exports SET replans = %s", MOST_REPLANS)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     gone = case.video[4].part_key or b""
     error = pb.ExportError(code="PART_MISSING", message="Gone.", retryable=True)
     missing = failed(case, -1, "PART_MISSING", missing=(gone,))
@@ -345,9 +335,7 @@ async def test_failure_is_an_ordinary_one_where_the_source_is_told_otherwise_sin
 ) -> None:
     # By another version of the encoder; the segment ends behind what it says is the end.
     case = await long_export(rig, seconds(0, 96))
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     shorter = pb.SourceInfo()
     shorter.CopyFrom(LONG_INFO)
     shorter.video.frame_count -= 25
@@ -358,9 +346,7 @@ async def test_failure_is_an_ordinary_one_where_the_source_is_told_otherwise_sin
 
 async def test_failure_of_a_cancelled_export_plans_nothing(known: Parts, rig: Rig) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     await rig.exports.cancel(case.id, "anna")
     before = await rows(rig, case.id)
     found = await known.replanner.after_failure(

@@ -93,9 +93,7 @@ async def test_progress_follows_the_parts(rig: Rig) -> None:
 
 async def test_assembly_shows_as_its_own_phase(rig: Rig) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     await case.begun(case.assembly, "run_1")
     assert (await case.now()).phase == "ASSEMBLING"
 
@@ -325,9 +323,7 @@ async def test_identical_finished_export_is_found_while_its_file_is_there(rig: R
 
 async def test_vanished_part_is_made_again_and_nothing_else(rig: Rig) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     gone = case.video[3]
     assert gone.part_key is not None
     await rig.reuse.forget("anna", [gone.part_key])
@@ -354,9 +350,7 @@ async def test_vanished_part_is_made_again_and_nothing_else(rig: Rig) -> None:
 
 async def test_failure_that_led_to_a_new_plan_does_so_once(rig: Rig) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     former = case.assembly
     assert (await case.planned_again(former)).changed
     assert await case.planned_again(former) == Applied()
@@ -409,9 +403,7 @@ async def test_retry_does_nothing_twice(rig: Rig) -> None:
 
 async def test_retry_of_a_failed_assembly_joins_at_once(rig: Rig) -> None:
     case = await long_export(rig)
-    await rig.dispatch()
-    await case.make_parts()
-    await rig.dispatch()
+    await case.ready_to_join()
     await fail(case, -1)
     await rig.exports.retry(case.id, "anna", NO_QUOTAS)
     assert await rig.dispatch() == [case.assembly.id]
