@@ -32,16 +32,18 @@ def to_stderr(message: str) -> None:
 
 
 class Infrastructure:
-    """The three servers, started together; an async context manager.
+    """The servers, started together; an async context manager.
 
     `await infrastructure.stop("nats")`, `start("nats")` and `kill("nats")` act on one of them:
-    `nats`, `s3` or `postgres`. One that dies is started again.
+    `nats` (`nats-1`, `nats-2`, … where there are several), `s3` or `postgres`. One that dies is
+    started again.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
+        nats_servers: int = 1,
         fsync: bool = True,
         sync_interval: str = SYNC_INTERVAL,
         notify: Notify = to_stderr,
@@ -51,6 +53,8 @@ class Infrastructure:
 
         Args:
             directory: where all data is; made when missing, kept afterwards.
+            nats_servers: how many servers NATS is made of: 1, or 3 and more, which outlast
+                the loss of one.
             fsync: whether Postgres makes sure that data survives a power cut.
             sync_interval: the same for NATS, such as `2m` or `always`.
             notify: told when a part dies or runs again.
@@ -58,14 +62,20 @@ class Infrastructure:
         """
         self.directory = directory.resolve()
         self.supervisor = Supervisor(self.directory, notify=notify, on_change=on_change)
+        self._nats_count = nats_servers
         self._fsync = fsync
         self._sync_interval = sync_interval
         self._notify = notify
         self.credentials: Credentials
         self.ports: PortBook
-        self.nats: NatsPart
+        self.nats_servers: list[NatsPart]
         self.s3: S3Part
         self.postgres: PostgresPart
+
+    @property
+    def nats(self) -> NatsPart:
+        """The first server of NATS; the only one unless there are to be several."""
+        return self.nats_servers[0]
 
     @property
     def logs(self) -> Path:
@@ -78,7 +88,7 @@ class Infrastructure:
         return self.supervisor.pids
 
     async def __aenter__(self) -> Self:
-        """Start all three and wait until they serve.
+        """Start all and wait until they serve.
 
         Raises:
             DirectoryInUse: another cluster has the directory.
@@ -87,7 +97,7 @@ class Infrastructure:
         await self.supervisor.open()
         try:
             self._lay_out()
-            parts = (self.nats, self.s3, self.postgres)
+            parts = (*self.nats_servers, self.s3, self.postgres)
             await all_started(self.supervisor.start(part) for part in parts)
         except BaseException:
             await self.supervisor.close()
@@ -100,7 +110,7 @@ class Infrastructure:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop all three."""
+        """Stop all."""
         await self.supervisor.close()
 
     async def start(self, name: str) -> None:
@@ -120,9 +130,7 @@ class Infrastructure:
         make_private_folder(self.logs)
         self.credentials = Credentials.load(self.directory / "secrets.json")
         self.ports = PortBook(self.directory / "ports.json")
-        self.nats = NatsPart(
-            self.directory / "nats", self.ports, self.logs, sync_interval=self._sync_interval
-        )
+        self.nats_servers = self._nats_parts()
         self.s3 = S3Part(self.directory / "s3", self.ports, self.logs, self.credentials)
         self.postgres = PostgresPart(
             self.directory / "postgres",
@@ -132,6 +140,18 @@ class Infrastructure:
             fsync=self._fsync,
             notify=self._notify,
         )
+
+    def _nats_parts(self) -> list[NatsPart]:
+        count = self._nats_count
+        names = ["nats"] if count == 1 else [f"nats-{number + 1}" for number in range(count)]
+        return [
+            NatsPart(
+                *(name, self.directory / name, self.ports, self.logs),
+                sync_interval=self._sync_interval,
+                others=[other for other in names if other != name],
+            )
+            for name in names
+        ]
 
 
 async def all_started(starting: Iterable[Coroutine[None, None, None]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +20,76 @@ PROBE_TIMEOUT_S = 2
 
 
 def server_config(
-    *, port: int, monitor_port: int, store: Path, sync_interval: str
+    *,
+    name: str,
+    port: int,
+    monitor_port: int,
+    store: Path,
+    sync_interval: str,
+    cluster_port: int | None = None,
+    peers: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Return the server's configuration.
 
     Args:
+        name: of the server, unique in its cluster.
         port: for clients.
         monitor_port: for its HTTP monitoring.
         store: folder of the JetStream files.
         sync_interval: how often they are flushed to the disk, such as `2m`; `always` is
             after each message, which alone survives a power cut.
+        cluster_port: for the other servers of its cluster; None for a server by itself.
+        peers: the cluster ports of all of them.
     """
-    return {
-        "server_name": "videoexport-local",
+    config: dict[str, Any] = {
+        "server_name": name,
         "host": LOOPBACK,
         "port": port,
         "http": f"{LOOPBACK}:{monitor_port}",
         "jetstream": {"store_dir": str(store), "sync_interval": sync_interval},
     }
+    if cluster_port is not None:
+        config["cluster"] = {
+            "name": "videoexport",
+            "host": LOOPBACK,
+            "port": cluster_port,
+            "routes": [f"nats://{LOOPBACK}:{peer}" for peer in peers],
+            # Clients are told every address, and keep to the way that they were given.
+            "no_advertise": True,
+        }
+    return config
 
 
 class NatsPart(Part):
-    """The NATS server of a local cluster."""
+    """A NATS server of a local cluster: the only one, or one of several."""
 
-    name = "nats"
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        ports: PortBook,
+        logs: Path,
+        *,
+        sync_interval: str,
+        others: Sequence[str] = (),
+    ) -> None:
+        """Nothing runs yet.
 
-    def __init__(self, directory: Path, ports: PortBook, logs: Path, *, sync_interval: str) -> None:
-        self.port = ports.port("nats")
-        self.monitor_port = ports.port("nats.monitor")
-        self._directory = directory
-        self._log = logs / "nats.log"
+        Args:
+            name: such as `nats`, or `nats-1` where there are several.
+            directory: where its data is.
+            ports: where it finds its own.
+            logs: folder for its log.
+            sync_interval: see `server_config`.
+            others: names of the other servers of its cluster.
+        """
+        self.name = name
+        self.port = ports.port(name)
+        self.monitor_port = ports.port(f"{name}.monitor")
+        self.directory = directory
+        self._log = logs / f"{name}.log"
         self._sync_interval = sync_interval
+        self._peers = [ports.port(f"{each}.cluster") for each in (name, *others)] if others else []
 
     @property
     def url(self) -> str:
@@ -58,16 +98,19 @@ class NatsPart(Part):
 
     @property
     def _config_path(self) -> Path:
-        return self._directory / "server.conf"
+        return self.directory / "server.conf"
 
     async def prepare(self) -> None:
         """Write the configuration; JSON is a subset of what the server reads."""
-        make_private_folder(self._directory)
+        make_private_folder(self.directory)
         config = server_config(
+            name=f"videoexport-{self.name}",
             port=self.port,
             monitor_port=self.monitor_port,
-            store=self._directory,
+            store=self.directory,
             sync_interval=self._sync_interval,
+            cluster_port=self._peers[0] if self._peers else None,
+            peers=self._peers,
         )
         write_private(self._config_path, json.dumps(config, indent=2) + "\n")
 

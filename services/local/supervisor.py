@@ -17,7 +17,13 @@ from typing import IO
 from services.local import leftovers
 from services.local.files import make_private_folder
 from services.local.part import Part, bare_environment
-from services.local.process import ChildProcess, PartFailed, describe_exit
+from services.local.process import (
+    PROBE_INTERVAL_S,
+    ChildProcess,
+    NotReady,
+    PartFailed,
+    describe_exit,
+)
 
 RESTART_DELAY_S = 1.0
 # A part that keeps dying is restarted this often within the window, then has to wait.
@@ -112,6 +118,15 @@ class Supervisor:
         """Start a part that was stopped. Raises KeyError for a name that never ran."""
         await self.start(self._kept[name].part)
 
+    async def all_serving(self) -> None:
+        """Start every part that was stopped, and wait until all serve; without a limit of time."""
+        for kept in self._kept.values():
+            if kept.watch is None:
+                await self.start(kept.part)
+        for kept in self._kept.values():
+            while not await _serves(kept):
+                await asyncio.sleep(PROBE_INTERVAL_S)
+
     async def stop(self, name: str) -> None:
         """Stop a part for good, by its stop signal first. Harmless when it does not run."""
         kept = self._kept[name]
@@ -191,6 +206,16 @@ class Supervisor:
         except OSError as error:
             # A full disk is no reason to look after the parts no longer.
             self._notify(f"cannot write down which processes run: {error}")
+
+
+async def _serves(kept: _Kept) -> bool:
+    if kept.child is None or not kept.child.running:
+        return False
+    try:
+        await kept.part.probe()
+    except NotReady:
+        return False
+    return True
 
 
 def _restart_delay(restarts: deque[float], now: float) -> float:

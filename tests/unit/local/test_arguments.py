@@ -11,7 +11,9 @@ DATA = Path("/data")
 
 
 def test_nats_config_is_loopback_with_files():
-    config = nats.server_config(port=1, monitor_port=2, store=DATA, sync_interval="always")
+    config = nats.server_config(
+        name="videoexport-local", port=1, monitor_port=2, store=DATA, sync_interval="always"
+    )
     assert config == {
         "server_name": "videoexport-local",
         "host": "127.0.0.1",

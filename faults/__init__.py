@@ -1,0 +1,1 @@
+"""Faults injected into a real cluster: the campaign of `make faults`, and its parts for tests."""

@@ -1,0 +1,47 @@
+"""One cluster for all faults, healed and whole again before each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from faults.cluster import FaultCluster
+from tests.media.frame_codes import Clip, generate
+from videoexport.client import AsyncClient
+
+WHOLE_AGAIN_S = 60
+
+
+@pytest.fixture(scope="session")
+async def whole_cluster(scratch: Path) -> AsyncIterator[FaultCluster]:
+    """The cluster that faults are injected into."""
+    async with FaultCluster(scratch / "faults", fsync=False) as running:
+        yield running
+
+
+@pytest.fixture
+async def faulty(whole_cluster: FaultCluster) -> AsyncIterator[FaultCluster]:
+    """The cluster with nothing wrong; what a test breaks is mended after it."""
+    await whole_cluster.whole_again(WHOLE_AGAIN_S)
+    yield whole_cluster
+    whole_cluster.heal()
+
+
+@pytest.fixture
+async def client(faulty: FaultCluster) -> AsyncIterator[AsyncClient]:
+    """A client of both replicas of the API, as a user whom no other test knows."""
+    async with AsyncClient(faulty.cluster.address, user=f"user-{uuid4().hex[:12]}") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def clip(scratch: Path) -> Callable[[Clip], Path]:
+    """Return generated clips; each is made once a session."""
+
+    def make(wanted: Clip) -> Path:
+        return generate(wanted, scratch / "clips")
+
+    return make
