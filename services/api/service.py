@@ -45,12 +45,13 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     metrics = ApiMetrics(registry)
     async with AsyncExitStack() as stack:
-        database = Database(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.database_pool_size,
-            timeout=settings.database_timeout,
-        )
+        # Connections of their own for the loops: callers who wait for each other must not
+        # keep what they wait for from being done.
+        for_loops = settings.database_loop_connections
+        database = _database(settings, settings.database_pool_size - for_loops)
         stack.push_async_callback(database.close)
+        loop_database = _database(settings, for_loops)
+        stack.push_async_callback(loop_database.close)
         nats = await stack.enter_async_context(
             connect(settings.nats_url, name="videoexport-api", on_closed=stop.set)
         )
@@ -59,13 +60,17 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         signals = Signals(nats)
         encoders = LiveEncoders(settings.encoder_timeout, signals.dispatch.set)
         progress = LiveProgress()
-        tasks, housekeeping = TaskStore(database), Housekeeping(database)
-        reuse = ReuseStore(database)
+        tasks, housekeeping = TaskStore(loop_database), Housekeeping(loop_database)
+        reuse = ReuseStore(loop_database)
         planner = ExportPlanner(settings, encoders, reuse)
         replanner = Replanner(settings, tasks, reuse, housekeeping, planner)
         forecast = Forecast(BacklogStore(database), encoders, progress)
         exports = Exports(
-            *(settings, ExportStore(database), tasks, storage, planner),
+            settings,
+            ExportStore(database),
+            TaskStore(database),
+            storage,
+            ExportPlanner(settings, encoders, ReuseStore(database)),
             *(encoders, progress, forecast, signals, metrics),
         )
         watches = Watches(exports.get, metrics)
@@ -91,7 +96,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         async def check() -> str | None:
             if not nats.is_connected:
                 return "NATS is not connected"
-            return await database.ping()
+            return await loop_database.ping()
 
         def register(server: grpc.aio.Server) -> None:
             servicer = ExportServicer(settings, exports, watches, encoders)
@@ -111,3 +116,13 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             running = [group.create_task(loop()) for loop in (listen, *loops)]
             await stop.wait()
             await cancel_until_done(running)
+
+
+def _database(settings: ApiSettings, connections: int) -> Database:
+    return Database(
+        settings.database_url.get_secret_value(),
+        pool_size=connections,
+        timeout=settings.database_timeout,
+        pool_timeout=settings.database_pool_timeout,
+        lock_timeout=settings.database_lock_timeout,
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.config import Port, PositiveSeconds, ServiceSettings
@@ -33,8 +33,19 @@ class ApiSettings(ServiceSettings):
         description="postgresql://user:password@host:port/database"
     )
     database_pool_size: PositiveCount = Field(16, description="most connections of this process")
-    database_timeout: PositiveSeconds = Field(
-        5, description="limit of one statement, and of waiting for a connection"
+    database_loop_connections: PositiveCount = Field(
+        6,
+        description="how many of them are for dispatching and applying events alone, which "
+        "callers then cannot hold up",
+    )
+    database_timeout: PositiveSeconds = Field(5, description="limit of one statement")
+    # Statements take milliseconds: whoever waits longer stands behind hundreds.
+    database_pool_timeout: PositiveSeconds = Field(
+        2, description="limit of waiting for a connection"
+    )
+    # The dispatcher has its rows locked for up to 2 s while NATS does not answer.
+    database_lock_timeout: PositiveSeconds = Field(
+        3, description="limit of waiting for a row that another transaction has locked"
     )
     nats_url: str = Field(
         min_length=1, description="address of NATS; several are separated by commas"
@@ -89,3 +100,9 @@ class ApiSettings(ServiceSettings):
     reconcile_interval: PositiveSeconds = Field(
         5, description="pause between two rounds of the reconciler"
     )
+
+    @model_validator(mode="after")
+    def _leaves_connections_to_callers(self) -> Self:
+        if self.database_loop_connections >= self.database_pool_size:
+            raise ValueError("database_loop_connections must be less than database_pool_size")
+        return self
