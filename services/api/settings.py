@@ -87,6 +87,13 @@ class ApiSettings(ServiceSettings):
     download_url_seconds: Annotated[int, Field(ge=60, le=604_800)] = Field(
         3600, description="how long a download URL works"
     )
+    # By then its owner has gone. 1,000 exports, as many as may be queued, of a minute's encode
+    # each take one slot 17 hours, so an honest queue is not cut off.
+    queue_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        86_400,
+        description="an export of which nothing was worked on for so long while it was due "
+        "fails with QUEUE_TIMEOUT; never sooner than ack_wait; 0: waits for ever",
+    )
     task_attempts: PositiveCount = Field(4, description="failures after which a task is given up")
     retry_delay: PositiveSeconds = Field(
         2, description="pause before the first retry; then doubled"
