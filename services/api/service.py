@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -31,9 +32,10 @@ from services.api.store import (
 )
 from services.api.watch import Watches
 from services.common.cancellation import cancel_until_done
-from services.common.nats import connect, first_connection
+from services.common.health import Dependency, DependencyName
+from services.common.nats import connect, connection_problem, first_connection
 from services.common.server import serving
-from services.common.storage import StorageCalls
+from services.common.storage import STORAGE_SERVICE, StorageCalls, service_problem
 from videoexport.channel import open_channel
 from videoexport.v1.export_service_pb2_grpc import add_ExportServiceServicer_to_server
 
@@ -57,6 +59,8 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         )
         channel = await stack.enter_async_context(open_channel(settings.storage_address))
         storage = StorageCalls(channel, settings.storage_timeout)
+        nats_health = partial(connection_problem, nats)
+        storage_health = partial(service_problem, channel, STORAGE_SERVICE)
         signals = Signals(nats)
         encoders = LiveEncoders(settings.encoder_timeout, signals.dispatch.set)
         progress = LiveProgress()
@@ -93,11 +97,6 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             for listener in (encoders, progress, writer, watches):
                 await listener.listen(nats)
 
-        async def check() -> str | None:
-            if not nats.is_connected:
-                return "NATS is not connected"
-            return await loop_database.ping()
-
         def register(server: grpc.aio.Server) -> None:
             servicer = ExportServicer(settings, exports, watches, encoders)
             add_ExportServiceServicer_to_server(servicer, server)
@@ -108,7 +107,13 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
                 registry,
                 services=[SERVICE_NAME],
                 register=register,
-                check=check,
+                dependencies=[
+                    Dependency(DependencyName.POSTGRES, loop_database.ping),
+                    # Without these two exports are accepted, read, watched and cancelled: a
+                    # replica that said otherwise would be taken from its callers for nothing.
+                    Dependency(DependencyName.NATS, nats_health, needed=False),
+                    Dependency(DependencyName.STORAGE, storage_health, needed=False),
+                ],
                 end_streams=watches.close,
             )
         )

@@ -114,6 +114,11 @@ async def first_connection(client: Client) -> None:
         await asyncio.sleep(0.05)
 
 
+async def connection_problem(client: Client) -> str | None:
+    """Return why NATS cannot be used, or None; for health."""
+    return None if client.is_connected else "NATS is not connected"
+
+
 def require_connection(client: Client) -> None:
     """Fail at once while NATS is away, where a request would wait for its timeout.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -15,8 +16,10 @@ from prometheus_client import CollectorRegistry
 
 from services.common.config import StartupError
 from services.common.content_key import Toolchain
-from services.common.nats import connect, first_connection
+from services.common.health import Dependency, DependencyName
+from services.common.nats import connect, connection_problem, first_connection
 from services.common.server import serving
+from services.common.storage import STORAGE_SERVICE, service_problem
 from services.common.subjects import CANCEL, HELLO, Lane
 from services.encoder.assembly import Assembly
 from services.encoder.board import TaskBoard
@@ -79,9 +82,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
-            if board.draining:
-                return "draining"
-            return None if nats.is_connected else "NATS is not connected"
+            return "draining" if board.draining else None
 
         def register(server: grpc.aio.Server) -> None:
             direct = DirectCalls(board, storage, prober, whole)
@@ -95,6 +96,13 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
                 services=[SERVICE_NAME],
                 register=register,
                 check=check,
+                dependencies=[
+                    # Without either it can do no work, and there is nothing else to ask of it.
+                    Dependency(DependencyName.NATS, partial(connection_problem, nats)),
+                    Dependency(
+                        DependencyName.STORAGE, partial(service_problem, channel, STORAGE_SERVICE)
+                    ),
+                ],
                 end_streams=closing.set,
             )
         )
