@@ -34,6 +34,7 @@ from services.common.nats import (
     ensure_topology,
     publish_durably,
     require_connection,
+    trouble,
 )
 from services.common.storage import StorageCalls
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
@@ -134,7 +135,7 @@ class Reconciler:
         except DomainError as error:
             self._report(name, error.reason)
         except TRANSIENT as error:
-            self._report(name, type(error).__name__)
+            self._report(name, trouble(error))
         except Exception as error:
             log.error("duty failed", duty=name, exc_info=error)
         else:

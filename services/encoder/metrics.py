@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.errors import Reason
 from services.common.metrics import from_zero
+from services.common.nats import PublishMetrics
 from videoexport.v1 import export_pb2 as pb
 
 # From a probe to a film on a slow machine.
@@ -83,6 +84,7 @@ class EncoderMetrics:
             "Bytes of outputs written to S3.",
             registry=registry,
         )
+        self.publishes = PublishMetrics(registry)
         self.draining = Gauge(
             "videoexport_encoder_draining",
             "1 once the encoder takes no new work.",

@@ -108,7 +108,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         )
         description.address = settings.advertise_address or server.address
         js = nats.jetstream()
-        events = EventPublisher(nats, settings.id)
+        events = EventPublisher(nats, settings.id, metrics.publishes)
         runner = TaskRunner(board, events, works, metrics, settings.heartbeat_interval)
         lanes = [LaneConsumer(lane, js, board, runner.handle) for lane in Lane]
         reporter = Reporter(nats, board, description, settings.id)
