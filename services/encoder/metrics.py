@@ -84,6 +84,16 @@ class EncoderMetrics:
             "Bytes of outputs written to S3.",
             registry=registry,
         )
+        self.scratch_free = Gauge(
+            "videoexport_encoder_scratch_free_bytes",
+            "Room on the disk of this encoder's scratch folder.",
+            registry=registry,
+        )
+        self.scratch_full = Gauge(
+            "videoexport_encoder_scratch_full",
+            "1 while that is less than the encoder wants, so that it takes nothing but probes.",
+            registry=registry,
+        )
         self.publishes = PublishMetrics(registry)
         self.draining = Gauge(
             "videoexport_encoder_draining",

@@ -34,7 +34,7 @@ from services.encoder.metrics import EncoderMetrics
 from services.encoder.parts import PartEncode
 from services.encoder.probe import start_fork_server
 from services.encoder.runner import TaskRunner
-from services.encoder.scratch import prepare_scratch
+from services.encoder.scratch import ScratchSpace, prepare_scratch
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway
@@ -61,7 +61,8 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     ffmpeg = _program(settings.ffmpeg)
     build = await ffmpeg_build(ffmpeg)
     problems = await _trial_encodes(ffmpeg)
-    board = TaskBoard(_slots(settings, problems), metrics)
+    space = ScratchSpace(settings.own_scratch, settings.scratch_least_free_bytes, metrics)
+    board = TaskBoard(_slots(settings, problems), metrics, space.problem)
     # Forked from now on, while no thread of gRPC is there yet.
     await start_fork_server()
     closing = asyncio.Event()
@@ -82,7 +83,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
-            return "draining" if board.draining else None
+            return "draining" if board.draining else board.problem()
 
         def register(server: grpc.aio.Server) -> None:
             direct = DirectCalls(board, storage, prober, whole)

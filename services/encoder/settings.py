@@ -45,6 +45,11 @@ class EncoderSettings(ServiceSettings):
         Path("/tmp/videoexport"),  # noqa: S108 — every task has a private directory in it
         description="where outputs lie until they are uploaded, each encoder in its own folder",
     )
+    # Several chunks, or a whole output of some minutes: what is begun below it likely fails.
+    scratch_least_free_bytes: Annotated[int, Field(ge=0)] = Field(
+        1 << 30,
+        description="room that the scratch disk must have before work is taken; probes need none",
+    )
     ffmpeg: Path | None = Field(None, description="FFmpeg to run; default: the installed wheel's")
 
     cpu_slots: Slots = Field(1, description="encodes on the CPU at the same time")
