@@ -81,6 +81,13 @@ class ApiSettings(ServiceSettings):
     chunk_seconds: Annotated[float, Field(ge=5, le=60)] = Field(
         8, description="how long the chunks are that its pictures are encoded in"
     )
+    encode_limit_floor_seconds: PositiveSeconds = Field(
+        600, description="how long FFmpeg may run for one task at the least"
+    )
+    # Slow machines and hard material differ from the average by less.
+    encode_limit_factor: Annotated[float, Field(ge=1)] = Field(
+        20, description="and how many times as long as a CPU is expected to encode its frames"
+    )
     retention_days: Annotated[float, Field(gt=0)] = Field(
         30, description="how long outputs are kept"
     )

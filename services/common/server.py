@@ -75,7 +75,8 @@ async def serving(
         dependencies: what it stands on.
         end_streams: makes every open stream return.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMetrics(registry))], options=OPTIONS)
+    interceptor = ErrorInterceptor(RpcMetrics(registry), unary_limit=settings.rpc_seconds)
+    server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     register(server)
     health = HealthReporter(services, check, dependencies, DependencyMetrics(registry))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)

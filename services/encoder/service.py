@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -59,8 +60,8 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     metrics = EncoderMetrics(registry)
     prepare_scratch(settings.own_scratch)
     ffmpeg = _program(settings.ffmpeg)
-    build = await ffmpeg_build(ffmpeg)
-    problems = await _trial_encodes(ffmpeg)
+    build = await ffmpeg_build(ffmpeg, timeout=settings.trial_timeout)
+    problems = await _trial_encodes(ffmpeg, settings.trial_timeout)
     space = ScratchSpace(settings.own_scratch, settings.scratch_least_free_bytes, metrics)
     board = TaskBoard(_slots(settings, problems), metrics, space.problem)
     # Forked from now on, while no thread of gRPC is there yet.
@@ -86,7 +87,8 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             return "draining" if board.draining else board.problem()
 
         def register(server: grpc.aio.Server) -> None:
-            direct = DirectCalls(board, storage, prober, whole)
+            limit = timedelta(seconds=settings.preview_limit_seconds)
+            direct = DirectCalls(board, storage, prober, whole, limit)
             servicer = EncoderServicer(board, description, direct, closing)
             add_EncoderServiceServicer_to_server(servicer, server)
 
@@ -136,9 +138,11 @@ def _program(configured: Path | None) -> Path:
         raise StartupError(str(error)) from None
 
 
-async def _trial_encodes(ffmpeg: Path) -> dict[pb.EncoderFamily.ValueType, str | None]:
+async def _trial_encodes(
+    ffmpeg: Path, timeout: float
+) -> dict[pb.EncoderFamily.ValueType, str | None]:
     """Return, for each family, why it does not work here; None where it does."""
-    problems = {family: await prove_encoder(ffmpeg, family) for family in FAMILIES}
+    problems = {family: await prove_encoder(ffmpeg, family, timeout=timeout) for family in FAMILIES}
     for family, problem in problems.items():
         log.info("trial encode", family=pb.EncoderFamily.Name(family), problem=problem)
     return problems

@@ -68,6 +68,12 @@ class EncoderSettings(ServiceSettings):
     stall_timeout: PositiveSeconds = Field(
         60, description="FFmpeg is killed after so long without progress"
     )
+    preview_limit_seconds: PositiveSeconds = Field(
+        4 * 3600, description="how long FFmpeg may run for a direct Encode"
+    )
+    trial_timeout: PositiveSeconds = Field(
+        30, description="limit of each trial encode, and of asking FFmpeg what it is, at start"
+    )
     probe_timeout: PositiveSeconds = Field(30, description="limit of examining a source")
     verify_timeout: PositiveSeconds = Field(120, description="limit of checking a finished file")
     heartbeat_interval: PositiveSeconds = Field(
