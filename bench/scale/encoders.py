@@ -150,7 +150,7 @@ async def encode(settings: EncoderSettings, shared: Shared) -> None:
     description = EncoderDescription(settings, board, BUILD, PROBLEMS, address="127.0.0.1:1")
     async with connect(settings.nats_url, name=settings.id, on_closed=_gone) as nats:
         js = nats.jetstream()
-        events = EventPublisher(nats, settings.id)
+        events = EventPublisher(nats, settings.id, metrics.publishes)
         runner = TaskRunner(board, events, works, metrics, settings.heartbeat_interval)
         observed = ObservedSlots(settings.id, runner, shared.log)
 

@@ -14,7 +14,13 @@ from services.api.signals import Signals
 from services.api.store import TaskStore
 from services.api.store.records import TaskRecord
 from services.common.errors import DomainError
-from services.common.nats import TRANSIENT, publish_durably, require_connection
+from services.common.nats import (
+    TRANSIENT,
+    publish_durably,
+    publish_problem,
+    require_connection,
+    trouble,
+)
 from services.common.subjects import Lane, task_subject
 from videoexport.v1 import task_pb2
 
@@ -67,7 +73,9 @@ class Dispatcher:
             except DomainError as error:
                 self._report(error.reason)
             except TRANSIENT as error:
-                self._report(type(error).__name__)
+                # Nothing is marked as sent: the rows wait, and are sent once there is room.
+                self._metrics.publishes.held_up.labels(publish_problem(error)).inc()
+                self._report(trouble(error))
             except Exception as error:
                 # A defect of ours, or a schema that is still to come: the service
                 # goes on answering callers meanwhile.

@@ -140,7 +140,10 @@ def _slots_of(encoder: pb.Encoder) -> dict[Lane, int]:
     slots = dict.fromkeys(Lane, 0)
     if encoder.draining:
         return slots
-    slots[Lane.PROBE], slots[Lane.MUX] = encoder.probe_slots, encoder.mux_slots
+    slots[Lane.PROBE] = encoder.probe_slots
+    if encoder.problem:
+        return slots
+    slots[Lane.MUX] = encoder.mux_slots
     for capability in encoder.capabilities:
         # A newer encoder may have a family that we do not know.
         lane = LANE_OF_FAMILY.get(capability.family)

@@ -11,6 +11,7 @@ from services.api.states import TERMINAL_EXPORTS, ExportState, TaskState
 from services.api.store.housekeeping import QueueDepth
 from services.api.store.records import ExportRecord
 from services.common.metrics import from_zero
+from services.common.nats import PublishMetrics
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -87,6 +88,7 @@ class ApiMetrics:
             ("lane",),
             registry=registry,
         )
+        self.publishes = PublishMetrics(registry)
         self.retries = Counter(
             "videoexport_task_retries_total",
             "Failed runs that are tried again, by reason of docs/errors.md.",

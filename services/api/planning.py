@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 from services.api.encoders import LiveEncoders
 from services.api.settings import ApiSettings
 from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
-from services.api.work import Order, copy_task, whole_task, work_in_parts
+from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_parts
 from services.common.content_key import Toolchain, output_key
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import (
@@ -30,6 +31,9 @@ class ExportPlanner:
         self._settings = settings
         self._encoders = encoders
         self._reuse = reuse
+        self._limits = TimeLimits(
+            timedelta(seconds=settings.encode_limit_floor_seconds), settings.encode_limit_factor
+        )
 
     async def plan(
         self,
@@ -50,6 +54,7 @@ class ExportPlanner:
         Raises:
             DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE.
         """
+        order = replace(order, limits=self._limits)
         plan = plan_export(info, order.segments, order.settings)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())

@@ -26,16 +26,20 @@ from services.api.signals import Signals, Wake
 from services.api.states import ExportState
 from services.api.store import Housekeeping, ReuseStore
 from services.api.store.housekeeping import Deletion
+from services.api.store.queue_wait import Overdue
 from services.api.store.reuse import PartName
-from services.common.errors import DomainError
+from services.common.errors import TABLE, DomainError, Reason
 from services.common.nats import (
     TRANSIENT,
     ensure_topology,
     publish_durably,
     require_connection,
+    trouble,
 )
 from services.common.storage import StorageCalls
 from services.common.subjects import TASKS_STREAM, Lane, exports_subject, task_subject
+from services.common.times import in_words
+from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
@@ -47,6 +51,13 @@ PUBLISH_SECONDS = 2.0
 HELD_UP_SECONDS = 0.5
 # First pause of a deletion that failed, in limits of a call to the StorageService.
 DELETION_PATIENCE = 1.5
+
+WORK_OF_LANE = {
+    Lane.PROBE: "probes",
+    Lane.CPU: "encodes on the CPU",
+    Lane.GPU: "encodes on the GPU",
+    Lane.MUX: "sounds and assemblies",
+}
 
 Duties = list[tuple[str, Callable[[], Awaitable[object]]]]
 
@@ -88,6 +99,7 @@ class Reconciler:
             ("expire", self._expire),
             ("find lost tasks", self._find_lost),
             ("move off the GPU", self._move_off_gpu),
+            ("give up waiting", self._give_up_waiting),
             ("forget", self._housekeeping.forget_old),
             ("forget parts", self._reuse.forget_old),
             ("measure queues", self._measure),
@@ -123,7 +135,7 @@ class Reconciler:
         except DomainError as error:
             self._report(name, error.reason)
         except TRANSIENT as error:
-            self._report(name, type(error).__name__)
+            self._report(name, trouble(error))
         except Exception as error:
             log.error("duty failed", duty=name, exc_info=error)
         else:
@@ -229,6 +241,39 @@ class Reconciler:
             await self._signals.stop_tasks(running)
             await self._signals.export_changed(record.id)
             self._signals.dispatch.set()
+
+    async def _give_up_waiting(self) -> None:
+        """End exports that have waited for an encoder for longer than they may."""
+        if not self._settings.queue_wait_seconds:
+            return
+        # What is in work is silent for up to that long when its encoder vanishes.
+        seconds = max(self._settings.queue_wait_seconds, self._settings.ack_wait)
+        wait = timedelta(seconds=seconds)
+        for overdue in await self._housekeeping.overdue(wait):
+            error = pb.ExportError(
+                code=Reason.QUEUE_TIMEOUT,
+                message=f"Nothing was done for {in_words(wait)}: {self._why_it_waits(overdue)}",
+                retryable=TABLE[Reason.QUEUE_TIMEOUT].retryable,
+            )
+            sent = await self._housekeeping.give_up(overdue.export_id, wait, error)
+            if sent is None:
+                continue
+            log.warning(
+                "export waited too long",
+                export_id=overdue.export_id,
+                lane=overdue.lane,
+                message=error.message,
+            )
+            await self._signals.stop_tasks(sent)
+            await self._signals.export_changed(overdue.export_id)
+
+    def _why_it_waits(self, overdue: Overdue) -> str:
+        if not self._signals.connected:
+            return "encoders cannot be told of it at the moment."
+        slots = self._encoders.slots(overdue.lane)
+        if not slots:
+            return f"no encoder is live that does {WORK_OF_LANE[overdue.lane]}."
+        return f"the {slots} slots for {WORK_OF_LANE[overdue.lane]} had other work all the time."
 
     async def _measure(self) -> None:
         self._metrics.queues(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -31,9 +32,10 @@ from services.api.store import (
 )
 from services.api.watch import Watches
 from services.common.cancellation import cancel_until_done
-from services.common.nats import connect, first_connection
+from services.common.health import Dependency, DependencyName
+from services.common.nats import connect, connection_problem, first_connection
 from services.common.server import serving
-from services.common.storage import StorageCalls
+from services.common.storage import STORAGE_SERVICE, StorageCalls, service_problem
 from videoexport.channel import open_channel
 from videoexport.v1.export_service_pb2_grpc import add_ExportServiceServicer_to_server
 
@@ -45,27 +47,34 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     metrics = ApiMetrics(registry)
     async with AsyncExitStack() as stack:
-        database = Database(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.database_pool_size,
-            timeout=settings.database_timeout,
-        )
+        # Connections of their own for the loops: callers who wait for each other must not
+        # keep what they wait for from being done.
+        for_loops = settings.database_loop_connections
+        database = _database(settings, settings.database_pool_size - for_loops)
         stack.push_async_callback(database.close)
+        loop_database = _database(settings, for_loops)
+        stack.push_async_callback(loop_database.close)
         nats = await stack.enter_async_context(
             connect(settings.nats_url, name="videoexport-api", on_closed=stop.set)
         )
         channel = await stack.enter_async_context(open_channel(settings.storage_address))
         storage = StorageCalls(channel, settings.storage_timeout)
+        nats_health = partial(connection_problem, nats)
+        storage_health = partial(service_problem, channel, STORAGE_SERVICE)
         signals = Signals(nats)
         encoders = LiveEncoders(settings.encoder_timeout, signals.dispatch.set)
         progress = LiveProgress()
-        tasks, housekeeping = TaskStore(database), Housekeeping(database)
-        reuse = ReuseStore(database)
+        tasks, housekeeping = TaskStore(loop_database), Housekeeping(loop_database)
+        reuse = ReuseStore(loop_database)
         planner = ExportPlanner(settings, encoders, reuse)
         replanner = Replanner(settings, tasks, reuse, housekeeping, planner)
         forecast = Forecast(BacklogStore(database), encoders, progress)
         exports = Exports(
-            *(settings, ExportStore(database), tasks, storage, planner),
+            settings,
+            ExportStore(database),
+            TaskStore(database),
+            storage,
+            ExportPlanner(settings, encoders, ReuseStore(database)),
             *(encoders, progress, forecast, signals, metrics),
         )
         watches = Watches(exports.get, metrics)
@@ -88,11 +97,6 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             for listener in (encoders, progress, writer, watches):
                 await listener.listen(nats)
 
-        async def check() -> str | None:
-            if not nats.is_connected:
-                return "NATS is not connected"
-            return await database.ping()
-
         def register(server: grpc.aio.Server) -> None:
             servicer = ExportServicer(settings, exports, watches, encoders)
             add_ExportServiceServicer_to_server(servicer, server)
@@ -103,7 +107,13 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
                 registry,
                 services=[SERVICE_NAME],
                 register=register,
-                check=check,
+                dependencies=[
+                    Dependency(DependencyName.POSTGRES, loop_database.ping),
+                    # Without these two exports are accepted, read, watched and cancelled: a
+                    # replica that said otherwise would be taken from its callers for nothing.
+                    Dependency(DependencyName.NATS, nats_health, needed=False),
+                    Dependency(DependencyName.STORAGE, storage_health, needed=False),
+                ],
                 end_streams=watches.close,
             )
         )
@@ -111,3 +121,13 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             running = [group.create_task(loop()) for loop in (listen, *loops)]
             await stop.wait()
             await cancel_until_done(running)
+
+
+def _database(settings: ApiSettings, connections: int) -> Database:
+    return Database(
+        settings.database_url.get_secret_value(),
+        pool_size=connections,
+        timeout=settings.database_timeout,
+        pool_timeout=settings.database_pool_timeout,
+        lock_timeout=settings.database_lock_timeout,
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.config import Port, PositiveSeconds, ServiceSettings
@@ -33,8 +33,19 @@ class ApiSettings(ServiceSettings):
         description="postgresql://user:password@host:port/database"
     )
     database_pool_size: PositiveCount = Field(16, description="most connections of this process")
-    database_timeout: PositiveSeconds = Field(
-        5, description="limit of one statement, and of waiting for a connection"
+    database_loop_connections: PositiveCount = Field(
+        6,
+        description="how many of them are for dispatching and applying events alone, which "
+        "callers then cannot hold up",
+    )
+    database_timeout: PositiveSeconds = Field(5, description="limit of one statement")
+    # Statements take milliseconds: whoever waits longer stands behind hundreds.
+    database_pool_timeout: PositiveSeconds = Field(
+        2, description="limit of waiting for a connection"
+    )
+    # The dispatcher has its rows locked for up to 2 s while NATS does not answer.
+    database_lock_timeout: PositiveSeconds = Field(
+        3, description="limit of waiting for a row that another transaction has locked"
     )
     nats_url: str = Field(
         min_length=1, description="address of NATS; several are separated by commas"
@@ -70,11 +81,25 @@ class ApiSettings(ServiceSettings):
     chunk_seconds: Annotated[float, Field(ge=5, le=60)] = Field(
         8, description="how long the chunks are that its pictures are encoded in"
     )
+    encode_limit_floor_seconds: PositiveSeconds = Field(
+        600, description="how long FFmpeg may run for one task at the least"
+    )
+    # Slow machines and hard material differ from the average by less.
+    encode_limit_factor: Annotated[float, Field(ge=1)] = Field(
+        20, description="and how many times as long as a CPU is expected to encode its frames"
+    )
     retention_days: Annotated[float, Field(gt=0)] = Field(
         30, description="how long outputs are kept"
     )
     download_url_seconds: Annotated[int, Field(ge=60, le=604_800)] = Field(
         3600, description="how long a download URL works"
+    )
+    # By then its owner has gone. 1,000 exports, as many as may be queued, of a minute's encode
+    # each take one slot 17 hours, so an honest queue is not cut off.
+    queue_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        86_400,
+        description="an export of which nothing was worked on for so long while it was due "
+        "fails with QUEUE_TIMEOUT; never sooner than ack_wait; 0: waits for ever",
     )
     task_attempts: PositiveCount = Field(4, description="failures after which a task is given up")
     retry_delay: PositiveSeconds = Field(
@@ -89,3 +114,9 @@ class ApiSettings(ServiceSettings):
     reconcile_interval: PositiveSeconds = Field(
         5, description="pause between two rounds of the reconciler"
     )
+
+    @model_validator(mode="after")
+    def _leaves_connections_to_callers(self) -> Self:
+        if self.database_loop_connections >= self.database_pool_size:
+            raise ValueError("database_loop_connections must be less than database_pool_size")
+        return self

@@ -25,14 +25,28 @@ from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
-# How much longer than estimated an encode may take: slow machines and hard
-# material differ from the average by less than this.
-TIME_LIMIT_FACTOR = 20
-TIME_LIMIT_FLOOR = timedelta(minutes=10)
 # What the sound and the assembly of so many frames cost, in frames of pictures: measured
 # with 720p at 25 frames a second, good enough to weigh them against each other.
 FRAMES_PER_SOUND = 20
 FRAMES_PER_JOIN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long a task's FFmpeg may run: a floor, and a multiple of what is estimated.
+
+    Slow machines and hard material differ from the average by less than the factor.
+    """
+
+    floor: timedelta = timedelta(minutes=10)
+    factor: float = 20
+
+    def of(self, plan: pb.Plan, frame_count: int) -> Duration:
+        """Return the limit for so many frames: by the CPU's speed, where a GPU's job may end up."""
+        cpu_seconds = plan.width * plan.height * frame_count / DEFAULT_PIXELS_PER_SECOND
+        limit = Duration()
+        limit.FromTimedelta(self.floor + self.factor * timedelta(seconds=cpu_seconds))
+        return limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class Order:
     segments: Sequence[pb.Segment]
     settings: pb.ExportSettings
     generation: int = 0
+    limits: TimeLimits = TimeLimits()
 
     def message(self) -> task_pb2.Task:
         """Return a new task of it, without its work."""
@@ -75,7 +90,7 @@ def whole_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyC
     message.whole.plan.CopyFrom(plan)
     message.whole.family = choice.family
     message.whole.family_reason = choice.reason
-    message.whole.time_limit.CopyFrom(_time_limit(plan, plan.frame_count))
+    message.whole.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     return _new(message, "WHOLE", choice.lane, plan.frame_count)
 
 
@@ -115,7 +130,7 @@ def work_in_parts(
     assembly.assemble.plan.ClearField("segments")
     assembly.assemble.family = choice.family
     assembly.assemble.family_reason = choice.reason
-    assembly.assemble.time_limit.CopyFrom(_time_limit(plan, plan.frame_count))
+    assembly.assemble.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     return [*tasks, _new(assembly, "ASSEMBLE", Lane.MUX, plan.frame_count // FRAMES_PER_JOIN)]
 
 
@@ -167,7 +182,7 @@ class _VideoTasks:
         chunk.start_frame, chunk.end_frame = frames.start, frames.end
         before = bisect_right(self._places, frames.start)
         chunk.info.video.keyframes.extend(self._keyframes[max(0, before - 1) : before])
-        message.video.time_limit.CopyFrom(_time_limit(self._plan, frames.frame_count))
+        message.video.time_limit.CopyFrom(self._order.limits.of(self._plan, frames.frame_count))
         key = self._keys.of(frames.start, frames.end)
         return _new(message, "VIDEO", self._choice.lane, frames.frame_count, key)
 
@@ -181,7 +196,7 @@ def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolcha
     for span in joined(plan.segments):
         track.spans.add(start_frame=span.start, end_frame=span.end)
     track.generation = order.generation
-    message.audio.time_limit.CopyFrom(_time_limit(plan, plan.frame_count))
+    message.audio.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     key = audio_key(order.user_id, order.source, track, tools)
     return _new(message, "AUDIO", Lane.MUX, plan.frame_count // FRAMES_PER_SOUND, key)
 
@@ -190,11 +205,3 @@ def _new(
     message: task_pb2.Task, kind: str, lane: Lane, frames: int, key: bytes | None = None
 ) -> NewTask:
     return NewTask(message.task_id, kind, lane, message.SerializeToString(), max(1, frames), key)
-
-
-def _time_limit(plan: pb.Plan, frame_count: int) -> Duration:
-    """Return how long FFmpeg may run: by the CPU's speed, for a GPU's job may end up there."""
-    cpu_seconds = plan.width * plan.height * frame_count / DEFAULT_PIXELS_PER_SECOND
-    limit = Duration()
-    limit.FromTimedelta(TIME_LIMIT_FLOOR + TIME_LIMIT_FACTOR * timedelta(seconds=cpu_seconds))
-    return limit

@@ -40,6 +40,10 @@ class ServiceSettings(BaseSettings):
     listen_port: Port = Field(50051, description="gRPC port; 0 takes a free one")
     metrics_port: Port = Field(9090, description="port of /metrics; 0 takes a free one")
     log_level: LogLevel = Field("INFO", description="lowest level that is logged")
+    # The longest that is called for: a probe of 30 s, and looking up its source before.
+    rpc_seconds: PositiveSeconds = Field(
+        60, description="limit of a unary RPC, also where its caller sets no deadline"
+    )
     drain_seconds: PositiveSeconds = Field(
         30, description="how long running RPCs may go on after SIGTERM"
     )

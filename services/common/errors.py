@@ -49,6 +49,7 @@ class Reason(StrEnum):
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     NO_ENCODER = "NO_ENCODER"
     DRAINING = "DRAINING"
+    QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
     # The source
     INVALID_SOURCE = "INVALID_SOURCE"
     SOURCE_CHANGED = "SOURCE_CHANGED"
@@ -153,6 +154,11 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.DRAINING: ReasonInfo(
         StatusCode.UNAVAILABLE, True, "The encoder is going away and takes no new work."
+    ),
+    Reason.QUEUE_TIMEOUT: ReasonInfo(
+        StatusCode.DEADLINE_EXCEEDED,
+        True,
+        "The export waited for an encoder for longer than it may.",
     ),
     Reason.INVALID_SOURCE: ReasonInfo(
         StatusCode.INVALID_ARGUMENT, False, "The source is not a video that can be exported."

@@ -27,10 +27,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     Unknown errors are logged with their trace, once, here; the caller gets a
     fixed text, because an exception's text may hold what is not theirs.
+
+    Args:
+        unary_limit: seconds that a unary call may take, whatever its caller allows. Streams have
+            none: they end with what they tell of, or with their connection.
     """
 
-    def __init__(self, metrics: RpcMetrics) -> None:
+    def __init__(self, metrics: RpcMetrics, *, unary_limit: float) -> None:
         self._metrics = metrics
+        self._unary_limit = unary_limit
 
     async def intercept_service(
         self,
@@ -60,9 +65,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             code = grpc.StatusCode.OK
             try:
-                return await behavior(request, context)
+                async with asyncio.timeout(self._unary_limit) as limit:
+                    return await behavior(request, context)
             except Exception as raised:
-                error = self._domain_error(method, raised)
+                # A TimeoutError of the handler's own is a defect: it has not said what it means.
+                error = self._too_long() if limit.expired() else self._domain_error(method, raised)
                 code = error.status
                 await self._abort(context, error)
             except asyncio.CancelledError:
@@ -102,6 +109,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             error = DomainError(Reason.INTERNAL, "The service met an internal error.")
         self._metrics.errors.labels(reason=error.reason.value).inc()
         return error
+
+    def _too_long(self) -> DomainError:
+        self._metrics.errors.labels(reason=Reason.TIME_LIMIT.value).inc()
+        return DomainError(
+            Reason.TIME_LIMIT, f"The call was not done after {self._unary_limit:g} s."
+        )
 
     async def _abort(self, context: ServicerContext[Any, Any], error: DomainError) -> None:
         details = status.to_status(error, max_bytes=_accepted_bytes(context))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import product
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from services.common.config import StartupError
 
@@ -59,6 +59,18 @@ class RpcMetrics:
         labels = {"service": service.rpartition(".")[2], "method": method, "code": code.name}
         self.calls.labels(**labels).inc()
         self.seconds.labels(**labels).observe(seconds)
+
+
+class DependencyMetrics:
+    """What a service stands on, as its health sees it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.up = Gauge(
+            "videoexport_dependency_up",
+            "1 while this process can use what it stands on, by dependency.",
+            ("dependency",),
+            registry=registry,
+        )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
 
 import nats
 import nats.errors
@@ -15,8 +16,10 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
+from prometheus_client import CollectorRegistry, Counter
 
 from services.common.cancellation import honour_cancellation
+from services.common.metrics import from_zero
 from services.common.subjects import (
     EVENTS_STREAM,
     TASKS_STREAM,
@@ -30,6 +33,53 @@ log = structlog.get_logger()
 
 # What a passing outage of NATS looks like from a client.
 TRANSIENT = (nats.errors.Error, JetStreamError, TimeoutError, OSError)
+
+
+class PublishProblem(StrEnum):
+    """Why JetStream does not take a message; each passes, and the message is sent again."""
+
+    FULL = "full"  # the stream holds as many messages as it may
+    NO_SPACE = "no_space"  # JetStream has used up the disk that it may use
+    AWAY = "away"  # no answer: no connection, no leader, no stream
+
+
+# Error codes of JetStream: no resources, no memory, no storage.
+_NO_SPACE = frozenset({10023, 10028, 10047})
+# What the store of a stream says, always with the same code.
+_STORE_FAILED = 10077
+
+
+def publish_problem(error: BaseException) -> PublishProblem:
+    """Return why a message was not taken, by what publishing it has raised."""
+    if isinstance(error, APIError):
+        said = error.description or ""
+        if error.err_code == _STORE_FAILED and said.startswith("maximum "):
+            return PublishProblem.FULL
+        if error.err_code in _NO_SPACE or error.err_code == _STORE_FAILED:
+            return PublishProblem.NO_SPACE
+    return PublishProblem.AWAY
+
+
+class PublishMetrics:
+    """How often JetStream did not take what must not be lost."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.held_up = from_zero(
+            Counter(
+                "videoexport_publishes_held_up_total",
+                "Tasks and events that JetStream did not take and that were kept, by problem.",
+                ("problem",),
+                registry=registry,
+            ),
+            PublishProblem,
+        )
+
+
+def trouble(error: BaseException) -> str:
+    """Return for the log what kept NATS from doing something."""
+    if isinstance(error, APIError) and error.description:
+        return error.description
+    return type(error).__name__
 
 
 @asynccontextmanager
@@ -112,6 +162,11 @@ async def first_connection(client: Client) -> None:
     """
     while not client.is_connected:
         await asyncio.sleep(0.05)
+
+
+async def connection_problem(client: Client) -> str | None:
+    """Return why NATS cannot be used, or None; for health."""
+    return None if client.is_connected else "NATS is not connected"
 
 
 def require_connection(client: Client) -> None:

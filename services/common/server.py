@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from services.common.config import ServiceSettings, StartupError
-from services.common.health import Check, HealthReporter
+from services.common.health import Check, Dependency, HealthReporter
 from services.common.interceptors import ErrorInterceptor
-from services.common.metrics import RpcMetrics, metrics_endpoint
+from services.common.metrics import DependencyMetrics, RpcMetrics, metrics_endpoint
 
 log = structlog.get_logger()
 
@@ -48,6 +48,10 @@ class RunningServer:
     address: str
 
 
+async def _well() -> str | None:
+    return None
+
+
 @asynccontextmanager
 async def serving(
     settings: ServiceSettings,
@@ -55,7 +59,8 @@ async def serving(
     *,
     services: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
-    check: Check,
+    check: Check = _well,
+    dependencies: Sequence[Dependency] = (),
     end_streams: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[RunningServer]:
     """Serve gRPC and `/metrics` until the block ends, then stop in order.
@@ -66,12 +71,14 @@ async def serving(
     Args:
         services: full names, for health and reflection.
         register: adds the servicers.
-        check: why the service cannot serve now, or None.
+        check: why the service itself cannot serve now, or None.
+        dependencies: what it stands on.
         end_streams: makes every open stream return.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMetrics(registry))], options=OPTIONS)
+    interceptor = ErrorInterceptor(RpcMetrics(registry), unary_limit=settings.rpc_seconds)
+    server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     register(server)
-    health = HealthReporter(services, check)
+    health = HealthReporter(services, check, dependencies, DependencyMetrics(registry))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection((*services, HEALTH, reflection.SERVICE_NAME), server)
     await health.start()

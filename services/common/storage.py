@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.caller import as_user
 from services.common.errors import DomainError, Reason
@@ -25,6 +26,25 @@ T = TypeVar("T")
 
 # A little longer than the StorageService lets S3 take for it.
 COPY_SECONDS = 130
+
+
+STORAGE_SERVICE = "videoexport.v1.StorageService"
+# Below the time that health gives a check, so that the real problem is reported.
+HEALTH_SECONDS = 2.0
+
+
+async def service_problem(channel: grpc.aio.Channel, service: str) -> str | None:
+    """Return why a service of ours cannot be used, by its own health, or None."""
+    check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+    name = service.rpartition(".")[2]
+    try:
+        answered = await check(
+            health_pb2.HealthCheckRequest(service=service), timeout=HEALTH_SECONDS
+        )
+    except grpc.RpcError:
+        return f"the {name} does not answer"
+    serving = answered.status == health_pb2.HealthCheckResponse.SERVING
+    return None if serving else f"the {name} says that it does not serve"
 
 
 async def answer(call: Awaitable[T], unavailable: Reason = Reason.STORAGE_UNAVAILABLE) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -68,10 +68,15 @@ RELEASED = "released"
 
 @dataclass
 class TaskBoard:
-    """The slots of this encoder, and what runs in them."""
+    """The slots of this encoder, and what runs in them.
+
+    Attributes:
+        problem: returns why nothing but probes can be begun at the moment, or None.
+    """
 
     slots: dict[Lane, int]
     metrics: EncoderMetrics
+    problem: Callable[[], str | None] = lambda: None
     draining: bool = False
     _runs: dict[str, Run] = field(default_factory=dict)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,6 +91,12 @@ class TaskBoard:
         """Return how many slots of a lane are taken."""
         return sum(run.lane is lane for run in self._runs.values())
 
+    def takes(self, lane: Lane) -> bool:
+        """Return whether a run of a lane could begin now."""
+        if self.draining or self.busy(lane) >= self.slots[lane]:
+            return False
+        return lane is Lane.PROBE or self.problem() is None
+
     def running(self) -> list[Run]:
         """Return what runs now."""
         return list(self._runs.values())
@@ -95,7 +106,7 @@ class TaskBoard:
         """Hold a slot for a run.
 
         Raises:
-            DomainError: DRAINING or SLOTS_BUSY.
+            DomainError: DRAINING, SLOTS_BUSY or SCRATCH_FULL.
         """
         if self.draining:
             raise DomainError(Reason.DRAINING, "The encoder is going away; try another one.")
@@ -103,6 +114,9 @@ class TaskBoard:
             raise DomainError(
                 Reason.SLOTS_BUSY, f"All {self.slots[run.lane]} {run.lane} slots are busy."
             )
+        # A probe writes nothing.
+        if run.lane is not Lane.PROBE and (problem := self.problem()) is not None:
+            raise DomainError(Reason.SCRATCH_FULL, problem)
         self._runs[run.run_id] = run
         self._idle.clear()
         self.metrics.busy.labels(run.lane).inc()

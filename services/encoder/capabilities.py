@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 from services.encoder.command import trial_command
 from services.encoder.errors import MediaError
-from services.encoder.ffmpeg import FfmpegProcess, child_environment
+from services.encoder.ffmpeg import FfmpegProcess, ask_ffmpeg
 from services.encoder.options import ENCODER_NAMES
 from videoexport.v1 import export_pb2 as pb
 
@@ -26,8 +24,11 @@ async def prove_encoder(
     That NVENC is compiled in says nothing: the driver may be missing, the GPU may
     have no encoder, or its sessions may be used up.
     """
-    if not await _reads_as_needed(ffmpeg, timeout):
-        return "this FFmpeg is older than version 9, which reading over HTTP needs"
+    try:
+        if not await _reads_as_needed(ffmpeg, timeout):
+            return "this FFmpeg is older than version 9, which reading over HTTP needs"
+    except MediaError as error:
+        return error.message
     trial = FfmpegProcess(trial_command(ffmpeg, family), stall_timeout=timeout, time_limit=timeout)
     try:
         await trial.run()
@@ -37,13 +38,5 @@ async def prove_encoder(
 
 
 async def _reads_as_needed(ffmpeg: Path, timeout: float) -> bool:
-    process = await asyncio.create_subprocess_exec(
-        *(str(ffmpeg), "-hide_banner", "-h", "protocol=http"),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env=child_environment(),
-    )
-    async with asyncio.timeout(timeout):
-        output, _ = await process.communicate()
-    return _NEEDED_HTTP_OPTION in output
+    arguments = ("-hide_banner", "-h", "protocol=http")
+    return _NEEDED_HTTP_OPTION in await ask_ffmpeg(ffmpeg, *arguments, timeout=timeout)

@@ -46,6 +46,7 @@ class EncoderDescription:
             last_seen_time=timestamp_of(datetime.now(UTC)),
             probe_slots=self.board.slots[Lane.PROBE],
             mux_slots=self.board.slots[Lane.MUX],
+            problem=self.board.problem() or "",
         )
 
     def _capability(self, family: pb.EncoderFamily.ValueType) -> pb.EncoderCapability:

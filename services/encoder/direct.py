@@ -30,8 +30,6 @@ T = TypeVar("T")
 PROGRESS_INTERVAL = 0.5
 # What the bucket's lifecycle keeps previews for.
 PREVIEW_LIFETIME = timedelta(days=1)
-# A preview that takes longer belongs into the queue.
-PREVIEW_TIME_LIMIT = Duration(seconds=4 * 3600)
 
 
 async def _as_domain_error(work: Awaitable[T]) -> T:
@@ -42,7 +40,12 @@ async def _as_domain_error(work: Awaitable[T]) -> T:
 
 
 class DirectCalls:
-    """What EncoderService does by itself."""
+    """What EncoderService does by itself.
+
+    Args:
+        preview_limit: how long FFmpeg may run for one Encode; what takes longer belongs
+            into the queue.
+    """
 
     def __init__(
         self,
@@ -50,11 +53,14 @@ class DirectCalls:
         storage_client: StorageClient,
         prober: SourceProber,
         encode: WholeEncode,
+        preview_limit: timedelta,
     ) -> None:
         self._board = board
         self._storage = storage_client
         self._prober = prober
         self._encode = encode
+        self._preview_limit = Duration()
+        self._preview_limit.FromTimedelta(preview_limit)
         self._draining: asyncio.Task[None] | None = None
 
     async def probe(self, user_id: str, source: pb.Source) -> pb.SourceInfo:
@@ -131,7 +137,7 @@ class DirectCalls:
             plan=plan,
             family=run.live.family,
             family_reason=choice.reason,
-            time_limit=PREVIEW_TIME_LIMIT,
+            time_limit=self._preview_limit,
         )
         upload = storage.CreateUploadRequest(preview_id=preview_id)
         encoded = await self._encode.run(run, user_id, source, work, upload)

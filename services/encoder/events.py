@@ -9,7 +9,13 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from services.common.nats import TRANSIENT, publish_durably
+from services.common.nats import (
+    TRANSIENT,
+    PublishMetrics,
+    publish_durably,
+    publish_problem,
+    trouble,
+)
 from services.common.subjects import ENCODERS, PROGRESS, events_subject
 from services.encoder.board import Run, TaskBoard
 from services.encoder.description import EncoderDescription
@@ -26,20 +32,21 @@ LONGEST_PAUSE = 5.0
 class EventPublisher:
     """Publishes events of tasks until JetStream has stored them."""
 
-    def __init__(self, nats: Client, encoder_id: str) -> None:
+    def __init__(self, nats: Client, encoder_id: str, metrics: PublishMetrics) -> None:
         self._nats = nats
+        self._metrics = metrics
         self._js = nats.jetstream()
         self._encoder_id = encoder_id
 
     async def publish(self, event: task_pb2.TaskEvent) -> None:
-        """Publish an event, however long NATS is away.
+        """Publish an event, however long NATS is away or its stream full.
 
         The result of an hour's work must not be lost to an outage; a run that
         waits here keeps its slot, so no further work is begun meanwhile.
         """
         event.encoder_id = self._encoder_id
         event.event_time.GetCurrentTime()
-        pause = FIRST_PAUSE
+        pause, said = FIRST_PAUSE, ""
         while True:
             try:
                 await publish_durably(
@@ -49,7 +56,10 @@ class EventPublisher:
                     message_id=f"{event.run_id}.{event.WhichOneof('kind')}",
                 )
             except TRANSIENT as error:
-                log.warning("event waits for nats", problem=type(error).__name__)
+                self._metrics.held_up.labels(publish_problem(error)).inc()
+                if trouble(error) != said:
+                    said = trouble(error)
+                    log.warning("event waits for nats", problem=said)
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
             else:

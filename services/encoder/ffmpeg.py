@@ -103,15 +103,15 @@ def find_ffmpeg(configured: Path | None = None) -> Path:
     return path
 
 
-async def ffmpeg_build(ffmpeg: Path, *, timeout: float = 10.0) -> FfmpegBuild:
-    """Return which build a program is.
+async def ask_ffmpeg(ffmpeg: Path, *arguments: str, timeout: float) -> bytes:
+    """Return what a program prints about itself; whatever becomes of it, nothing stays.
 
     Raises:
-        EncoderFailed: it does not answer `-version` as FFmpeg does.
+        EncoderFailed: it has not ended in time.
     """
     process = await asyncio.create_subprocess_exec(
         str(ffmpeg),
-        "-version",
+        *arguments,
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
@@ -122,9 +122,19 @@ async def ffmpeg_build(ffmpeg: Path, *, timeout: float = 10.0) -> FfmpegBuild:
         async with asyncio.timeout(timeout):
             output, _ = await process.communicate()
     except TimeoutError:
-        raise EncoderFailed("FFmpeg does not say its version") from None
+        raise EncoderFailed(f"FFmpeg does not say what it is within {timeout:g} s") from None
     finally:
         await _stop(process)
+    return output
+
+
+async def ffmpeg_build(ffmpeg: Path, *, timeout: float = 30.0) -> FfmpegBuild:
+    """Return which build a program is.
+
+    Raises:
+        EncoderFailed: it does not answer `-version` as FFmpeg does.
+    """
+    output = await ask_ffmpeg(ffmpeg, "-version", timeout=timeout)
     lines = output.decode(errors="replace").splitlines()
     version = re.match(r"ffmpeg version (\S+)", lines[0] if lines else "")
     if version is None:

@@ -23,6 +23,7 @@ _AFTERMATH = re.compile(
     r"|Error (submitting|processing) packet (to|in) decoder|corrupt decoded frame"
     r"|Device creation failed|Failed to set value|Could not dynamically load"
 )
+_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded")
 _NO_MEMORY = re.compile(r"Cannot allocate memory|malloc of size \d+ failed")
 _COMPONENT = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] ?)+")
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
@@ -48,7 +49,7 @@ def failure_of(lines: Sequence[str], memory_limit: int | None) -> MediaError:
         lines: what it wrote to standard error, components included.
         memory_limit: bytes of memory that it was allowed.
     """
-    if any("No space left on device" in line for line in lines):
+    if any(_NO_ROOM.search(line) for line in lines):
         return ScratchFull("there is no room left for the output on the encoder's disk")
     if memory_limit and any(_NO_MEMORY.search(line) for line in lines):
         return MemoryExceeded(

@@ -65,8 +65,9 @@ class LaneConsumer:
         check_at = loop.time() + CHECK_SECONDS
         try:
             while not self._board.draining:
-                if self._board.busy(self._lane) >= self._board.slots[self._lane]:
-                    # A direct Encode holds the slot.
+                if not self._board.takes(self._lane):
+                    # A direct Encode holds the slot, or the scratch disk is full. What is not
+                    # taken counts as no try, and is there for others.
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 try:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.errors import Reason
 from services.common.metrics import from_zero
+from services.common.nats import PublishMetrics
 from videoexport.v1 import export_pb2 as pb
 
 # From a probe to a film on a slow machine.
@@ -83,6 +84,17 @@ class EncoderMetrics:
             "Bytes of outputs written to S3.",
             registry=registry,
         )
+        self.scratch_free = Gauge(
+            "videoexport_encoder_scratch_free_bytes",
+            "Room on the disk of this encoder's scratch folder.",
+            registry=registry,
+        )
+        self.scratch_full = Gauge(
+            "videoexport_encoder_scratch_full",
+            "1 while that is less than the encoder wants, so that it takes nothing but probes.",
+            registry=registry,
+        )
+        self.publishes = PublishMetrics(registry)
         self.draining = Gauge(
             "videoexport_encoder_draining",
             "1 once the encoder takes no new work.",

@@ -97,11 +97,14 @@ async def _ask(request: dict[str, object], timeout: float) -> bytes:
     try:
         # The thread goes on when the caller is cancelled. It closes what it sends by itself:
         # closed here, the numbers could be another pipe's by the time that it sends them.
-        await asyncio.shield(sending)
-    except BaseException:
+        async with asyncio.timeout(timeout):
+            await asyncio.shield(sending)
+    except BaseException as error:
         os.close(answer)
         os.close(held)
         sending.add_done_callback(_forget)
+        if isinstance(error, TimeoutError):
+            raise ReadingFailed("the fork server takes no requests") from error
         raise
     try:
         async with asyncio.timeout(timeout):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -15,8 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from services.common.config import StartupError
 from services.common.content_key import Toolchain
-from services.common.nats import connect, first_connection
+from services.common.health import Dependency, DependencyName
+from services.common.nats import connect, connection_problem, first_connection
 from services.common.server import serving
+from services.common.storage import STORAGE_SERVICE, service_problem
 from services.common.subjects import CANCEL, HELLO, Lane
 from services.encoder.assembly import Assembly
 from services.encoder.board import TaskBoard
@@ -31,7 +35,7 @@ from services.encoder.metrics import EncoderMetrics
 from services.encoder.parts import PartEncode
 from services.encoder.probe import start_fork_server
 from services.encoder.runner import TaskRunner
-from services.encoder.scratch import prepare_scratch
+from services.encoder.scratch import ScratchSpace, prepare_scratch
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway
@@ -56,9 +60,10 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     metrics = EncoderMetrics(registry)
     prepare_scratch(settings.own_scratch)
     ffmpeg = _program(settings.ffmpeg)
-    build = await ffmpeg_build(ffmpeg)
-    problems = await _trial_encodes(ffmpeg)
-    board = TaskBoard(_slots(settings, problems), metrics)
+    build = await ffmpeg_build(ffmpeg, timeout=settings.trial_timeout)
+    problems = await _trial_encodes(ffmpeg, settings.trial_timeout)
+    space = ScratchSpace(settings.own_scratch, settings.scratch_least_free_bytes, metrics)
+    board = TaskBoard(_slots(settings, problems), metrics, space.problem)
     # Forked from now on, while no thread of gRPC is there yet.
     await start_fork_server()
     closing = asyncio.Event()
@@ -79,12 +84,11 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
-            if board.draining:
-                return "draining"
-            return None if nats.is_connected else "NATS is not connected"
+            return "draining" if board.draining else board.problem()
 
         def register(server: grpc.aio.Server) -> None:
-            direct = DirectCalls(board, storage, prober, whole)
+            limit = timedelta(seconds=settings.preview_limit_seconds)
+            direct = DirectCalls(board, storage, prober, whole, limit)
             servicer = EncoderServicer(board, description, direct, closing)
             add_EncoderServiceServicer_to_server(servicer, server)
 
@@ -95,12 +99,19 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
                 services=[SERVICE_NAME],
                 register=register,
                 check=check,
+                dependencies=[
+                    # Without either it can do no work, and there is nothing else to ask of it.
+                    Dependency(DependencyName.NATS, partial(connection_problem, nats)),
+                    Dependency(
+                        DependencyName.STORAGE, partial(service_problem, channel, STORAGE_SERVICE)
+                    ),
+                ],
                 end_streams=closing.set,
             )
         )
         description.address = settings.advertise_address or server.address
         js = nats.jetstream()
-        events = EventPublisher(nats, settings.id)
+        events = EventPublisher(nats, settings.id, metrics.publishes)
         runner = TaskRunner(board, events, works, metrics, settings.heartbeat_interval)
         lanes = [LaneConsumer(lane, js, board, runner.handle) for lane in Lane]
         reporter = Reporter(nats, board, description, settings.id)
@@ -127,9 +138,11 @@ def _program(configured: Path | None) -> Path:
         raise StartupError(str(error)) from None
 
 
-async def _trial_encodes(ffmpeg: Path) -> dict[pb.EncoderFamily.ValueType, str | None]:
+async def _trial_encodes(
+    ffmpeg: Path, timeout: float
+) -> dict[pb.EncoderFamily.ValueType, str | None]:
     """Return, for each family, why it does not work here; None where it does."""
-    problems = {family: await prove_encoder(ffmpeg, family) for family in FAMILIES}
+    problems = {family: await prove_encoder(ffmpeg, family, timeout=timeout) for family in FAMILIES}
     for family, problem in problems.items():
         log.info("trial encode", family=pb.EncoderFamily.Name(family), problem=problem)
     return problems

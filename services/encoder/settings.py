@@ -45,6 +45,11 @@ class EncoderSettings(ServiceSettings):
         Path("/tmp/videoexport"),  # noqa: S108 — every task has a private directory in it
         description="where outputs lie until they are uploaded, each encoder in its own folder",
     )
+    # Several chunks, or a whole output of some minutes: what is begun below it likely fails.
+    scratch_least_free_bytes: Annotated[int, Field(ge=0)] = Field(
+        1 << 30,
+        description="room that the scratch disk must have before work is taken; probes need none",
+    )
     ffmpeg: Path | None = Field(None, description="FFmpeg to run; default: the installed wheel's")
 
     cpu_slots: Slots = Field(1, description="encodes on the CPU at the same time")
@@ -62,6 +67,12 @@ class EncoderSettings(ServiceSettings):
     )
     stall_timeout: PositiveSeconds = Field(
         60, description="FFmpeg is killed after so long without progress"
+    )
+    preview_limit_seconds: PositiveSeconds = Field(
+        4 * 3600, description="how long FFmpeg may run for a direct Encode"
+    )
+    trial_timeout: PositiveSeconds = Field(
+        30, description="limit of each trial encode, and of asking FFmpeg what it is, at start"
     )
     probe_timeout: PositiveSeconds = Field(30, description="limit of examining a source")
     verify_timeout: PositiveSeconds = Field(120, description="limit of checking a finished file")

@@ -30,6 +30,9 @@ _RUNS_KEPT = 128
 SIGN_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
+# Bytes a second. Storage is near; what is slower is no slow line but a connection that is kept
+# open by a byte now and then, and FFmpeg would wait for it.
+LEAST_RATE = 64 << 10
 FIRST_DELAY, MAX_DELAY = 0.2, 5.0
 # Fresh signatures that are tried before a refusal is believed.
 _SIGNATURES = 2
@@ -167,7 +170,7 @@ class SourceReader:
         delay, refusals = FIRST_DELAY, 0
         give_up = loop.time() + self.give_up_after
         while True:
-            received = len(data)
+            received, began = len(data), loop.time()
             try:
                 await self._receive(start + received, end, data)
                 return bytes(data)
@@ -180,7 +183,8 @@ class SourceReader:
                 if not await self._take_latest():
                     raise
             except (_TryAgain, aiohttp.ClientError, TimeoutError, OSError) as error:
-                if len(data) > received:
+                got = len(data) - received
+                if got and got >= LEAST_RATE * (loop.time() - began):
                     delay, give_up = FIRST_DELAY, loop.time() + self.give_up_after
                 if loop.time() + delay > give_up:
                     raise SourceUnavailable(
@@ -198,7 +202,10 @@ class SourceReader:
             "Accept-Encoding": "identity",
         }
         url = self._url or await self._sign()
-        async with self.session.get(url, headers=headers, allow_redirects=False) as response:
+        async with (
+            asyncio.timeout(READ_TIMEOUT + (end - start) / LEAST_RATE),
+            self.session.get(url, headers=headers, allow_redirects=False) as response,
+        ):
             self._check(response, start, end)
             async for chunk in response.content.iter_any():
                 data += chunk

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from prometheus_client import CollectorRegistry
 
 from services.common.bootstrap import start
+from services.common.health import Dependency, DependencyName
 from services.common.server import serving
 from services.storage.buckets import BucketKeeper
 from services.storage.keys import Keys
@@ -43,7 +44,7 @@ async def run(settings: StorageSettings, stop: asyncio.Event) -> None:
                 registry,
                 services=(SERVICE,),
                 register=lambda server: add_StorageServiceServicer_to_server(servicer, server),
-                check=bucket.check,
+                dependencies=[Dependency(DependencyName.S3, bucket.check)],
             )
         )
         await stop.wait()

@@ -33,6 +33,10 @@ class StorageSettings(ServiceSettings):
 
     listen_port: Port = Field(50053, description="gRPC port; 0 takes a free one")
     metrics_port: Port = Field(9093, description="port of /metrics; 0 takes a free one")
+    # S3 may take two minutes to copy the largest output.
+    rpc_seconds: PositiveSeconds = Field(
+        150, description="limit of a unary RPC, also where its caller sets no deadline"
+    )
     s3_endpoint: Endpoint = Field(description="URL of the S3 server, as this service reaches it")
     public_s3_endpoint: Endpoint | None = Field(
         None,

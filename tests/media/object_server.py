@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class ObjectServer:
         requests: the Range headers of the requests so far.
         bytes_sent: of bodies, in ranges that were asked for.
         cut_after: when set, the next body breaks off after so many bytes.
+        trickle: when set, bodies come one byte at a time, so many seconds apart.
         signed: URLs signed so far.
     """
 
@@ -35,6 +37,7 @@ class ObjectServer:
     requests: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     cut_after: int | None = None
+    trickle: float | None = None
     signed: int = 0
     address: str = ""
 
@@ -71,6 +74,10 @@ class ObjectServer:
             assert request.transport is not None
             request.transport.close()
             return response
+        if self.trickle is not None:
+            for byte in body:
+                await response.write(bytes([byte]))
+                await asyncio.sleep(self.trickle)
         self.bytes_sent += len(body)
         await response.write(body)
         await response.write_eof()

@@ -145,7 +145,7 @@ def encoders_table(encoders: Sequence[export_pb2.Encoder]) -> str:
         (
             encoder.id,
             encoder.address,
-            "draining" if encoder.draining else "ready",
+            _encoder_state(encoder),
             _slots(encoder.capabilities, export_pb2.ENCODER_FAMILY_CPU),
             _slots(encoder.capabilities, export_pb2.ENCODER_FAMILY_NVENC),
             str(len(encoder.running_tasks)),
@@ -155,7 +155,14 @@ def encoders_table(encoders: Sequence[export_pb2.Encoder]) -> str:
         for encoder in encoders
     ]
     columns = ("ID", "ADDRESS", "STATE", "CPU", "GPU", "TASKS", "THREADS", "FFMPEG")
-    return table(columns, rows)
+    problems = [encoder.problem for encoder in encoders if encoder.problem]
+    return "\n".join([table(columns, rows), *problems])
+
+
+def _encoder_state(encoder: export_pb2.Encoder) -> str:
+    if encoder.draining:
+        return "draining"
+    return "stuck" if encoder.problem else "ready"
 
 
 def _slots(

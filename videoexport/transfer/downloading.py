@@ -135,24 +135,26 @@ class _Receiver:
 
     async def receive(self, patience: Patience) -> str:
         """Return the SHA-256 of what was received, once that is all."""
+        loop = asyncio.get_running_loop()
         tries = 0
         while self._received < self._size:
-            received_before = self._received
+            received_before, began = self._received, loop.time()
             try:
-                await self._read_on(patience.stall)
+                await self._read_on(patience)
             except PASSING as error:
-                tries = 1 if self._received > received_before else tries + 1
+                got = self._received - received_before
+                tries = 1 if patience.gets_on(got, loop.time() - began) else tries + 1
                 if tries >= patience.tries:
                     raise TransferError(f"The download broke off: {describe(error)}.") from None
                 await patience.wait(tries)
         return self._digest.hexdigest()
 
-    async def _read_on(self, stall: float) -> None:
+    async def _read_on(self, patience: Patience) -> None:
         headers = {"Accept-Encoding": "identity"}
         if self._received:
             headers |= {"Range": f"bytes={self._received}-", "If-Match": self._etag}
         async with (
-            no_stall(stall) as moved,
+            no_stall(patience) as moved,
             self._http.get(
                 self._url, headers=headers, allow_redirects=False, timeout=NO_LIMIT
             ) as response,
@@ -168,7 +170,7 @@ class _Receiver:
                     raise TransferError("The file is larger than announced.")
                 await asyncio.to_thread(self._append, block)
                 self._progress.moved(len(block))
-                moved()
+                moved(len(block))
         if self._received < self._size:
             raise Broken("the file ended early")
 

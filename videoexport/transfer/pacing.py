@@ -16,7 +16,8 @@ OnProgress = Callable[[int], None]
 # What is in memory of a part or a download at a time.
 BLOCK = 256 * 1024
 
-# `no_stall` ends what hangs; the session's own limit of 5 minutes would end large transfers.
+# `no_stall` ends what hangs or trickles; the session's own limit of 5 minutes would end large
+# transfers.
 NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
@@ -41,16 +42,24 @@ class Patience:
     """When a transfer gives up. Times are in seconds.
 
     Attributes:
-        tries: tries of a part; for a download, tries in a row without a new byte.
+        tries: tries of a part; for a download, tries in a row that got on slower than
+            `least_rate`.
         first_delay: wait before the second try; doubled each time.
         longest_delay: bound of that wait.
-        stall: longest time without a byte moving.
+        stall: longest time in which less moves than `least_rate` asks for.
+        least_rate: bytes a second, of each part and of a download. Below it is no line that
+            videos are sent over, but a connection that is kept open by a byte now and then.
     """
 
     tries: int = 6
     first_delay: float = 0.25
     longest_delay: float = 8.0
     stall: float = 60.0
+    least_rate: float = 4096.0
+
+    def gets_on(self, count: int, seconds: float) -> bool:
+        """Return whether so many bytes in so many seconds are progress."""
+        return count > 0 and count >= self.least_rate * seconds
 
     async def wait(self, tries: int) -> None:
         """Wait after so many failed tries; never equally long, so that not all return at once."""
@@ -78,15 +87,21 @@ class Progress:
 
 
 @asynccontextmanager
-async def no_stall(seconds: float) -> AsyncIterator[Callable[[], None]]:
-    """Raise TimeoutError when the yielded function was not called for so long."""
+async def no_stall(patience: Patience) -> AsyncIterator[Callable[[int], None]]:
+    """Raise TimeoutError when too few bytes were told to the yielded function for too long."""
     loop = asyncio.get_running_loop()
+    seconds = patience.stall
+    least = seconds * patience.least_rate
     async with asyncio.timeout(seconds) as deadline:
         within = True
+        owed = least
 
-        def moved() -> None:
+        def moved(count: int) -> None:
+            nonlocal owed
+            owed -= count
             # aiohttp's writer may run on for a moment after the block has ended.
-            if within and not deadline.expired():
+            if owed <= 0 and within and not deadline.expired():
+                owed = least
                 deadline.reschedule(loop.time() + seconds)
 
         try:
@@ -100,5 +115,5 @@ def describe(error: Exception) -> str:
     if isinstance(error, Broken):
         return str(error)
     if isinstance(error, TimeoutError):
-        return "no byte moved for too long"
+        return "too few bytes moved for too long"
     return "the connection broke or could not be made"

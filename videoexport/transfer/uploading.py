@@ -41,6 +41,8 @@ HASH_BLOCK = 1024 * 1024
 CREATE_SECONDS = 30
 COMPLETE_SECONDS = 90  # S3 joins thousands of parts in up to a minute
 UNDO_SECONDS = 5
+# Counts for more than any rate asks for: S3 has the whole time of a stall for its answer.
+ALL_SENT = 1 << 62
 
 _COMES_BACK = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -111,11 +113,15 @@ class _Part:
     md5: bytes = b""
     sent: int = 0
 
+    @property
+    def end(self) -> int:
+        """Where the next one begins."""
+        return self.offset + self.length
+
     def blocks(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield offset and length of each block."""
-        end = self.offset + self.length
-        for start in range(self.offset, end, size):
-            yield start, min(size, end - start)
+        for start in range(self.offset, self.end, size):
+            yield start, min(size, self.end - start)
 
 
 class _Sender:
@@ -189,13 +195,13 @@ class _Sender:
             "Content-Length": str(part.length),
             "Content-MD5": base64.b64encode(part.md5).decode(),
         }
-        async with no_stall(self._patience.stall) as moved:
+        async with no_stall(self._patience) as moved:
 
             async def body() -> AsyncIterator[bytes]:
                 for offset, count in part.blocks(BLOCK):
                     yield await asyncio.to_thread(_read, self._file, offset, count)
                     # Reached when the block is with the system and the next is wanted.
-                    moved()
+                    moved(ALL_SENT if offset + count == part.end else count)
                     part.sent += count
                     self._progress.moved(count)
 

@@ -1113,6 +1113,7 @@ class Encoder(_message.Message):
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     PROBE_SLOTS_FIELD_NUMBER: _builtins.int
     MUX_SLOTS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. Identifier, stable for the life of the process."""
     address: _builtins.str
@@ -1131,6 +1132,10 @@ class Encoder(_message.Message):
     """Output only. Probes it runs at the same time."""
     mux_slots: _builtins.int
     """Output only. Sounds, assemblies and copies it makes at the same time, beside its encodes."""
+    problem: _builtins.str
+    """Output only. Why it takes nothing but probes at the moment, such as a full scratch disk;
+    empty where it does.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncoderCapability]:
         """Output only. What it can do, proven by trial encodes at start."""
@@ -1162,10 +1167,11 @@ class Encoder(_message.Message):
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         probe_slots: _builtins.int = ...,
         mux_slots: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "problem", b"problem", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

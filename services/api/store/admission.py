@@ -16,6 +16,8 @@ IDEMPOTENCY_WINDOW = timedelta(hours=24)
 QUOTA_WINDOW = timedelta(hours=1)
 # When trying again makes sense where only the end of another export can help.
 BUSY_RETRY_AFTER = timedelta(seconds=15)
+# Any constant will do: it names the lock of the queue's length.
+QUEUE_LOCK = 0x71756575
 
 
 async def lock_user(connection: AsyncConnection, user_id: str) -> None:
@@ -26,6 +28,14 @@ async def lock_user(connection: AsyncConnection, user_id: str) -> None:
     await connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:user, 0))"), {"user": user_id}
     )
+
+
+async def _lock_queue(connection: AsyncConnection) -> None:
+    """Let one transaction at a time count the exports of all and add to them.
+
+    From here to its commit are a few inserts, so some hundred exports a second pass.
+    """
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": QUEUE_LOCK})
 
 
 async def earlier_submission(
@@ -87,6 +97,7 @@ async def check_quotas(
                 retry_after=BUSY_RETRY_AFTER,
             )
     if quotas.queue_limit:
+        await _lock_queue(connection)
         everyone = (await connection.execute(active)).scalar_one()
         if everyone >= quotas.queue_limit:
             raise DomainError(

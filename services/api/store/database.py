@@ -19,16 +19,26 @@ class Database:
 
     Args:
         url: `postgresql://…`.
-        pool_size: most connections of this process.
-        timeout: seconds for one statement, and for waiting for a connection.
+        pool_size: most connections that are open.
+        timeout: seconds for one statement.
+        pool_timeout: seconds of waiting for one of the connections.
+        lock_timeout: seconds of waiting for a row that another transaction has.
     """
 
-    def __init__(self, url: str, *, pool_size: int, timeout: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        timeout: float,
+        pool_timeout: float = 2.0,
+        lock_timeout: float = 3.0,
+    ) -> None:
         self._engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=timeout,
+            pool_timeout=pool_timeout,
             # A restarted server leaves dead connections behind; asking first
             # costs a round trip and saves the caller's transaction.
             pool_pre_ping=True,
@@ -40,6 +50,7 @@ class Database:
                 "keepalives_count": 3,
                 "tcp_user_timeout": int(timeout * 2000),
                 "options": f"-c statement_timeout={int(timeout * 1000)}"
+                f" -c lock_timeout={int(lock_timeout * 1000)}"
                 f" -c idle_in_transaction_session_timeout={int(timeout * 4000)}",
             },
         )
@@ -59,7 +70,12 @@ class Database:
         try:
             async with self._engine.begin() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except PoolTimeout as error:
+            raise DomainError(
+                Reason.STORE_UNAVAILABLE,
+                "Every connection to the database is busy at the moment; nothing was stored.",
+            ) from error
+        except (OperationalError, InterfaceError) as error:
             raise unavailable() from error
         except DBAPIError as error:
             if error.connection_invalidated:

@@ -27,10 +27,12 @@ from services.api.store.announcements import ENDED, announce_later, lock_oldest,
 from services.api.store.database import Database
 from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
+from services.api.store.queue_wait import Overdue, find_overdue, give_up_overdue
 from services.api.store.records import ExportRecord, Planned, TaskRecord, from_json
 from services.api.store.work import plan_again
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
@@ -259,6 +261,21 @@ class Housekeeping:
                 return None
             record = ExportRecord.from_row(row)
             return await plan_again(connection, record, planned, generation=record.generation)
+
+    async def overdue(self, wait: timedelta) -> list[Overdue]:
+        """Return exports that wait for encoders, and of which nothing was heard for so long."""
+        async with self._database.transaction() as connection:
+            return await find_overdue(connection, wait, limit=BATCH)
+
+    async def give_up(
+        self, export_id: str, wait: timedelta, error: pb.ExportError
+    ) -> list[str] | None:
+        """End an export that has waited too long; return tasks that were sent out.
+
+        None when it is worked on by now, or has ended.
+        """
+        async with self._database.transaction() as connection:
+            return await give_up_overdue(connection, export_id, wait, error)
 
     async def forget_old(self) -> None:
         """Remove submissions and probes that nothing asks for any more."""

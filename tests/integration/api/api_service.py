@@ -89,11 +89,17 @@ class Api:
             return int(health_pb2.HealthCheckResponse.UNKNOWN)
         return int(answer.status)
 
-    async def until(self, health: int, seconds: float = 10) -> None:
-        """Wait until the service says that it is so."""
-        async with asyncio.timeout(seconds):
-            while await self.health() != health:
-                await asyncio.sleep(0.05)
+    async def until(self, health: int, *names: str) -> None:
+        """Wait until the service says that it is so, by these names.
+
+        By default of the service; where it is to serve also of NATS, over which it hears of
+        encoders.
+        """
+        nats = ("dependency.nats",) if health == SERVING else ()
+        async with asyncio.timeout(10):
+            for name in names or (SERVICE_NAME, *nats):
+                while await self.health(name) != health:
+                    await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

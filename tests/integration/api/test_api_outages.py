@@ -6,12 +6,14 @@ import asyncio
 import time
 from typing import Any
 
+import aiohttp
 import pytest
 from api_parts import until
 from api_rig import Rig
 from api_service import (
     ANNA,
     NOT_SERVING,
+    SERVICE_NAME,
     SERVING,
     Api,
     FakeEncoder,
@@ -35,27 +37,42 @@ from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 
 
-@pytest.mark.parametrize("part", ["postgres", "nats"])
-async def test_health_follows_what_the_service_stands_on(around: Surroundings, part: str) -> None:
-    async with api_running(around) as api:
-        await api.until(SERVING)
-        await around.infrastructure.stop(part)
-        try:
-            await api.until(NOT_SERVING)
-            assert await api.health("") == NOT_SERVING
-        finally:
-            await around.infrastructure.start(part)
-        await api.until(SERVING)
+async def test_readiness_follows_postgres_alone_and_liveness_nothing(around: Surroundings) -> None:
+    names = {name: f"dependency.{name}" for name in ("postgres", "nats", "storage")}
+    parts = {**dict.fromkeys(("postgres", "nats"), ""), "storage": around.storage.name}
+    async with api_running(around) as api, aiohttp.ClientSession() as http:
+
+        async def up() -> dict[str, bool]:
+            async with http.get(f"http://{api.metrics_address}/metrics") as response:
+                told = await response.text()
+            return {name: f'dependency_up{{dependency="{name}"}} 1.0' in told for name in names}
+
+        await api.until(SERVING, SERVICE_NAME, *names.values())
+        assert await up() == dict.fromkeys(names, True)
+        for part, name in names.items():
+            stop = parts[part] or part
+            await around.infrastructure.supervisor.stop(stop)
+            try:
+                await api.until(NOT_SERVING, name)
+                expected = NOT_SERVING if part == "postgres" else SERVING
+                assert await api.health() == expected
+                assert await api.health("") == expected
+                assert await api.health("liveness") == SERVING
+                assert await up() == {other: other != part for other in names}
+            finally:
+                await around.infrastructure.supervisor.start_again(stop)
+            await api.until(SERVING, SERVICE_NAME, *names.values())
 
 
 @pytest.mark.parametrize("part", ["postgres", "nats"])
-async def test_service_starts_without_what_it_stands_on_and_serves_once_it_is_there(
+async def test_service_starts_without_what_it_stands_on_and_works_once_it_is_there(
     around: Surroundings, rig: Rig, encoder: FakeEncoder, part: str
 ) -> None:
     await around.infrastructure.stop(part)
     try:
         async with api_running(around) as api:
-            await api.until(NOT_SERVING)
+            await api.until(SERVING, "liveness")
+            assert await api.health(f"dependency.{part}") == NOT_SERVING
             await around.infrastructure.start(part)
             await api.until(SERVING)
             # Everything that listens on NATS does so.
@@ -110,6 +127,8 @@ async def test_export_is_accepted_while_nats_is_away_and_done_later(
             export = await create(api, video)
             assert time.monotonic() - started < 2
             assert export.state == pb.EXPORT_STATE_QUEUED
+            await api.until(NOT_SERVING, "dependency.nats")
+            assert await api.health() == SERVING, "or callers would be sent elsewhere"
         finally:
             await around.infrastructure.start("nats")
         await api.until(SERVING)
@@ -160,11 +179,11 @@ async def test_health_watch_is_told_of_changes(around: Surroundings) -> None:
         )
         stream: Any = check(health_pb2.HealthCheckRequest(service="videoexport.v1.ExportService"))
         assert (await stream.read()).status == SERVING
-        await around.infrastructure.stop("nats")
+        await around.infrastructure.stop("postgres")
         try:
             assert (await asyncio.wait_for(stream.read(), 10)).status == NOT_SERVING
         finally:
-            await around.infrastructure.start("nats")
+            await around.infrastructure.start("postgres")
         assert (await asyncio.wait_for(stream.read(), 10)).status == SERVING
         stream.cancel()
 

@@ -54,10 +54,27 @@ async def test_statement_that_takes_too_long_is_given_up(empty_database: str) ->
 
 
 async def test_caller_does_not_wait_for_a_connection_for_ever(empty_database: str) -> None:
-    database = Database(empty_database, pool_size=1, timeout=0.3)
+    database = Database(empty_database, pool_size=1, timeout=5, pool_timeout=0.3)
     async with database.transaction():
         error = await refusal(run(database, "SELECT 1"))
     assert error.reason is Reason.STORE_UNAVAILABLE
+    assert "busy" in error.message
+    assert error.retry_after is not None
+    await run(database, "SELECT 1")
+    await database.close()
+
+
+async def test_row_that_another_transaction_keeps_is_not_waited_for_until_the_statements_limit(
+    rig: Rig, empty_database: str
+) -> None:
+    await rig.create()
+    database = Database(empty_database, pool_size=1, timeout=30, lock_timeout=0.2)
+    async with rig.database.transaction() as holder:
+        await holder.execute(text("SELECT 1 FROM exports FOR UPDATE"))
+        async with asyncio.timeout(15):
+            error = await refusal(run(database, "SELECT 1 FROM exports FOR UPDATE"))
+    assert error.reason is Reason.STORE_UNAVAILABLE
+    await run(database, "SELECT 1 FROM exports FOR UPDATE")
     await database.close()
 
 

@@ -25,6 +25,9 @@ from videoexport.v1.export_service_pb2_grpc import (
     add_ExportServiceServicer_to_server,
 )
 
+# Far above what the other calls take here.
+LIMIT = 3.0
+
 Behaviour = Callable[[], Awaitable[None]]
 
 
@@ -79,7 +82,8 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(RpcMetrics(made.registry))])
+    interceptor = ErrorInterceptor(RpcMetrics(made.registry), unary_limit=LIMIT)
+    server = grpc.aio.server(interceptors=[interceptor])
     add_ExportServiceServicer_to_server(made.door, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -103,6 +107,10 @@ async def break_down() -> None:
 
 async def hang() -> None:
     await asyncio.sleep(60)
+
+
+async def run_out_of_time() -> None:
+    raise TimeoutError
 
 
 async def test_answer_passes_and_is_counted(server: Server) -> None:
@@ -159,3 +167,18 @@ async def test_call_that_runs_out_of_time_is_counted(server: Server) -> None:
     async with asyncio.timeout(5):
         while not server.calls("GetExport", "CANCELLED"):
             await asyncio.sleep(0.01)
+
+
+async def test_call_without_a_deadline_ends_at_the_servers_limit(server: Server) -> None:
+    server.door.behaviour = hang
+    async with asyncio.timeout(30):
+        refused = await refusal(server.get())
+    assert (refused.code, refused.reason) == (StatusCode.DEADLINE_EXCEEDED, "TIME_LIMIT")
+    assert refused.message == "The call was not done after 3 s."
+    assert server.calls("GetExport", "DEADLINE_EXCEEDED") == server.errors("TIME_LIMIT") == 1
+
+
+async def test_timeout_of_a_handlers_own_is_a_defect(server: Server) -> None:
+    server.door.behaviour = run_out_of_time
+    refused = await refusal(server.get())
+    assert (refused.code, refused.reason) == (StatusCode.INTERNAL, "INTERNAL")

@@ -61,7 +61,7 @@ async def start() -> AsyncIterator[StartProber]:
         async def start(behaviour: Behaviour) -> Prober:
             # The stubs call every method abstract; those left out answer UNIMPLEMENTED.
             prober = Prober(behaviour)  # type: ignore[abstract]
-            interceptor = ErrorInterceptor(RpcMetrics(CollectorRegistry()))
+            interceptor = ErrorInterceptor(RpcMetrics(CollectorRegistry()), unary_limit=60)
             server = grpc.aio.server(interceptors=[interceptor])
             add_EncoderServiceServicer_to_server(prober, server)
             prober.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -53,6 +53,14 @@ async def test_threshold_and_length_of_chunks_are_settings(rig: Rig, parts: Part
     assert planned.plan.chunk_count == 4
 
 
+async def test_time_limits_of_encodes_are_settings(rig: Rig, parts: Parts) -> None:
+    other = Parts(rig, parts.nats, encode_limit_floor_seconds=7200, encode_limit_factor=1)
+    for each, least in ((parts, 600), (other, 7200)):
+        planned = await each.planner.plan(order(seconds(0, 20)), LONG_INFO)
+        limit = task_pb2.Task.FromString(planned.work[0].message).whole.time_limit
+        assert least < limit.seconds < least + 600
+
+
 async def test_parts_are_named_for_the_toolchain_of_most_slots(parts: Parts) -> None:
     parts.encoder("a", cpu=2)
     other = pb.Encoder(id="b", ffmpeg_build="other", encoder_threads=1)

@@ -225,6 +225,21 @@ async def test_quotas_are_exact_among_concurrent_calls_on_two_replicas(
     assert sum(isinstance(result, DomainError) for result in results) == 9
 
 
+async def test_queue_limit_is_exact_among_users_at_the_same_time_on_two_replicas(
+    rig: Rig, replica: Rig
+) -> None:
+    results = await asyncio.gather(
+        *(
+            each.create(f"user-{number}", quotas=quotas(queue=3))
+            for number, each in enumerate([rig, replica] * 6)
+        ),
+        return_exceptions=True,
+    )
+    refused = [error for error in results if isinstance(error, DomainError)]
+    assert [error.reason for error in refused] == [Reason.QUEUE_FULL] * 9
+    assert await rig.value("SELECT count(*) FROM exports") == 3
+
+
 async def test_running_quota_is_exact_among_concurrent_retries(rig: Rig, replica: Rig) -> None:
     cases = [await rig.create() for _ in range(6)]
     for number, case in enumerate(cases):

@@ -142,6 +142,10 @@ async def reconciler(rig: Rig, case: Case) -> None:
     silent: list[TaskRecord] = await housekeeping.silent_tasks(Lane.CPU, LONG)
     [moved_task] = [item for item in silent if item.id == moved.work[0].id]
     assert await housekeeping.requeue(moved_task, LONG)
+    late = await rig.create()
+    await rig.sql("UPDATE tasks SET not_before = now() - interval '2 hours'")
+    assert late.id in [item.export_id for item in await housekeeping.overdue(LONG)]
+    assert await housekeeping.give_up(late.id, LONG, pb.ExportError()) == []
     await housekeeping.forget_old()
     await housekeeping.queue_depths()
     await housekeeping.active_exports()

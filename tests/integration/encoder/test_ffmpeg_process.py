@@ -360,3 +360,21 @@ async def test_process_that_gives_way_has_a_low_priority_and_others_the_usual_on
         assert child.nice() == os.getpriority(os.PRIO_PROCESS, 0) + nice
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def silent_program(tmp_path: Path) -> Path:
+    """A program that is asked what it is and says nothing."""
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nexec sleep 61.5\n")
+    program.chmod(0o755)
+    return program
+
+
+async def test_program_that_does_not_answer_is_given_up_and_stopped(silent_program: Path) -> None:
+    with pytest.raises(EncoderFailed, match="within 0"):
+        await ffmpeg_build(silent_program, timeout=0.3)
+    problem = await prove_encoder(silent_program, pb.ENCODER_FAMILY_CPU, timeout=0.3)
+    assert problem == "FFmpeg does not say what it is within 0.3 s"
+    left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    assert ["sleep", "61.5"] not in left

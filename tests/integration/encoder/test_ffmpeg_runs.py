@@ -11,14 +11,17 @@ from google.protobuf.duration_pb2 import Duration
 from prometheus_client import CollectorRegistry
 
 from services.common import ids
+from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing
+from services.encoder.ffmpeg import find_ffmpeg
 from services.encoder.ffmpeg_runs import LEAST_MARGINS, FfmpegRuns, Order
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts
+from services.encoder.scratch import scratch
 from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway
 from tests.integration.encoder.conftest import MakeClip
@@ -103,3 +106,32 @@ async def test_sound_gives_way_to_pictures(
     command = FfmpegCommand((sys.executable, "-c", program), {}, tmp_path / "output.mp4", 1)
     await make(runs, Run(ids.run_id(), 1, Lane.MUX, pb.RunningTask(kind=kind)), command)
     assert (int(told.read_text()) > os.nice(0)) is gives_way
+
+
+async def test_full_disk_ends_an_encode_with_the_encoders_name_and_nothing_stays(
+    tmp_path: Path,
+) -> None:
+    """FFmpeg meets a real ENOSPC: its output is /dev/full."""
+    settings = EncoderSettings(
+        nats_url="nats://unused", storage_address="unused", scratch_dir=tmp_path, id="encoder-7"
+    )
+    runs = FfmpegRuns(settings, find_ffmpeg(), EncoderMetrics(CollectorRegistry()))
+    run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=25))
+
+    async def encode() -> None:
+        with scratch(settings.own_scratch, "run_1") as folder:
+            output = folder / "output.mp4"
+            output.symlink_to("/dev/full")
+            arguments = (
+                *(str(runs.ffmpeg), "-v", "error", "-nostdin", "-xerror", "-y"),
+                *("-progress", "pipe:1"),
+                *("-f", "lavfi", "-i", "testsrc2=size=128x72:rate=25:duration=1"),
+                *("-c:v", "libx264", "-movflags", "+faststart", str(output)),
+            )
+            await make(runs, run, FfmpegCommand(arguments, {}, output, 25))
+
+    with pytest.raises(DomainError) as failed:
+        await encode()
+    assert failed.value.reason is Reason.SCRATCH_FULL
+    assert "encoder-7" in failed.value.message
+    assert list(settings.own_scratch.iterdir()) == []

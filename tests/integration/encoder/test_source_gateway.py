@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from services.common.errors import DomainError, Reason
+from services.encoder import source_reader
 from services.encoder.errors import SourceChanged, SourceNotFound, SourceUnavailable
 from services.encoder.source_gateway import SourceGateway, SourceHandle, SourceObject
 from services.encoder.source_reader import BLOCK_BYTES, CACHE_BYTES
@@ -253,6 +254,21 @@ async def test_redirect_is_not_followed() -> None:
             await read(session, handle.url)
         assert isinstance(handle.failure, SourceUnavailable)
         assert bait.requests == []
+
+
+async def test_source_that_trickles_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes come all the time, so no silence ends it."""
+    monkeypatch.setattr(source_reader, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(source_reader, "LEAST_RATE", 10 * BLOCK_BYTES)
+    async with exposed(give_up_after=1.0) as (server, handle, session):
+        server.trickle = 0.02
+        reading = asyncio.create_task(read(session, handle.url))
+        await asyncio.wait_for(handle.wait_failed(), 20)
+        assert isinstance(handle.failure, SourceUnavailable)
+        assert handle.bytes_read > 0
+        assert len(server.requests) > 1, "it was tried again"
+        with pytest.raises(aiohttp.ClientError):
+            await reading
 
 
 async def test_failure_in_the_middle_cuts_the_body() -> None:

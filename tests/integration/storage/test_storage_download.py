@@ -148,7 +148,7 @@ async def test_download_lasts_while_it_moves_on(
     ("harm", "after", "said"),
     [
         (Harm.CUT, 100, "connection broke"),
-        (Harm.STALL, 100, "no byte moved"),
+        (Harm.STALL, 100, "too few bytes moved"),
         (Harm.FLIP, 2_000_000, "checksum"),
     ],
 )
@@ -274,6 +274,31 @@ async def test_download_that_never_has_a_byte_is_given_up(
     async with serving(answer) as empty, asyncio.timeout(5):
         with pytest.raises(TransferError, match="ended early"):
             await save(fresh, empty, tmp_path / "out.mp4")
+
+
+async def test_download_that_trickles_is_given_up(
+    fresh: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Each try brings some bytes, and never is the connection silent for long."""
+    answers = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal answers
+        answers += 1
+        start = request.http_range.start or 0
+        response = web.StreamResponse(status=206 if start else 200)
+        response.headers["Content-Range"] = f"bytes {start}-{SIZE - 1}/{SIZE}"
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.02)
+
+    patience = replace(HASTY, stall=0.3)
+    async with serving(answer) as slow, asyncio.timeout(30):
+        with pytest.raises(TransferError, match="too few bytes moved"):
+            await save(fresh, slow, tmp_path / "out.mp4", patience=patience)
+    assert answers == HASTY.tries
+    assert files_in(tmp_path) == []
 
 
 @asynccontextmanager

@@ -121,7 +121,7 @@ async def test_upload_sends_a_part_again_after(
     ("harm", "said"),
     [
         (Harm.CUT, "connection broke"),
-        (Harm.STALL, "no byte moved"),
+        (Harm.STALL, "too few bytes moved"),
         (Harm.FLIP, "status 400"),
         (Harm.ANSWER_503, "status 503"),
     ],

@@ -105,6 +105,14 @@ def test_draining_encoder_is_listed_but_takes_no_work(cluster: Cluster) -> None:
     assert raised.value.reason is Reason.NO_ENCODER
 
 
+def test_encoder_with_a_problem_takes_probes_alone(cluster: Cluster) -> None:
+    stuck = encoder("a", gpu=2)
+    stuck.problem = "The scratch disk of encoder a is full."
+    cluster.encoders.heard(stuck)
+    assert [cluster.encoders.slots(lane) for lane in Lane] == [1, 0, 0, 0]
+    assert cluster.encoders.addresses() == ["a:50052"]
+
+
 def test_encoder_is_forgotten_after_the_timeout_and_not_before(cluster: Cluster) -> None:
     cluster.encoders.heard(encoder("a"))
     cluster.clock.now += TIMEOUT

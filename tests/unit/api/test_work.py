@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.store.records import source_key
-from services.api.work import Order, probe_task, whole_task, work_in_parts
+from services.api.work import Order, TimeLimits, probe_task, whole_task, work_in_parts
 from services.common.caller import is_id
 from services.common.content_key import Toolchain, audio_key, video_key
 from services.common.families import choose_family
@@ -106,6 +107,15 @@ def test_whole_task_is_its_whole_input() -> None:
     limit = message.whole.time_limit.ToTimedelta().total_seconds()
     assert limit == pytest.approx(600 + 20 * pixels / 70e6)
     assert (task.kind, task.lane, task.frames) == ("WHOLE", Lane.CPU, 500)
+
+
+def test_time_limits_are_those_of_the_order() -> None:
+    limits = TimeLimits(timedelta(seconds=5), 3)
+    choice = choose_family(pb.ENCODER_PREFERENCE_CPU, gpu_live=False)
+    task = whole_task(replace(ORDER, limits=limits), INFO, PLAN, choice)
+    limit = task_pb2.Task.FromString(task.message).whole.time_limit.ToTimedelta()
+    pixels = PLAN.width * PLAN.height * PLAN.frame_count
+    assert limit.total_seconds() == pytest.approx(5 + 3 * pixels / 70e6)
 
 
 def test_two_tasks_of_one_export_have_ids_of_their_own() -> None:

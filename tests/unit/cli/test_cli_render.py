@@ -186,3 +186,11 @@ def test_waiting_time_is_rounded_up(duration: timedelta, words: str) -> None:
 def test_clock_keeps_milliseconds() -> None:
     assert clock(Duration(seconds=3661, nanos=40_999_999)) == "1:01:01.040"
     assert clock(timedelta(milliseconds=40)) == "0:00:00.040"
+
+
+def test_encoders_table_says_what_keeps_one_from_working() -> None:
+    stuck = export_pb2.Encoder(id="enc-1", address="127.0.0.1:9", problem="Its disk is full.")
+    lines = render.encoders_table([stuck, export_pb2.Encoder(id="enc-2")]).splitlines()
+    assert [line.split()[2] for line in lines[1:2]] == ["stuck"]
+    assert "ready" in lines[2]
+    assert lines[3:] == ["Its disk is full."]

@@ -11,7 +11,13 @@ from grpc.aio import ServicerContext
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from structlog.testing import capture_logs
 
-from services.common.health import NOT_SERVING, SERVING, HealthReporter
+from services.common.health import (
+    NOT_SERVING,
+    SERVING,
+    Dependency,
+    DependencyName,
+    HealthReporter,
+)
 
 SERVICE = "videoexport.v1.SomeService"
 
@@ -43,8 +49,10 @@ class Doctor:
 
 
 @asynccontextmanager
-async def reporting(doctor: Doctor, timeout: float = 3.0) -> AsyncIterator[HealthReporter]:
-    reporter = HealthReporter([SERVICE], doctor, interval=0, timeout=timeout)
+async def reporting(
+    doctor: Doctor, *dependencies: Dependency, timeout: float = 3.0
+) -> AsyncIterator[HealthReporter]:
+    reporter = HealthReporter([SERVICE], doctor, dependencies, interval=0, timeout=timeout)
     await reporter.start()
     task = asyncio.create_task(reporter.run())
     try:
@@ -54,14 +62,16 @@ async def reporting(doctor: Doctor, timeout: float = 3.0) -> AsyncIterator[Healt
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def statuses(reporter: HealthReporter) -> set[int]:
-    """Return what is reported for the service and for the server as a whole."""
+async def status(reporter: HealthReporter, name: str) -> int:
+    """Return what is reported for a name."""
     # The context is used for unknown names only.
     context = cast(ServicerContext[HealthCheckRequest, HealthCheckResponse], None)
-    return {
-        (await reporter.servicer.Check(HealthCheckRequest(service=name), context)).status
-        for name in ("", SERVICE)
-    }
+    return (await reporter.servicer.Check(HealthCheckRequest(service=name), context)).status
+
+
+async def statuses(reporter: HealthReporter) -> set[int]:
+    """Return what is reported for the service and for the server as a whole."""
+    return {await status(reporter, name) for name in ("", SERVICE)}
 
 
 async def test_health_is_not_serving_before_the_first_check_has_answered() -> None:
@@ -135,3 +145,48 @@ async def test_health_that_is_closed_stays_not_serving() -> None:
             await asyncio.sleep(0.01)
         assert await statuses(reporter) == {NOT_SERVING}
         assert logs == []
+
+
+async def test_dependency_that_is_needed_decides_and_another_is_only_told_of() -> None:
+    own, postgres, nats = Doctor(), Doctor(), Doctor()
+    needed = Dependency(DependencyName.POSTGRES, postgres)
+    extra = Dependency(DependencyName.NATS, nats, needed=False)
+    names = ("", "dependency.postgres", "dependency.nats")
+    with capture_logs() as logs:
+        async with reporting(own, needed, extra) as reporter:
+
+            async def after(*answers: str | None) -> list[int]:
+                for doctor, answer in zip((own, postgres, nats), answers, strict=True):
+                    doctor.answers(answer)
+                for doctor in (own, postgres, nats):
+                    await doctor.is_asked()
+                return [await status(reporter, name) for name in names]
+
+            for doctor in (own, postgres, nats):
+                await doctor.is_asked()
+            assert [await status(reporter, name) for name in names] == [NOT_SERVING] * 3
+            assert await after(None, None, None) == [SERVING, SERVING, SERVING]
+            assert await after(None, None, "away") == [SERVING, SERVING, NOT_SERVING]
+            assert await after(None, None, "away") == [SERVING, SERVING, NOT_SERVING]
+            assert await after(None, "down", "away") == [NOT_SERVING, NOT_SERVING, NOT_SERVING]
+            assert await after("draining", None, None) == [NOT_SERVING, SERVING, SERVING]
+    told = [(entry["event"], entry.get("problem")) for entry in logs]
+    assert told == [
+        ("serving", None),
+        ("dependency is away", "away"),
+        ("not serving", "down"),
+        ("dependency is back", None),
+        ("not serving", "draining"),
+    ]
+
+
+async def test_dependency_whose_check_hangs_is_away_and_holds_up_no_other() -> None:
+    own, nats = Doctor(), Doctor()
+    extra = Dependency(DependencyName.NATS, nats, needed=False)
+    async with reporting(own, extra, timeout=0.05) as reporter:
+        for _ in range(2):
+            await own.is_asked()
+            own.answers(None)
+        await own.is_asked()
+        assert await statuses(reporter) == {SERVING}
+        assert await status(reporter, "dependency.nats") == NOT_SERVING

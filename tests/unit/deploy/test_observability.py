@@ -20,7 +20,9 @@ from deploy.validate import K8S, Object
 from services.api.metrics import ApiMetrics
 from services.api.states import ExportState, TaskState
 from services.common.errors import Reason
-from services.common.metrics import RpcMetrics
+from services.common.health import DependencyName
+from services.common.metrics import DependencyMetrics, RpcMetrics
+from services.common.nats import PublishProblem
 from services.common.subjects import Lane
 from services.encoder.metrics import EncoderMetrics
 from services.storage.metrics import Operation, Result, StorageMetrics
@@ -56,6 +58,8 @@ VALUES = {
     "operation": list(Operation),
     "result": list(Result),
     "origin": ["encoded", "reused"],
+    "dependency": list(DependencyName),
+    "problem": list(PublishProblem),
 }
 REPLICATED = {
     "videoexport_exports_active",
@@ -81,19 +85,22 @@ class Recorder(CollectorRegistry):
 @pytest.fixture(scope="session")
 def metrics() -> Metrics:
     """The names and labels in the text that the services' metrics really give."""
-    registry = Recorder()
-    for kind in (ApiMetrics, EncoderMetrics, StorageMetrics, RpcMetrics):
+    labels: dict[str, frozenset[str]] = {}
+    # Each with a registry of its own, as in its process: services share some metrics.
+    for kind in (ApiMetrics, EncoderMetrics, StorageMetrics, RpcMetrics, DependencyMetrics):
+        registry = Recorder()
         kind(registry)
-    for collector in registry.kept:
-        # A metric with labels gives no line before its first value.
-        if names := collector._labelnames:
-            collector.labels(*("any" for _ in names))
-    return Metrics(
-        labels={
+        for collector in registry.kept:
+            # A metric with labels gives no line before its first value.
+            if names := collector._labelnames:
+                collector.labels(*("any" for _ in names))
+        labels |= {
             sample.name: frozenset(sample.labels)
             for family in text_string_to_metric_families(generate_latest(registry).decode())
             for sample in family.samples
-        },
+        }
+    return Metrics(
+        labels=labels,
         values={label: frozenset(str(value) for value in known) for label, known in VALUES.items()},
         replicated=frozenset(REPLICATED),
     )
@@ -163,12 +170,14 @@ INCREASE = re.compile(r"increase\((videoexport_\w+)(?:\{(.*?)\})?\[")
 )
 def test_counter_of_an_alert_is_there_before_it_counts(name: str, selector: str) -> None:
     """Prometheus sees no increase in a series that begins at 1."""
-    registry = CollectorRegistry()
+    registries = []
     for kind in (ApiMetrics, EncoderMetrics):
-        kind(registry)
+        registries.append(CollectorRegistry())
+        kind(registries[-1])
     wanted = dict(re.findall(r'(\w+)="(.*?)"', selector))
     values = [
         sample.value
+        for registry in registries
         for family in registry.collect()
         for sample in family.samples
         if sample.name == name and wanted.items() <= sample.labels.items()

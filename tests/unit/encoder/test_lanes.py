@@ -43,12 +43,13 @@ class IdleLane:
         """Nothing is held."""
 
 
-async def idle(js: IdleLane, seconds: float) -> None:
-    async def handle(*_: Any) -> None:
-        pytest.fail("there was nothing to do")
+async def nothing(*_: Any) -> None:
+    pytest.fail("there was nothing to do")
 
+
+async def idle(js: IdleLane, seconds: float) -> None:
     board = TaskBoard({Lane.CPU: 1}, EncoderMetrics(CollectorRegistry()))
-    consumer = LaneConsumer(Lane.CPU, js, board, handle)  # type: ignore[arg-type]
+    consumer = LaneConsumer(Lane.CPU, js, board, nothing)  # type: ignore[arg-type]
     running = asyncio.create_task(consumer.run())
     await asyncio.sleep(seconds)
     await cancel_until_done([running])
@@ -74,3 +75,18 @@ async def test_slot_whose_consumer_is_gone_binds_anew() -> None:
     js.is_gone = True
     await idle(js, 0.5)
     assert js.bound > 1
+
+
+async def test_slot_takes_nothing_while_the_disk_is_full_and_goes_on_when_there_is_room() -> None:
+    js, full = IdleLane(), ["full"]
+    metrics = EncoderMetrics(CollectorRegistry())
+    board = TaskBoard({Lane.CPU: 1}, metrics, lambda: full[0] if full else None)
+    consumer = LaneConsumer(Lane.CPU, js, board, nothing)  # type: ignore[arg-type]
+    running = asyncio.create_task(consumer.run())
+    await asyncio.sleep(0.2)
+    assert js.pulls == 0
+    full.clear()
+    async with asyncio.timeout(10):
+        while not js.pulls:
+            await asyncio.sleep(0.01)
+    await cancel_until_done([running])

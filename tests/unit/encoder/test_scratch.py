@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from services.common.config import StartupError
 from services.common.errors import DomainError, Reason
-from services.encoder.scratch import prepare_scratch, scratch
+from services.common.subjects import Lane
+from services.encoder import scratch as scratch_module
+from services.encoder.board import Run, TaskBoard
+from services.encoder.errors import ScratchFull
+from services.encoder.metrics import EncoderMetrics
+from services.encoder.scratch import GIB, ScratchSpace, prepare_scratch, scratch
+from videoexport.v1 import export_pb2 as pb
 
 
 def leave_run(own: Path, run_id: str) -> Path:
@@ -67,8 +77,90 @@ def test_folder_of_a_run_goes_with_it_whatever_happens(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_disk_has_its_reason_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DomainError) as failed, scratch(tmp_path, "run_1"):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        ScratchFull("FFmpeg said so"),
+    ],
+)
+def test_full_disk_has_its_reason_names_the_encoder_and_leaves_nothing(
+    tmp_path: Path, error: Exception
+) -> None:
+    own = tmp_path / "encoder-7"
+    with pytest.raises(DomainError) as failed, scratch(own, "run_1"):
+        raise error
     assert failed.value.reason is Reason.SCRATCH_FULL
-    assert list(tmp_path.iterdir()) == []
+    assert failed.value.message.startswith("The scratch disk of encoder encoder-7 is full: ")
+    assert str(tmp_path) not in failed.value.message
+    assert list(own.iterdir()) == []
+
+
+def test_other_error_of_a_file_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), scratch(tmp_path, "run_1"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+class Disk:
+    """What the system says of a disk of 10 GiB; the test says how much is free."""
+
+    def __init__(self) -> None:
+        self.free = 5 * GIB
+        self.is_there = True
+
+    def usage(self, _: Path) -> SimpleNamespace:
+        if not self.is_there:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return SimpleNamespace(free=self.free, total=10 * GIB)
+
+
+def test_space_says_what_is_full_and_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr(shutil, "disk_usage", disk.usage)
+    monkeypatch.setattr(scratch_module, "LOOK_SECONDS", 0)
+    registry = CollectorRegistry()
+    space = ScratchSpace(tmp_path / "encoder-7", GIB, EncoderMetrics(registry))
+    with capture_logs() as logs:
+        assert space.problem() is None
+        assert registry.get_sample_value("videoexport_encoder_scratch_free_bytes") == 5 * GIB
+        for free in (GIB - 1, GIB // 2):
+            disk.free = free
+            assert space.problem() is not None
+        assert space.problem() == (
+            "The scratch disk of encoder encoder-7 is full: 0.5 of its 10.0 GiB are free;"
+            " it takes no work before 1.0 GiB are free."
+        )
+        assert registry.get_sample_value("videoexport_encoder_scratch_full") == 1
+        disk.free = GIB
+        assert space.problem() is None
+        assert registry.get_sample_value("videoexport_encoder_scratch_full") == 0
+        disk.is_there = False
+        assert "No such file" in str(space.problem())
+    assert [entry["event"] for entry in logs] == [
+        "taking no work but probes",
+        "taking work again",
+        "taking no work but probes",
+    ]
+
+
+def test_space_of_a_real_disk(tmp_path: Path) -> None:
+    metrics = EncoderMetrics(CollectorRegistry())
+    assert ScratchSpace(tmp_path, 0, metrics).problem() is None
+    assert "is full" in str(ScratchSpace(tmp_path, 1 << 62, metrics).problem())
+
+
+def test_full_disk_refuses_all_but_probes(tmp_path: Path) -> None:
+    metrics = EncoderMetrics(CollectorRegistry())
+    space = ScratchSpace(tmp_path, 1 << 62, metrics)
+    board = TaskBoard(dict.fromkeys(Lane, 1), metrics, space.problem)
+    assert [lane for lane in Lane if board.takes(lane)] == [Lane.PROBE]
+    with board.slot(Run("run_1", 1, Lane.PROBE, pb.RunningTask())):
+        pass
+    run = Run("run_2", 1, Lane.CPU, pb.RunningTask())
+    with pytest.raises(DomainError) as refused, board.slot(run):
+        pytest.fail("there is no room for it")
+    assert refused.value.reason is Reason.SCRATCH_FULL
+    assert board.running() == []

@@ -21,22 +21,41 @@ def test_progress_tells_lost_bytes_once() -> None:
 async def test_no_stall_ends_what_does_not_move() -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        async with no_stall(0.05):
+        async with no_stall(Patience(stall=0.05)):
             await asyncio.sleep(5)
     assert time.monotonic() - started < 1
 
 
 async def test_no_stall_lets_go_on_what_moves() -> None:
-    async with no_stall(0.2) as moved:
-        for _ in range(8):
+    async with no_stall(Patience(stall=0.5, least_rate=100)) as moved:
+        for _ in range(15):
             await asyncio.sleep(0.05)
-            moved()
+            moved(10)
+
+
+async def test_no_stall_ends_what_trickles() -> None:
+    async def trickle() -> None:
+        async with no_stall(Patience(stall=0.2, least_rate=1000)) as moved:
+            for _ in range(1000):
+                await asyncio.sleep(0.02)
+                moved(1)
+
+    with pytest.raises(TimeoutError):
+        await trickle()
+
+
+def test_patience_knows_progress_by_its_rate() -> None:
+    patience = Patience(least_rate=1000)
+    assert patience.gets_on(1000, 1)
+    assert not patience.gets_on(999, 1)
+    assert patience.gets_on(1, 0)
+    assert not patience.gets_on(0, 0)
 
 
 async def test_no_stall_may_be_told_after_its_end() -> None:
-    async with no_stall(0.05) as moved:
+    async with no_stall(Patience(stall=0.05)) as moved:
         pass
-    moved()
+    moved(1 << 30)
 
 
 async def test_patience_grows_to_its_bound() -> None:
