@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -74,6 +75,10 @@ class Rule:
         return left and operation is self.operation and self.key in path
 
 
+def _ignore(_operation: Operation, _path: str) -> None:
+    """Take no notice of a request."""
+
+
 @dataclass
 class S3Door:
     """The proxy; an async context manager.
@@ -82,13 +87,17 @@ class S3Door:
         rules: the first that applies to a request does.
         requests: how many of each operation came.
         on_request: called with every request before it is carried out.
+        expired: how many requests came with a URL that counts as expired.
     """
 
     s3_port: int
     rules: list[Rule] = field(default_factory=list)
     requests: Counter[Operation] = field(default_factory=Counter)
-    on_request: Callable[[Operation, str], None] = lambda _operation, _path: None
+    on_request: Callable[[Operation, str], None] = _ignore
+    expired: int = 0
     port: int = field(init=False, default=0)
+    _signatures: set[str] = field(init=False, default_factory=set)
+    _expired: set[str] = field(init=False, default_factory=set)
 
     async def __aenter__(self) -> Self:
         """Serve while the block runs."""
@@ -117,14 +126,28 @@ class S3Door:
         self.rules.append(rule)
         return rule
 
+    async def expire_urls(self) -> None:
+        """Let every presigned URL that was used so far expire."""
+        signatures = set(self._signatures)
+        # S3 signs to the second: made anew within the same one, a URL is the same.
+        await asyncio.sleep(1.0 - time.time() % 1.0)
+        self._expired |= signatures
+
     def heal(self) -> None:
         """Let every request be carried out."""
         self.rules.clear()
+        self._expired.clear()
+        self.on_request = _ignore
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         operation = operation_of(request)
         self.requests[operation] += 1
         self.on_request(operation, request.path)
+        if signature := request.query.get("X-Amz-Signature"):
+            if signature in self._expired:
+                self.expired += 1
+                return web.Response(status=403, text=_error("AccessDenied"))
+            self._signatures.add(signature)
         rule = next((each for each in self.rules if each.applies(operation, request.path)), None)
         if rule is None:
             return await self._forward(request)
