@@ -20,6 +20,8 @@ LOOPBACK = "127.0.0.1"
 BLOCK_BYTES = 64 * 1024
 # What the proxy's own connection has of its own.
 HOP_BY_HOP = ("Connection", "Keep-Alive", "Transfer-Encoding")
+# What a request with one of these in its query is about is no object.
+_BESIDE_OBJECTS = frozenset({"tagging", "lifecycle", "list-type", "location", "acl"})
 # Longer than any limit that is to be met.
 STALL_SECONDS = 3600.0
 
@@ -60,6 +62,7 @@ class Rule:
         key: only of objects whose key contains this.
         seconds: of a slow one.
         met: how many did so far.
+        over: ends the waiting of those that are stalled or slow.
     """
 
     operation: Operation
@@ -68,11 +71,18 @@ class Rule:
     key: str = ""
     seconds: float = 2.0
     met: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def applies(self, operation: Operation, path: str) -> bool:
         """Whether the next such request suffers."""
         left = self.times is None or self.met < self.times
         return left and operation is self.operation and self.key in path
+
+    async def wait(self, seconds: float) -> None:
+        """Keep a request waiting."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
 
 
 def _ignore(_operation: Operation, _path: str) -> None:
@@ -134,7 +144,9 @@ class S3Door:
         self._expired |= signatures
 
     def heal(self) -> None:
-        """Let every request be carried out."""
+        """Let every request be carried out from now on; those that are stalled are cut."""
+        for rule in self.rules:
+            rule.over.set()
         self.rules.clear()
         self._expired.clear()
         self.on_request = _ignore
@@ -162,10 +174,10 @@ class S3Door:
             case Harm.RESET:
                 return _cut(request)
             case Harm.STALL:
-                await asyncio.sleep(STALL_SECONDS)
+                await rule.wait(STALL_SECONDS)
                 return _cut(request)
             case Harm.SLOW:
-                await asyncio.sleep(rule.seconds)
+                await rule.wait(rule.seconds)
                 return await self._forward(request)
             case Harm.LOST_ANSWER:
                 await self._forward(request, answer=False)
@@ -216,8 +228,11 @@ class S3Door:
 def operation_of(request: web.BaseRequest) -> Operation:
     """Return what a request asks for, by its method and its query."""
     query = request.query
+    if not _BESIDE_OBJECTS.isdisjoint(query):
+        return Operation.OTHER
     match request.method:
-        case "GET" if "uploads" not in query and "list-type" not in query:
+        # With an upload's id it lists the parts.
+        case "GET" if "uploads" not in query and "uploadId" not in query:
             return Operation.GET
         case "HEAD":
             return Operation.HEAD

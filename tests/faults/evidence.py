@@ -20,14 +20,20 @@ from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
-# Some seconds of work for one thread.
-SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_1080P, quality=pb.QUALITY_HIGH)
+# Two seconds of work for one thread, and more.
+SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_HIGH)
 SHORT = Clip(frames=50)
 LONGER = Clip(frames=100, width=320, height=180)
 
 # Generous: it bounds what hangs, not what is slow.
 FINISHED_S = 120
 TIDY_S = 60
+
+
+def export_of(path: str) -> str:
+    """Return the export whose file a request to S3 is about; empty where it is about none."""
+    bucket_and_key = path.strip("/").split("/")
+    return bucket_and_key[3] if bucket_and_key[1:2] == ["exports"] else ""
 
 
 async def finish(client: AsyncClient, export_id: str) -> pb.Export:

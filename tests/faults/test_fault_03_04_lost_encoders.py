@@ -13,7 +13,15 @@ from pathlib import Path
 from faults.cluster import FaultCluster, resume
 from faults.s3_door import Operation
 from tests.e2e.conftest import Leftovers
-from tests.faults.evidence import SHORT, SMALL, check_exact, check_tidy, finish, task_events
+from tests.faults.evidence import (
+    SHORT,
+    SMALL,
+    check_exact,
+    check_tidy,
+    export_of,
+    finish,
+    task_events,
+)
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 
@@ -24,38 +32,37 @@ async def test_others_finish_what_lost_encoders_were_about_to_store(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(SHORT))
-    # Two that differ, or the second would be a copy of the first.
-    segments = {"killed": [(0.0, 1.0)], "paused": [(1.0, 2.0)]}
+    # Probed before: each of the two takes an encoder of its own at once.
+    await client.plan(video_id, settings=SMALL)
+    paused: dict[str, str] = {}
+    killed: dict[str, str] = {}
+    pids: list[int] = []
+
+    def lose(operation: Operation, path: str) -> None:
+        export = export_of(path)
+        if operation is Operation.PUT and export and not paused:
+            paused[export] = events.of(export)[-1][1]
+            pids.append(faulty.pause(paused[export]))
+        elif operation is Operation.COMPLETE and export not in paused and not killed:
+            killed[export] = events.of(export)[-1][1]
+            faulty.cluster.kill(killed[export])
+
     async with task_events(faulty) as events:
-        exports = {
-            fate: (await client.create_export(video_id, cut, settings=SMALL)).id
-            for fate, cut in segments.items()
-        }
-        lost: dict[str, str] = {}
-        paused_pids: list[int] = []
-
-        def lose(operation: Operation, path: str) -> None:
-            fate = next((fate for fate, export in exports.items() if export in path), "")
-            moment = {"killed": Operation.COMPLETE, "paused": Operation.PUT}.get(fate)
-            if operation is not moment or fate in lost:
-                return
-            lost[fate] = encoder = events.of(exports[fate])[-1][1]
-            if fate == "killed":
-                faulty.cluster.kill(encoder)
-            else:
-                paused_pids.append(faulty.pause(encoder))
-
         faulty.s3_door.on_request = lose
-        done = {fate: await finish(client, export) for fate, export in exports.items()}
-        assert lost.keys() == exports.keys()
-        resume(paused_pids[0])
-        # Neither has said a word of how its run ended, until then.
-        for fate, export in exports.items():
-            first, second, end = events.of(export)[:3]
-            assert first == ("started", lost[fate])
-            assert (second[0], end) == ("started", ("succeeded", second[1]))
-        await check_exact(client, done["killed"], range(25), tmp_path)
-        await check_exact(client, done["paused"], range(25, 50), tmp_path)
+        exports = [
+            (await client.create_export(video_id, cut, settings=SMALL)).id
+            for cut in ([(0, 1)], [(1, 2)])
+        ]
+        done = [await finish(client, export) for export in exports]
+        assert {*paused, *killed} == set(exports)
+        # Neither has said a word of how its run ended.
+        for export, lost in (paused | killed).items():
+            first, (start, other), end = events.of(export)
+            assert first == ("started", lost)
+            assert (start, end) == ("started", ("succeeded", other))
+        resume(pids[0])
+        await check_exact(client, done[0], range(25), tmp_path)
+        await check_exact(client, done[1], range(25, 50), tmp_path)
         await check_tidy(leftovers, outputs=2)
         # Whoever was paused works again, and takes nothing for undone.
         async with asyncio.timeout(30):
@@ -63,5 +70,5 @@ async def test_others_finish_what_lost_encoders_were_about_to_store(
                 encoder.running_tasks for encoder in encoders
             ):
                 await asyncio.sleep(0.2)
-    again = {fate: await client.get(export) for fate, export in exports.items()}
-    assert all(again[fate].output.sha256 == done[fate].output.sha256 for fate in again)
+    for export in done:
+        assert (await client.get(export.id)).output.sha256 == export.output.sha256

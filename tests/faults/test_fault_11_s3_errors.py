@@ -15,23 +15,23 @@ from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 
 MakeClip = Callable[[Clip], Path]
-# What one request meets after the other. S3's own client tries twice by itself: what is to
-# reach ours comes twice.
+# What requests meet one after the other; a slow one is carried out, and so comes last. S3's
+# own client tries twice by itself: what is to reach ours comes twice.
 HARMS = {
     "get": [
         (Operation.GET, Harm.ERROR_500, 1),
         (Operation.GET, Harm.ERROR_503, 1),
-        (Operation.GET, Harm.SLOW, 1),
         (Operation.GET, Harm.RESET, 1),
+        (Operation.GET, Harm.SLOW, 1),
         (Operation.HEAD, Harm.ERROR_503, 2),
     ],
     "put": [
         (Operation.CREATE, Harm.ERROR_503, 2),
         (Operation.PUT, Harm.ERROR_500, 1),
         (Operation.PUT, Harm.ERROR_503, 1),
-        (Operation.PUT, Harm.SLOW, 1),
         (Operation.PUT, Harm.RESET, 1),
         (Operation.PUT, Harm.LOST_ANSWER, 1),
+        (Operation.PUT, Harm.SLOW, 1),
     ],
     "complete": [
         (Operation.COMPLETE, Harm.ERROR_500, 2),
