@@ -56,7 +56,8 @@ async def check_exact(
 ) -> None:
     """Check that the file of an export has exactly these frames."""
     path = await client.download(done, folder / f"{done.id}.mp4")
-    assert await asyncio.to_thread(read_frame_numbers, path) == list(numbers)
+    shown = await asyncio.to_thread(read_frame_numbers, path)
+    assert shown == list(numbers), f"{len(shown)} frames, not the {len(numbers)} planned: {shown}"
     assert done.output.frame_count == done.plan.frame_count == len(numbers)
 
 
@@ -79,7 +80,7 @@ async def check_tidy(leftovers: Leftovers, *, outputs: int) -> None:
     deadline = loop.time() + TIDY_S
     while (found := left()) != wanted and loop.time() < deadline:
         await asyncio.sleep(0.2)
-    assert found == wanted
+    assert found == wanted, f"outputs, parts, scratch files, FFmpeg: {found}"
 
 
 @dataclass
