@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -24,6 +25,16 @@ NATS_SERVERS = 3
 # Short, so that what is waited for after a fault comes within seconds; the heartbeats of
 # encoders keep the same distance from it as by default.
 ACK_WAIT_S = 6
+# Longer than a busy machine lets FFmpeg wait for its turn.
+STALL_TIMEOUT_S = 8
+# Of running tasks after SIGTERM, before they are handed back.
+TASK_DRAIN_S = 5
+
+# One clock is always wrong: everything that is tested is also tested with that.
+CLOCK_OFF = "encoder-3"
+CLOCK_OFFSET_S = 3600
+_CLOCK = Path(__file__).parent / "clock"
+
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
@@ -36,6 +47,12 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "encoder": {
         "VIDEOEXPORT_ENCODER_CPU_SLOTS": "1",
         "VIDEOEXPORT_ENCODER_HEARTBEAT_INTERVAL": "1.5",
+        "VIDEOEXPORT_ENCODER_STALL_TIMEOUT": str(STALL_TIMEOUT_S),
+        "VIDEOEXPORT_ENCODER_TASK_DRAIN_SECONDS": str(TASK_DRAIN_S),
+    },
+    CLOCK_OFF: {
+        "FAULTS_CLOCK_OFFSET_SECONDS": str(CLOCK_OFFSET_S),
+        "PYTHONPATH": os.pathsep.join([str(_CLOCK), *filter(None, [os.environ.get("PYTHONPATH")])]),
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -19,6 +20,8 @@ LOOPBACK = "127.0.0.1"
 BLOCK_BYTES = 64 * 1024
 # What the proxy's own connection has of its own.
 HOP_BY_HOP = ("Connection", "Keep-Alive", "Transfer-Encoding")
+# What a request with one of these in its query is about is no object.
+_BESIDE_OBJECTS = frozenset({"tagging", "lifecycle", "list-type", "location", "acl"})
 # Longer than any limit that is to be met.
 STALL_SECONDS = 3600.0
 
@@ -59,6 +62,7 @@ class Rule:
         key: only of objects whose key contains this.
         seconds: of a slow one.
         met: how many did so far.
+        over: ends the waiting of those that are stalled or slow.
     """
 
     operation: Operation
@@ -67,11 +71,22 @@ class Rule:
     key: str = ""
     seconds: float = 2.0
     met: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def applies(self, operation: Operation, path: str) -> bool:
         """Whether the next such request suffers."""
         left = self.times is None or self.met < self.times
         return left and operation is self.operation and self.key in path
+
+    async def wait(self, seconds: float) -> None:
+        """Keep a request waiting."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+
+
+def _ignore(_operation: Operation, _path: str) -> None:
+    """Take no notice of a request."""
 
 
 @dataclass
@@ -82,13 +97,17 @@ class S3Door:
         rules: the first that applies to a request does.
         requests: how many of each operation came.
         on_request: called with every request before it is carried out.
+        expired: how many requests came with a URL that counts as expired.
     """
 
     s3_port: int
     rules: list[Rule] = field(default_factory=list)
     requests: Counter[Operation] = field(default_factory=Counter)
-    on_request: Callable[[Operation, str], None] = lambda _operation, _path: None
+    on_request: Callable[[Operation, str], None] = _ignore
+    expired: int = 0
     port: int = field(init=False, default=0)
+    _signatures: set[str] = field(init=False, default_factory=set)
+    _expired: set[str] = field(init=False, default_factory=set)
 
     async def __aenter__(self) -> Self:
         """Serve while the block runs."""
@@ -117,14 +136,30 @@ class S3Door:
         self.rules.append(rule)
         return rule
 
+    async def expire_urls(self) -> None:
+        """Let every presigned URL that was used so far expire."""
+        signatures = set(self._signatures)
+        # S3 signs to the second: made anew within the same one, a URL is the same.
+        await asyncio.sleep(1.0 - time.time() % 1.0)
+        self._expired |= signatures
+
     def heal(self) -> None:
-        """Let every request be carried out."""
+        """Let every request be carried out from now on; those that are stalled are cut."""
+        for rule in self.rules:
+            rule.over.set()
         self.rules.clear()
+        self._expired.clear()
+        self.on_request = _ignore
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         operation = operation_of(request)
         self.requests[operation] += 1
         self.on_request(operation, request.path)
+        if signature := request.query.get("X-Amz-Signature"):
+            if signature in self._expired:
+                self.expired += 1
+                return web.Response(status=403, text=_error("AccessDenied"))
+            self._signatures.add(signature)
         rule = next((each for each in self.rules if each.applies(operation, request.path)), None)
         if rule is None:
             return await self._forward(request)
@@ -139,10 +174,10 @@ class S3Door:
             case Harm.RESET:
                 return _cut(request)
             case Harm.STALL:
-                await asyncio.sleep(STALL_SECONDS)
+                await rule.wait(STALL_SECONDS)
                 return _cut(request)
             case Harm.SLOW:
-                await asyncio.sleep(rule.seconds)
+                await rule.wait(rule.seconds)
                 return await self._forward(request)
             case Harm.LOST_ANSWER:
                 await self._forward(request, answer=False)
@@ -193,8 +228,11 @@ class S3Door:
 def operation_of(request: web.BaseRequest) -> Operation:
     """Return what a request asks for, by its method and its query."""
     query = request.query
+    if not _BESIDE_OBJECTS.isdisjoint(query):
+        return Operation.OTHER
     match request.method:
-        case "GET" if "uploads" not in query and "list-type" not in query:
+        # With an upload's id it lists the parts.
+        case "GET" if "uploads" not in query and "uploadId" not in query:
             return Operation.GET
         case "HEAD":
             return Operation.HEAD

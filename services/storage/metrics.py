@@ -20,6 +20,7 @@ class Operation(StrEnum):
     LIST_PARTS = "list_parts"
     COMPLETE_UPLOAD = "complete_upload"
     ABORT_UPLOAD = "abort_upload"
+    LIST_UPLOADS = "list_uploads"
     PUT_TAGS = "put_tags"
     HEAD_OBJECT = "head_object"
     COPY_OBJECT = "copy_object"

@@ -83,8 +83,9 @@ class StorageServicer(storage_service_pb2_grpc.StorageServiceServicer):
     async def DeleteObjects(
         self, request: pb.DeleteObjectsRequest, context: Context
     ) -> pb.DeleteObjectsResponse:
-        """Delete objects."""
+        """Delete objects, and first what would still become of unfinished uploads to them."""
         locations = requests.objects_to_delete(request, user_of(context), self._keys)
+        await self._uploads.abort_all(locations)
         deleted = await self._objects.delete_all(locations)
         return pb.DeleteObjectsResponse(deleted_count=deleted)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import structlog
 
 from services.common.errors import DomainError, Reason
+from services.storage.keys import Location
 from services.storage.metrics import Operation, StorageMetrics
 from services.storage.objects import FILE_NAME_METADATA, Objects, Stat
 from services.storage.requests import NewUpload, PendingUpload, SentUpload, part_size
@@ -30,6 +34,8 @@ JOIN_SECONDS = 60
 _NO_UPLOAD = frozenset({"NoSuchUpload"})
 # Without the right to tag, or on a server without tags.
 _NO_TAGS = frozenset({"AccessDenied", "NotImplemented", "MethodNotAllowed"})
+# Without the right to list uploads, or on a server that cannot.
+_NO_LISTING = frozenset({"AccessDenied", "NotImplemented"})
 _BAD_PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 
 
@@ -125,6 +131,34 @@ class Uploads:
             )
         except Refused:
             return
+
+    async def abort_all(self, locations: Sequence[Location]) -> None:
+        """Drop whatever uploads to places of the own bucket are unfinished.
+
+        Whoever began them may be gone without a word. Where S3 does not let them be listed,
+        the bucket's rules drop them in a day.
+
+        Raises:
+            DomainError: STORAGE_UNAVAILABLE.
+        """
+        by_key = {location.key: location for location in locations}
+        # One listing for all of a kind: they are of one user, who has few uploads at a time.
+        for _, keys in groupby(sorted(by_key), key=lambda key: key.partition("/")[0]):
+            prefix = commonprefix(list(keys))  # noqa: RUF071 — S3 compares characters as well
+            for key, upload_id in await self._unfinished(locations[0].bucket, prefix):
+                if key in by_key:
+                    await self.abort(PendingUpload(by_key[key], upload_id))
+
+    async def _unfinished(self, bucket: str, prefix: str) -> list[tuple[str, str]]:
+        """Return key and id of every unfinished upload below a prefix."""
+        try:
+            return await self._s3.run(
+                Operation.LIST_UPLOADS,
+                lambda client: _list_uploads(client, bucket, prefix),
+                expect=_NO_LISTING,
+            )
+        except Refused:
+            return []
 
     async def _join(self, sent: SentUpload) -> Stat:
         location = sent.pending.location
@@ -238,6 +272,11 @@ def _stored_parts(client: S3Client, pending: PendingUpload) -> dict[int, dict[st
         for part in page.get("Parts", []):
             stored[part["PartNumber"]][part["ETag"].strip('"')] = part["Size"]
     return dict(stored)
+
+
+def _list_uploads(client: S3Client, bucket: str, prefix: str) -> list[tuple[str, str]]:
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+    return [(item["Key"], item["UploadId"]) for page in pages for item in page.get("Uploads", [])]
 
 
 def _sign_parts(

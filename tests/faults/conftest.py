@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from faults.cluster import FaultCluster
+from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, generate
 from videoexport.client import AsyncClient
 
@@ -35,6 +36,12 @@ async def client(faulty: FaultCluster) -> AsyncIterator[AsyncClient]:
     """A client of both replicas of the API, as a user whom no other test knows."""
     async with AsyncClient(faulty.cluster.address, user=f"user-{uuid4().hex[:12]}") as opened:
         yield opened
+
+
+@pytest.fixture
+def leftovers(faulty: FaultCluster, client: AsyncClient) -> Leftovers:
+    """What the test's user has left behind."""
+    return Leftovers(faulty.cluster, client.user)
 
 
 @pytest.fixture(scope="session")

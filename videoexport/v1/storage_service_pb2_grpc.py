@@ -130,7 +130,8 @@ class StorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteObjects(self, request, context):
-        """Deletes objects; missing ones count as deleted. At most 1000. Idempotent.
+        """Deletes objects and drops unfinished uploads to them; missing ones count as deleted.
+        At most 1000. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

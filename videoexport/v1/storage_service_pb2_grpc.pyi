@@ -64,7 +64,9 @@ class StorageServiceStub:
     NOT_FOUND: no such object.
     """
     DeleteObjects: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.DeleteObjectsRequest, _storage_service_pb2.DeleteObjectsResponse]
-    """Deletes objects; missing ones count as deleted. At most 1000. Idempotent."""
+    """Deletes objects and drops unfinished uploads to them; missing ones count as deleted.
+    At most 1000. Idempotent.
+    """
     CopyObject: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CopyObjectRequest, _storage_service_pb2.CopyObjectResponse]
     """Copies an object of the caller within S3, without its bytes passing anywhere. Copied
     onto itself, it counts as just written, so that lifecycle rules keep it. Idempotent.
@@ -109,7 +111,9 @@ class StorageServiceAsyncStub(StorageServiceStub):
     NOT_FOUND: no such object.
     """
     DeleteObjects: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.DeleteObjectsRequest, _storage_service_pb2.DeleteObjectsResponse]  # type: ignore[assignment]
-    """Deletes objects; missing ones count as deleted. At most 1000. Idempotent."""
+    """Deletes objects and drops unfinished uploads to them; missing ones count as deleted.
+    At most 1000. Idempotent.
+    """
     CopyObject: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CopyObjectRequest, _storage_service_pb2.CopyObjectResponse]  # type: ignore[assignment]
     """Copies an object of the caller within S3, without its bytes passing anywhere. Copied
     onto itself, it counts as just written, so that lifecycle rules keep it. Idempotent.
@@ -187,7 +191,9 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.DeleteObjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.DeleteObjectsResponse, _abc.Awaitable[_storage_service_pb2.DeleteObjectsResponse]]:
-        """Deletes objects; missing ones count as deleted. At most 1000. Idempotent."""
+        """Deletes objects and drops unfinished uploads to them; missing ones count as deleted.
+        At most 1000. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def CopyObject(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import aiohttp
 import grpc
@@ -18,8 +19,10 @@ from storage_rig import (
     SOURCE_BUCKET,
     Server,
     Service,
+    completion,
     refused,
     s3_object,
+    source_upload,
     uploaded,
 )
 
@@ -197,6 +200,28 @@ async def test_delete_removes_and_counts_missing_objects_too(
     assert not any(key.endswith(first.object.source.video_id) for key in left)
     assert not any(key.endswith(second.object.source.video_id) for key in left)
     assert any(key.endswith(kept.object.source.video_id) for key in left)
+
+
+async def test_delete_drops_unfinished_uploads_to_the_objects_and_no_others(
+    s3: Server, storage: Service, http: aiohttp.ClientSession
+) -> None:
+    begun = [await storage.stub.CreateUpload(source_upload(3), metadata=ANN) for _ in range(3)]
+    for upload in begun:
+        async with http.put(upload.parts[0].url, data=b"abc") as answer:
+            assert answer.status == 200
+    finished = await uploaded(storage, http, b"abc")
+    output = pb.ObjectRef(preview_id=f"prv_{uuid4().hex}")
+    objects = [begun[0].upload.object, begun[1].upload.object, finished.object, output]
+    await storage.stub.DeleteObjects(pb.DeleteObjectsRequest(objects=objects), metadata=ANN)
+    keys = s3.unfinished()
+    for upload, kept in zip(begun, (False, False, True), strict=True):
+        key = f"videos/ann/{upload.upload.object.source.video_id}"
+        assert (key in keys) == kept
+    # They cannot become objects any more.
+    with refused() as refusal:
+        await storage.stub.CompleteUpload(completion(begun[0], [b"abc"]), metadata=ANN)
+    assert refusal.reason == "UPLOAD_NOT_FOUND"
+    await storage.stub.AbortUpload(pb.AbortUploadRequest(upload=begun[2].upload), metadata=ANN)
 
 
 async def test_delete_touches_no_allow_listed_bucket(

@@ -100,6 +100,24 @@ async def test_upload_completes_where_tags_are_refused(
     assert [entry["cause"] for entry in logs if entry["event"] == NO_TAGS] == [code]
 
 
+@pytest.mark.parametrize("code", STATUSES)
+async def test_objects_are_deleted_where_uploads_may_not_be_listed(
+    s3: Server, http: aiohttp.ClientSession, code: str
+) -> None:
+    async with denying_proxy(s3.part.endpoint) as proxy:
+        proxy.code, proxy.denied = code, {"GET uploads"}
+        settings = s3.settings(
+            "few-rights", s3_endpoint=proxy.endpoint, public_s3_endpoint=s3.part.endpoint
+        )
+        async with service_running(settings) as service:
+            await service.until(SERVING)
+            stored = await uploaded(service, http, b"abc")
+            request = pb.DeleteObjectsRequest(objects=[stored.object])
+            await service.stub.DeleteObjects(request, metadata=ANN)
+        assert proxy.asked["GET uploads"] == 1
+    assert not s3.keys(f"videos/ann/{stored.object.source.video_id}")
+
+
 async def test_upload_above_the_limit_is_refused(s3: Server, http: aiohttp.ClientSession) -> None:
     settings = s3.settings("limited", max_upload_bytes=10)
     async with service_running(settings) as service:
