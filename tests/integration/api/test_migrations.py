@@ -216,5 +216,5 @@ async def test_replicas_may_migrate_at_the_same_time(bare_database: str) -> None
 
 async def test_database_without_the_schema_says_so(bare_database: str) -> None:
     database = Database(bare_database, pool_size=1, timeout=5)
-    assert await database.ping() == "the schema is missing; run the migrations"
+    assert await database.ping() == "The schema is missing; run the migrations."
     await database.close()
