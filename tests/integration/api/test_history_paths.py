@@ -136,7 +136,7 @@ STEPS: dict[Step, int] = {
     dispatch: 6,
     begin: 8,
     succeed: 8,
-    fail: 6,
+    fail: 12,
     hand_back: 2,
     lose: 1,
     retry: 4,

@@ -262,8 +262,8 @@ async def test_tasks_that_another_plan_replaces_are_told_beside_the_new_ones(rig
     assert {(item.actor, item.reason, item.detail) for item in changes} == {
         (ENCODER, "PLANNED_AGAIN", "PART_MISSING: Gone.")
     }
-    [ended] = [item for item in changes if item.from_state is not None]
-    assert (ended.task_id, ended.to_state) == (assembly.id, "CANCELLED")
+    [ended] = [item for item in changes if item.task_id == assembly.id]
+    assert (ended.from_state, ended.to_state) == ("DISPATCHED", "CANCELLED")
     assert {item.task_id for item in changes if item.from_state is None} == {
         task.id for task in case.work
     }
