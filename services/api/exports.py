@@ -32,7 +32,7 @@ from services.api.store.records import (
     Submission,
     source_key,
 )
-from services.api.views import to_export
+from services.api.views import add_history, to_export
 from services.api.work import Order, probe_task
 from services.common import ids
 from services.common.checks import source_violations
@@ -172,14 +172,17 @@ class Exports:
         await self._tasks.keep_probe(key, info)
         return info
 
-    async def get(self, export_id: str, user_id: str) -> pb.Export:
-        """Return one export.
+    async def get(self, export_id: str, user_id: str, *, history: bool = False) -> pb.Export:
+        """Return one export, with its history where that is wanted.
 
         Raises:
             DomainError: EXPORT_NOT_FOUND.
         """
         check_export_id(export_id)
-        return await self.view(await self._store.get(export_id, user_id))
+        export = await self.view(await self._store.get(export_id, user_id))
+        if history:
+            add_history(export, await self._store.history(export_id, user_id))
+        return export
 
     async def page(
         self, request: service.ListExportsRequest, user_id: str

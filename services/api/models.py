@@ -170,6 +170,36 @@ runs = Table(
     Index("runs_task_idx", "task_id"),
 )
 
+# Every change of state of exports and tasks, in order of `id`: written by triggers alone
+# (migration 0006), so that nothing that changes a state can forget it. No foreign key: it would
+# lock the export's row for each entry, and whoever sends tasks out holds the tasks that a
+# cancellation, which holds the export, waits for. A trigger deletes it with its export.
+state_changes = Table(
+    "state_changes",
+    metadata,
+    Column("export_id", Text, primary_key=True),
+    Column("id", BigInteger, Identity(), primary_key=True),
+    # None for the export itself. It outlives the task, which another plan may have replaced.
+    Column("task_id", Text),
+    Column("kind", Text),
+    Column("from_state", Text),
+    Column("to_state", Text, nullable=False),
+    Column("attempt", Integer),
+    # Who and why, as the transaction has said; None by a replica of before it was asked to.
+    Column("actor", Text),
+    Column("reason", Text),
+    Column("detail", Text),
+    # The run whose word has led to it.
+    Column("run_id", Text),
+    # Not when the transaction began: it may have waited for the one before it.
+    Column(
+        "changed_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("clock_timestamp()"),
+    ),
+)
+
 # Accepted CreateExport calls of the last day: the hourly quota counts them (a
 # deleted export still counts), and request ids are looked up in them.
 submissions = Table(

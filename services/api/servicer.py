@@ -41,7 +41,9 @@ class ExportServicer(ExportServiceServicer):
     async def GetExport(
         self, request: pb.GetExportRequest, context: Context
     ) -> pb.GetExportResponse:
-        export = await self._exports.get(request.export_id, user_of(context))
+        export = await self._exports.get(
+            request.export_id, user_of(context), history=request.include_history
+        )
         return pb.GetExportResponse(export=export)
 
     async def ListExports(

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.api.forecast import Estimate
 from services.api.progress import Live, phase_of
 from services.api.states import ACTIVE_EXPORTS, ExportState
+from services.api.store.history import History, StateChange
 from services.api.store.records import ExportRecord
 from services.api.work import FRAMES_PER_JOIN, FRAMES_PER_SOUND
 from services.common.planner import duration_of
@@ -62,6 +63,33 @@ def to_export(
     if record.state is ExportState.PROCESSING and record.plan is not None:
         _add_live(export, record, record.plan, live)
     return export
+
+
+def add_history(export: pb.Export, history: History) -> None:
+    """Add to an export what has happened to it."""
+    export.history.extend(map(_state_change, history.changes))
+    export.history_omitted_count = history.omitted
+
+
+def _state_change(change: StateChange) -> pb.StateChange:
+    message = pb.StateChange(
+        change_time=timestamp_of(change.changed_at),
+        actor=change.actor or "",
+        reason=change.reason or "",
+        detail=change.detail or "",
+        run_id=change.run_id or "",
+    )
+    before, after = change.from_state or "UNSPECIFIED", change.to_state
+    if change.task_id is None:
+        message.export.from_state = pb.ExportState.Value(f"EXPORT_STATE_{before}")
+        message.export.to_state = pb.ExportState.Value(f"EXPORT_STATE_{after}")
+    else:
+        message.task.task_id = change.task_id
+        message.task.kind = pb.TaskKind.Value(f"TASK_KIND_{change.kind}")
+        message.task.from_state = pb.TaskState.Value(f"TASK_STATE_{before}")
+        message.task.to_state = pb.TaskState.Value(f"TASK_STATE_{after}")
+        message.task.attempt = change.attempt or 0
+    return message
 
 
 def _add_live(export: pb.Export, record: ExportRecord, plan: pb.Plan, live: Live | None) -> None:

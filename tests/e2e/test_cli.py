@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sysconfig
 from collections.abc import Callable
@@ -156,7 +157,7 @@ async def test_upload_probe_and_plan_say_what_is_exact(
 
 
 async def test_no_wait_returns_at_once_and_watch_follows_to_the_file(
-    videoexport: Program, clip: MakeClip, tmp_path: Path
+    videoexport: Program, clip: MakeClip, tmp_path: Path, client: AsyncClient
 ) -> None:
     created = await videoexport("export", clip(SHORT), "--no-wait", "--json")
     assert created.status == 0
@@ -169,6 +170,20 @@ async def test_no_wait_returns_at_once_and_watch_follows_to_the_file(
     assert got.status == 0
     assert "completed" in got.out
     assert "http://127.0.0.1" in got.out
+    assert "WHY" not in got.out
+
+    told = await videoexport("get", export_id, "--history")
+    assert told.status == 0
+    assert told.out.startswith(got.out.partition("\nLink until")[0])
+    for who, why in (
+        (f"user:{client.user}", "created"),
+        ("dispatcher", "sent"),
+        ("encoder:encoder-1", "done"),
+    ):
+        assert re.search(f" {who} +{why}$", told.out, re.MULTILINE), told.out
+    history = (await videoexport("get", export_id, "--history", "--json")).json["history"]
+    assert history[0]["export"] == {"toState": "EXPORT_STATE_QUEUED"}
+    assert history[-1]["export"]["toState"] == "EXPORT_STATE_COMPLETED"
 
 
 async def test_existing_output_is_refused_before_anything_is_uploaded(

@@ -7,6 +7,7 @@ import click
 from videoexport.cli import render
 from videoexport.cli.arguments import GivenType
 from videoexport.cli.group import command, export_argument
+from videoexport.cli.history import history_table
 from videoexport.cli.session import Session
 from videoexport.client import Refused, VideoExportError
 from videoexport.v1 import export_pb2, export_service_pb2
@@ -20,12 +21,23 @@ _STATES = [
 _LARGEST_PAGE = 1000
 
 
-@command("get", "get exp_0123456789abcdef0123456789abcdef", "get exp_0123… --json")
+@command(
+    "get",
+    "get exp_0123456789abcdef0123456789abcdef",
+    "get exp_0123… --json",
+    "get exp_0123… --history",
+)
 @export_argument
-async def get(session: Session, export_id: str) -> None:
+@click.option(
+    "--history",
+    is_flag=True,
+    help="Also show who changed which state of it and of its tasks, when and why.",
+)
+async def get(session: Session, export_id: str, history: bool) -> None:
     """Show an export, with a fresh download link once it is completed."""
-    export = await session.client.get(export_id)
-    session.answer(export, lambda: render.export_details(export))
+    export = await session.client.get(export_id, history=history)
+    after = f"\n\n{history_table(export)}" if history else ""
+    session.answer(export, lambda: render.export_details(export) + after)
 
 
 @command("list", "list", "list --state processing --state queued", "list --limit 1000 --json")

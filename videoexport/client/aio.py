@@ -219,10 +219,20 @@ class AsyncClient:
         )
         return response.plan if response.HasField("plan") else None
 
-    async def get(self, export_id: str) -> export_pb2.Export:
-        """Return an export as it stands, with a fresh download URL once it is completed."""
+    async def get(self, export_id: str, *, history: bool = False) -> export_pb2.Export:
+        """Return an export as it stands, with a fresh download URL once it is completed.
+
+        Example:
+            >>> export = await client.get(export_id, history=True)
+            >>> for change in export.history:
+            ...     print(change.change_time.ToDatetime(), change.actor, change.reason)
+
+        Args:
+            history: whether to tell in `history` who changed which state, when and why.
+        """
         response = await self._connection.call(
-            self._stub.GetExport, export_service_pb2.GetExportRequest(export_id=export_id)
+            self._stub.GetExport,
+            export_service_pb2.GetExportRequest(export_id=export_id, include_history=history),
         )
         return response.export
 

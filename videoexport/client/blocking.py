@@ -134,9 +134,9 @@ class Client:
         """Validate an order and return what it would produce."""
         return self._run(self._client.plan(source, segments, settings=settings))
 
-    def get(self, export_id: str) -> export_pb2.Export:
+    def get(self, export_id: str, *, history: bool = False) -> export_pb2.Export:
         """Return an export as it stands."""
-        return self._run(self._client.get(export_id))
+        return self._run(self._client.get(export_id, history=history))
 
     def watch(self, export_id: str) -> Iterator[export_pb2.Export]:
         """Yield an export now and after every change, through its terminal state."""

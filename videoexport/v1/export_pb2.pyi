@@ -24,6 +24,50 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TaskState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TASK_STATE_UNSPECIFIED: _TaskState.ValueType  # 0
+    """Not set: there was no such task."""
+    TASK_STATE_WAITING: _TaskState.ValueType  # 1
+    """Waits for the parts of its export."""
+    TASK_STATE_PENDING: _TaskState.ValueType  # 2
+    """Due, at once or after a pause."""
+    TASK_STATE_DISPATCHED: _TaskState.ValueType  # 3
+    """Sent to the encoders; none has said that it began."""
+    TASK_STATE_RUNNING: _TaskState.ValueType  # 4
+    """An encoder has begun."""
+    TASK_STATE_SUCCEEDED: _TaskState.ValueType  # 5
+    """Its result is stored, or was there already when the export was planned."""
+    TASK_STATE_FAILED: _TaskState.ValueType  # 6
+    """Given up."""
+    TASK_STATE_CANCELLED: _TaskState.ValueType  # 7
+    """The export ended, or was planned again, without it."""
+
+class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
+    """Where a task stands."""
+
+TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0
+"""Not set: there was no such task."""
+TASK_STATE_WAITING: TaskState.ValueType  # 1
+"""Waits for the parts of its export."""
+TASK_STATE_PENDING: TaskState.ValueType  # 2
+"""Due, at once or after a pause."""
+TASK_STATE_DISPATCHED: TaskState.ValueType  # 3
+"""Sent to the encoders; none has said that it began."""
+TASK_STATE_RUNNING: TaskState.ValueType  # 4
+"""An encoder has begun."""
+TASK_STATE_SUCCEEDED: TaskState.ValueType  # 5
+"""Its result is stored, or was there already when the export was planned."""
+TASK_STATE_FAILED: TaskState.ValueType  # 6
+"""Given up."""
+TASK_STATE_CANCELLED: TaskState.ValueType  # 7
+"""The export ended, or was planned again, without it."""
+Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
+
 class _ExportState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -299,6 +343,8 @@ class Export(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    HISTORY_OMITTED_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. Identifier, `exp_` and 32 hexadecimal digits."""
     user_id: _builtins.str
@@ -313,6 +359,10 @@ class Export(_message.Message):
     """Output only. How many exports are ahead in the queue; 0 unless the state is QUEUED."""
     priority: _builtins.int
     """Output only. Higher runs earlier among the exports of the same user; -100 to 100, default 0."""
+    history_omitted_count: _builtins.int
+    """Output only. Changes of tasks that `history` leaves out because they are older; the changes
+    of the export itself are left out last. 0 where there is no `history`.
+    """
     @_builtins.property
     def source(self) -> Global___Source:
         """Output only. The source as it was named in the request."""
@@ -371,6 +421,13 @@ class Export(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the export last changed."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateChange]:
+        """Output only. Every change of state of the export and of its tasks, oldest first, at most
+        1,000; present only where GetExport was asked for it. One that is older than this field
+        lacks what happened before.
+        """
+
     def __init__(
         self,
         *,
@@ -395,14 +452,149 @@ class Export(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        history: _abc.Iterable[Global___StateChange] | None = ...,
+        history_omitted_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encode_status", b"encode_status", "end_time", b"end_time", "error", b"error", "eta", b"eta", "expire_time", b"expire_time", "output", b"output", "plan", b"plan", "settings", b"settings", "source", b"source", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encode_status", b"encode_status", "end_time", b"end_time", "error", b"error", "eta", b"eta", "expire_time", b"expire_time", "id", b"id", "output", b"output", "phase", b"phase", "plan", b"plan", "priority", b"priority", "progress", b"progress", "queue_position", b"queue_position", "segments", b"segments", "settings", b"settings", "source", b"source", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encode_status", b"encode_status", "end_time", b"end_time", "error", b"error", "eta", b"eta", "expire_time", b"expire_time", "history", b"history", "history_omitted_count", b"history_omitted_count", "id", b"id", "output", b"output", "phase", b"phase", "plan", b"plan", "priority", b"priority", "progress", b"progress", "queue_position", b"queue_position", "segments", b"segments", "settings", b"settings", "source", b"source", "start_time", b"start_time", "state", b"state", "update_time", b"update_time", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Export: _TypeAlias = Export  # noqa: Y015
+
+@_typing.final
+class StateChange(_message.Message):
+    """One change of state of an export, or of one of its tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Output only. Who has changed it: `user:` and the user's name, `encoder:` and its identifier,
+    `dispatcher` (sends tasks to encoders) or `reconciler` (finds what is lost or over). Empty
+    when an older version of the service, running beside this one, has done it.
+    """
+    reason: _builtins.str
+    """Output only. Why; stable. A failure's reason from the table in docs/errors.md, or one of
+    CREATED, SENT, STARTED, DELIVERED_AGAIN, RELEASED, DONE, PLANNED, PLANNED_AGAIN, PARTS_DONE,
+    LOST, EXPORT_FAILED, CANCELLED, RETRIED and RETENTION, which docs/history.md explains; more
+    may be added. Empty where `actor` is.
+    """
+    detail: _builtins.str
+    """Output only. One sentence about it for a person, at most 500 characters; empty where
+    `reason` says all.
+    """
+    run_id: _builtins.str
+    """Output only. The run of a task whose word has led to it, `run_` and 32 hexadecimal digits;
+    empty where it was no encoder's.
+    """
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it happened, by the database's clock."""
+
+    @_builtins.property
+    def export(self) -> Global___ExportStateChange:
+        """The export itself."""
+
+    @_builtins.property
+    def task(self) -> Global___TaskStateChange:
+        """One of its tasks."""
+
+    def __init__(
+        self,
+        *,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        export: Global___ExportStateChange | None = ...,
+        task: Global___TaskStateChange | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "change_time", b"change_time", "export", b"export", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "change", b"change", "change_time", b"change_time", "detail", b"detail", "export", b"export", "reason", b"reason", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["export", "task"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___StateChange: _TypeAlias = StateChange  # noqa: Y015
+
+@_typing.final
+class ExportStateChange(_message.Message):
+    """How the state of an export has changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    from_state: Global___ExportState.ValueType
+    """Output only. The state before; unspecified when the export was created."""
+    to_state: Global___ExportState.ValueType
+    """Output only. The state after."""
+    def __init__(
+        self,
+        *,
+        from_state: Global___ExportState.ValueType = ...,
+        to_state: Global___ExportState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_state", b"from_state", "to_state", b"to_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportStateChange: _TypeAlias = ExportStateChange  # noqa: Y015
+
+@_typing.final
+class TaskStateChange(_message.Message):
+    """How the state of a task has changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Output only. Identifier of the task, `tsk_` and 32 hexadecimal digits. Another plan replaces
+    tasks; the history still tells of them.
+    """
+    kind: Global___TaskKind.ValueType
+    """Output only. What kind of task."""
+    from_state: Global___TaskState.ValueType
+    """Output only. The state before; unspecified when the task was created. The same as `to_state`
+    when a task that runs was delivered to another encoder.
+    """
+    to_state: Global___TaskState.ValueType
+    """Output only. The state after."""
+    attempt: _builtins.int
+    """Output only. Attempt of the task, from 1; 0 while it was not sent to any encoder."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        kind: Global___TaskKind.ValueType = ...,
+        from_state: Global___TaskState.ValueType = ...,
+        to_state: Global___TaskState.ValueType = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "from_state", b"from_state", "kind", b"kind", "task_id", b"task_id", "to_state", b"to_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskStateChange: _TypeAlias = TaskStateChange  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):

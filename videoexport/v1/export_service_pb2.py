@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from videoexport.v1 import export_pb2 as videoexport_dot_v1_dot_export__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#videoexport/v1/export_service.proto\x12\x0evideoexport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\xd7\x01\n\x13\x43reateExportRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12)\n\x08segments\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.Segment\x12\x30\n\x08settings\x18\x03 \x01(\x0b\x32\x1e.videoexport.v1.ExportSettings\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x10\n\x08priority\x18\x06 \x01(\x05\"b\n\x14\x43reateExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\"%\n\x10GetExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\";\n\x11GetExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"\xe1\x01\n\x12ListExportsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08video_id\x18\x03 \x01(\t\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.videoexport.v1.ExportState\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x13ListExportsResponse\x12\'\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x16.videoexport.v1.Export\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"\'\n\x12WatchExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"=\n\x13WatchExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"(\n\x13\x43\x61ncelExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\">\n\x14\x43\x61ncelExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"\'\n\x12RetryExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"=\n\x13RetryExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"(\n\x13\x44\x65leteExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteExportResponse\"\x15\n\x13ListEncodersRequest\"A\n\x14ListEncodersResponse\x12)\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x17.videoexport.v1.Encoder\"\x17\n\x15GetServiceInfoRequest\"p\n\x16GetServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x17\n\x0fstorage_address\x18\x02 \x01(\t\x12\x14\n\x0cmax_segments\x18\x03 \x01(\x05\x12\x16\n\x0esource_buckets\x18\x04 \x03(\t2\xb8\x06\n\rExportService\x12Y\n\x0c\x43reateExport\x12#.videoexport.v1.CreateExportRequest\x1a$.videoexport.v1.CreateExportResponse\x12P\n\tGetExport\x12 .videoexport.v1.GetExportRequest\x1a!.videoexport.v1.GetExportResponse\x12V\n\x0bListExports\x12\".videoexport.v1.ListExportsRequest\x1a#.videoexport.v1.ListExportsResponse\x12X\n\x0bWatchExport\x12\".videoexport.v1.WatchExportRequest\x1a#.videoexport.v1.WatchExportResponse0\x01\x12Y\n\x0c\x43\x61ncelExport\x12#.videoexport.v1.CancelExportRequest\x1a$.videoexport.v1.CancelExportResponse\x12V\n\x0bRetryExport\x12\".videoexport.v1.RetryExportRequest\x1a#.videoexport.v1.RetryExportResponse\x12Y\n\x0c\x44\x65leteExport\x12#.videoexport.v1.DeleteExportRequest\x1a$.videoexport.v1.DeleteExportResponse\x12Y\n\x0cListEncoders\x12#.videoexport.v1.ListEncodersRequest\x1a$.videoexport.v1.ListEncodersResponse\x12_\n\x0eGetServiceInfo\x12%.videoexport.v1.GetServiceInfoRequest\x1a&.videoexport.v1.GetServiceInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#videoexport/v1/export_service.proto\x12\x0evideoexport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\xd7\x01\n\x13\x43reateExportRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12)\n\x08segments\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.Segment\x12\x30\n\x08settings\x18\x03 \x01(\x0b\x32\x1e.videoexport.v1.ExportSettings\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x10\n\x08priority\x18\x06 \x01(\x05\"b\n\x14\x43reateExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\">\n\x10GetExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x17\n\x0finclude_history\x18\x02 \x01(\x08\";\n\x11GetExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"\xe1\x01\n\x12ListExportsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08video_id\x18\x03 \x01(\t\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.videoexport.v1.ExportState\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x13ListExportsResponse\x12\'\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x16.videoexport.v1.Export\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"\'\n\x12WatchExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"=\n\x13WatchExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"(\n\x13\x43\x61ncelExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\">\n\x14\x43\x61ncelExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"\'\n\x12RetryExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"=\n\x13RetryExportResponse\x12&\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Export\"(\n\x13\x44\x65leteExportRequest\x12\x11\n\texport_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteExportResponse\"\x15\n\x13ListEncodersRequest\"A\n\x14ListEncodersResponse\x12)\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x17.videoexport.v1.Encoder\"\x17\n\x15GetServiceInfoRequest\"p\n\x16GetServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x17\n\x0fstorage_address\x18\x02 \x01(\t\x12\x14\n\x0cmax_segments\x18\x03 \x01(\x05\x12\x16\n\x0esource_buckets\x18\x04 \x03(\t2\xb8\x06\n\rExportService\x12Y\n\x0c\x43reateExport\x12#.videoexport.v1.CreateExportRequest\x1a$.videoexport.v1.CreateExportResponse\x12P\n\tGetExport\x12 .videoexport.v1.GetExportRequest\x1a!.videoexport.v1.GetExportResponse\x12V\n\x0bListExports\x12\".videoexport.v1.ListExportsRequest\x1a#.videoexport.v1.ListExportsResponse\x12X\n\x0bWatchExport\x12\".videoexport.v1.WatchExportRequest\x1a#.videoexport.v1.WatchExportResponse0\x01\x12Y\n\x0c\x43\x61ncelExport\x12#.videoexport.v1.CancelExportRequest\x1a$.videoexport.v1.CancelExportResponse\x12V\n\x0bRetryExport\x12\".videoexport.v1.RetryExportRequest\x1a#.videoexport.v1.RetryExportResponse\x12Y\n\x0c\x44\x65leteExport\x12#.videoexport.v1.DeleteExportRequest\x1a$.videoexport.v1.DeleteExportResponse\x12Y\n\x0cListEncoders\x12#.videoexport.v1.ListEncodersRequest\x1a$.videoexport.v1.ListEncodersResponse\x12_\n\x0eGetServiceInfo\x12%.videoexport.v1.GetServiceInfoRequest\x1a&.videoexport.v1.GetServiceInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,37 +38,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEEXPORTRESPONSE']._serialized_start=335
   _globals['_CREATEEXPORTRESPONSE']._serialized_end=433
   _globals['_GETEXPORTREQUEST']._serialized_start=435
-  _globals['_GETEXPORTREQUEST']._serialized_end=472
-  _globals['_GETEXPORTRESPONSE']._serialized_start=474
-  _globals['_GETEXPORTRESPONSE']._serialized_end=533
-  _globals['_LISTEXPORTSREQUEST']._serialized_start=536
-  _globals['_LISTEXPORTSREQUEST']._serialized_end=761
-  _globals['_LISTEXPORTSRESPONSE']._serialized_start=763
-  _globals['_LISTEXPORTSRESPONSE']._serialized_end=870
-  _globals['_WATCHEXPORTREQUEST']._serialized_start=872
-  _globals['_WATCHEXPORTREQUEST']._serialized_end=911
-  _globals['_WATCHEXPORTRESPONSE']._serialized_start=913
-  _globals['_WATCHEXPORTRESPONSE']._serialized_end=974
-  _globals['_CANCELEXPORTREQUEST']._serialized_start=976
-  _globals['_CANCELEXPORTREQUEST']._serialized_end=1016
-  _globals['_CANCELEXPORTRESPONSE']._serialized_start=1018
-  _globals['_CANCELEXPORTRESPONSE']._serialized_end=1080
-  _globals['_RETRYEXPORTREQUEST']._serialized_start=1082
-  _globals['_RETRYEXPORTREQUEST']._serialized_end=1121
-  _globals['_RETRYEXPORTRESPONSE']._serialized_start=1123
-  _globals['_RETRYEXPORTRESPONSE']._serialized_end=1184
-  _globals['_DELETEEXPORTREQUEST']._serialized_start=1186
-  _globals['_DELETEEXPORTREQUEST']._serialized_end=1226
-  _globals['_DELETEEXPORTRESPONSE']._serialized_start=1228
-  _globals['_DELETEEXPORTRESPONSE']._serialized_end=1250
-  _globals['_LISTENCODERSREQUEST']._serialized_start=1252
-  _globals['_LISTENCODERSREQUEST']._serialized_end=1273
-  _globals['_LISTENCODERSRESPONSE']._serialized_start=1275
-  _globals['_LISTENCODERSRESPONSE']._serialized_end=1340
-  _globals['_GETSERVICEINFOREQUEST']._serialized_start=1342
-  _globals['_GETSERVICEINFOREQUEST']._serialized_end=1365
-  _globals['_GETSERVICEINFORESPONSE']._serialized_start=1367
-  _globals['_GETSERVICEINFORESPONSE']._serialized_end=1479
-  _globals['_EXPORTSERVICE']._serialized_start=1482
-  _globals['_EXPORTSERVICE']._serialized_end=2306
+  _globals['_GETEXPORTREQUEST']._serialized_end=497
+  _globals['_GETEXPORTRESPONSE']._serialized_start=499
+  _globals['_GETEXPORTRESPONSE']._serialized_end=558
+  _globals['_LISTEXPORTSREQUEST']._serialized_start=561
+  _globals['_LISTEXPORTSREQUEST']._serialized_end=786
+  _globals['_LISTEXPORTSRESPONSE']._serialized_start=788
+  _globals['_LISTEXPORTSRESPONSE']._serialized_end=895
+  _globals['_WATCHEXPORTREQUEST']._serialized_start=897
+  _globals['_WATCHEXPORTREQUEST']._serialized_end=936
+  _globals['_WATCHEXPORTRESPONSE']._serialized_start=938
+  _globals['_WATCHEXPORTRESPONSE']._serialized_end=999
+  _globals['_CANCELEXPORTREQUEST']._serialized_start=1001
+  _globals['_CANCELEXPORTREQUEST']._serialized_end=1041
+  _globals['_CANCELEXPORTRESPONSE']._serialized_start=1043
+  _globals['_CANCELEXPORTRESPONSE']._serialized_end=1105
+  _globals['_RETRYEXPORTREQUEST']._serialized_start=1107
+  _globals['_RETRYEXPORTREQUEST']._serialized_end=1146
+  _globals['_RETRYEXPORTRESPONSE']._serialized_start=1148
+  _globals['_RETRYEXPORTRESPONSE']._serialized_end=1209
+  _globals['_DELETEEXPORTREQUEST']._serialized_start=1211
+  _globals['_DELETEEXPORTREQUEST']._serialized_end=1251
+  _globals['_DELETEEXPORTRESPONSE']._serialized_start=1253
+  _globals['_DELETEEXPORTRESPONSE']._serialized_end=1275
+  _globals['_LISTENCODERSREQUEST']._serialized_start=1277
+  _globals['_LISTENCODERSREQUEST']._serialized_end=1298
+  _globals['_LISTENCODERSRESPONSE']._serialized_start=1300
+  _globals['_LISTENCODERSRESPONSE']._serialized_end=1365
+  _globals['_GETSERVICEINFOREQUEST']._serialized_start=1367
+  _globals['_GETSERVICEINFOREQUEST']._serialized_end=1390
+  _globals['_GETSERVICEINFORESPONSE']._serialized_start=1392
+  _globals['_GETSERVICEINFORESPONSE']._serialized_end=1504
+  _globals['_EXPORTSERVICE']._serialized_start=1507
+  _globals['_EXPORTSERVICE']._serialized_end=2331
 # @@protoc_insertion_point(module_scope)

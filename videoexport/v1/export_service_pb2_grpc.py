@@ -125,7 +125,7 @@ class ExportServiceServicer:
         """Lists the caller's exports, newest first. Idempotent.
 
         Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
-        `error.violations` and `output.download_url`.
+        `error.violations`, `output.download_url` and `history`.
 
         INVALID_ARGUMENT: a filter or the page token is not valid.
         """

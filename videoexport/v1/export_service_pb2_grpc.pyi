@@ -60,7 +60,7 @@ class ExportServiceStub:
     """Lists the caller's exports, newest first. Idempotent.
 
     Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
-    `error.violations` and `output.download_url`.
+    `error.violations`, `output.download_url` and `history`.
 
     INVALID_ARGUMENT: a filter or the page token is not valid.
     """
@@ -130,7 +130,7 @@ class ExportServiceAsyncStub(ExportServiceStub):
     """Lists the caller's exports, newest first. Idempotent.
 
     Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
-    `error.violations` and `output.download_url`.
+    `error.violations`, `output.download_url` and `history`.
 
     INVALID_ARGUMENT: a filter or the page token is not valid.
     """
@@ -215,7 +215,7 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the caller's exports, newest first. Idempotent.
 
         Exports in a list lack what GetExport alone tells: `segments`, `plan.segments`,
-        `error.violations` and `output.download_url`.
+        `error.violations`, `output.download_url` and `history`.
 
         INVALID_ARGUMENT: a filter or the page token is not valid.
         """

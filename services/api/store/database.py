@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from services.api.migrate import driver_url
+from services.api.migrate import driver_url, misfit
+from services.api.store.history import Change, say
 from services.common.errors import DomainError, Reason
 
 
@@ -34,6 +35,7 @@ class Database:
         pool_timeout: float = 2.0,
         lock_timeout: float = 3.0,
     ) -> None:
+        self._schema_fits = False
         self._engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -60,15 +62,23 @@ class Database:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, change: Change | None = None) -> AsyncIterator[AsyncConnection]:
         """Run the block in one transaction, committed at its end.
+
+        Args:
+            change: who changes states in it and why, for the history; one round trip more.
 
         Raises:
             DomainError: STORE_UNAVAILABLE when Postgres cannot be reached or
-                does not answer in time; nothing was stored.
+                does not answer in time, or its schema is of an older version;
+                nothing was stored.
         """
         try:
             async with self._engine.begin() as connection:
+                if not self._schema_fits:
+                    await self._check_schema(connection)
+                if change is not None:
+                    await say(connection, change)
                 yield connection
         except PoolTimeout as error:
             raise DomainError(
@@ -82,15 +92,30 @@ class Database:
                 raise unavailable() from error
             raise
 
+    async def _check_schema(self, connection: AsyncConnection) -> None:
+        """Refuse to work on a schema of an older version, whose rows would lack what is ours.
+
+        Raises:
+            DomainError: STORE_UNAVAILABLE.
+        """
+        there = await connection.execute(text("SELECT to_regclass('alembic_version')"))
+        found = None
+        if there.scalar_one() is not None:
+            version = await connection.execute(text("SELECT version_num FROM alembic_version"))
+            found = version.scalar_one_or_none()
+        problem = misfit(found)
+        self._schema_fits = problem is None
+        if problem is not None:
+            raise DomainError(Reason.STORE_UNAVAILABLE, problem)
+
     async def ping(self) -> str | None:
         """Return why the database cannot be used, or None."""
         try:
             async with self.transaction() as connection:
-                await connection.execute(text("SELECT 1 FROM exports LIMIT 1"))
+                # Again each time: somebody may have taken a migration back.
+                await self._check_schema(connection)
         except DomainError as error:
             return error.message
-        except DBAPIError:
-            return "the schema is missing; run the migrations"
         return None
 
 

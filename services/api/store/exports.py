@@ -33,6 +33,7 @@ from services.api.store.admission import check_quotas, earlier_submission, lock_
 from services.api.store.announcements import ENDED, announce_later
 from services.api.store.database import Database
 from services.api.store.garbage import discard_run_objects
+from services.api.store.history import Cause, History, by_user, read_history
 from services.api.store.records import (
     ExportRecord,
     ListFilter,
@@ -90,7 +91,8 @@ class ExportStore:
         Raises:
             DomainError: REQUEST_ID_REUSED, HOURLY_QUOTA, RUNNING_QUOTA, QUEUE_FULL.
         """
-        async with self._database.transaction() as connection:
+        change = by_user(new.user_id, Cause.CREATED)
+        async with self._database.transaction(change) as connection:
             await lock_user(connection, new.user_id)
             earlier = await _earlier(connection, new.user_id, submission)
             if earlier is not None:
@@ -126,6 +128,18 @@ class ExportStore:
         async with self._database.transaction() as connection:
             return await _get(connection, export_id, user_id)
 
+    async def history(self, export_id: str, user_id: str) -> History:
+        """Return what has happened to an export of the user, oldest first.
+
+        At most `MOST_CHANGES`: the newest, and of the export itself before those of its tasks.
+
+        Raises:
+            DomainError: EXPORT_NOT_FOUND, also for another user's export.
+        """
+        async with self._database.transaction() as connection:
+            await _get(connection, export_id, user_id)
+            return await read_history(connection, export_id)
+
     async def page(
         self, where: ListFilter, *, limit: int, before: tuple[datetime, str] | None
     ) -> tuple[Sequence[ExportRecord], int]:
@@ -153,7 +167,8 @@ class ExportStore:
         Raises:
             DomainError: EXPORT_NOT_FOUND; EXPORT_ENDED when it ended otherwise.
         """
-        async with self._database.transaction() as connection:
+        change = by_user(user_id, Cause.CANCELLED)
+        async with self._database.transaction(change) as connection:
             record = await _get(connection, export_id, user_id, lock=True)
             if record.state is ExportState.CANCELLED:
                 return record, []
@@ -172,7 +187,8 @@ class ExportStore:
         Raises:
             DomainError: EXPORT_NOT_FOUND, EXPORT_ENDED, NOT_RETRYABLE, RUNNING_QUOTA, QUEUE_FULL.
         """
-        async with self._database.transaction() as connection:
+        change = by_user(user_id, Cause.RETRIED)
+        async with self._database.transaction(change) as connection:
             await lock_user(connection, user_id)
             record = await _get(connection, export_id, user_id, lock=True)
             if record.state in ACTIVE_EXPORTS:

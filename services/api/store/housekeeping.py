@@ -27,6 +27,7 @@ from services.api.store.announcements import ENDED, announce_later, lock_oldest,
 from services.api.store.database import Database
 from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
+from services.api.store.history import RECONCILER, Cause, Change
 from services.api.store.queue_wait import Overdue, find_overdue, give_up_overdue
 from services.api.store.records import ExportRecord, Planned, TaskRecord, from_json
 from services.api.store.work import plan_again
@@ -99,7 +100,8 @@ class Housekeeping:
             .limit(BATCH)
             .with_for_update(skip_locked=True)
         )
-        async with self._database.transaction() as connection:
+        change = Change(RECONCILER, Cause.RETENTION)
+        async with self._database.transaction(change) as connection:
             rows = (await connection.execute(due)).all()
             ids = [str(row.id) for row in rows]
             if ids:
@@ -212,7 +214,8 @@ class Housekeeping:
 
     async def requeue(self, task: TaskRecord, silence: timedelta) -> bool:
         """Make a lost task due again; return False when it was heard of meanwhile."""
-        async with self._database.transaction() as connection:
+        change = Change(RECONCILER, Cause.LOST)
+        async with self._database.transaction(change) as connection:
             result = await connection.execute(
                 update(tasks)
                 .where(
@@ -255,7 +258,8 @@ class Housekeeping:
             .with_for_update(of=exports)
         )
         still = select(exports.c.id).where(exports.c.id == export_id, _idle(lane, silence))
-        async with self._database.transaction() as connection:
+        change = Change(RECONCILER, Cause.PLANNED_AGAIN, f"Nobody works in lane {lane}.")
+        async with self._database.transaction(change) as connection:
             row = (await connection.execute(query)).mappings().one_or_none()
             if row is None or (await connection.execute(still)).one_or_none() is None:
                 return None
@@ -274,7 +278,8 @@ class Housekeeping:
 
         None when it is worked on by now, or has ended.
         """
-        async with self._database.transaction() as connection:
+        change = Change(RECONCILER, error.code, error.message)
+        async with self._database.transaction(change) as connection:
             return await give_up_overdue(connection, export_id, wait, error)
 
     async def forget_old(self) -> None:

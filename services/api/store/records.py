@@ -20,21 +20,22 @@ M = TypeVar("M", bound=Message)
 
 def to_json(message: Message) -> dict[str, Any]:
     """Return `message` as it is kept in a JSONB column."""
-    data: dict[str, Any] = _without_nul(
+    data: dict[str, Any] = without_nul(
         json_format.MessageToDict(message, preserving_proto_field_name=True)
     )
     return data
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
+    """Return `value` with another character for NUL, in all texts of lists and objects."""
     # The one character that Postgres cannot keep; what FFmpeg says of a
     # hostile file may hold it.
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, dict):
-        return {key: _without_nul(item) for key, item in value.items()}
+        return {key: without_nul(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nul(item) for item in value]
+        return [without_nul(item) for item in value]
     return value
 
 

@@ -24,6 +24,14 @@ from services.api.store.database import Database
 from services.api.store.dispatch import count_in_flight, lanes_with_room, lock_due
 from services.api.store.exports import end_export, select_exports
 from services.api.store.garbage import OUTPUTS, discard, discard_run_objects, output_of
+from services.api.store.history import (
+    DISPATCHER,
+    Cause,
+    Change,
+    by_encoder,
+    by_failure,
+    say,
+)
 from services.api.store.knowledge import EncodeKind, keep_probe, kind_of, learn_speed
 from services.api.store.progress import (
     Progress,
@@ -104,7 +112,7 @@ class TaskStore:
             publish: sends the tasks, each with its new attempt, and returns
                 the ids of those that are stored for sure.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(Change(DISPATCHER, Cause.SENT)) as connection:
             in_flight = await count_in_flight(connection, lane)
             if in_flight >= window:
                 return 0
@@ -126,7 +134,8 @@ class TaskStore:
 
     async def started(self, event: task_pb2.TaskEvent) -> Applied:
         """Apply that a run has begun."""
-        async with self._database.transaction() as connection:
+        change = by_encoder(event, Cause.STARTED)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             if task is None:
                 return Applied(stop_runs=(event.run_id,))
@@ -145,7 +154,8 @@ class TaskStore:
 
     async def released(self, event: task_pb2.TaskEvent) -> Applied:
         """Apply that a run was handed back undone: the task is due again at once."""
-        async with self._database.transaction() as connection:
+        change = by_encoder(event, Cause.RELEASED)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             if task is None or not await _ends_present_attempt(connection, event, task, "RELEASED"):
                 return Applied()
@@ -161,7 +171,8 @@ class TaskStore:
             decide: pure; from the failures of the task before this one to the pause
                 before it is tried again, or the error that the export fails with.
         """
-        async with self._database.transaction() as connection:
+        change = by_failure(event)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
                 return Applied()
@@ -170,7 +181,7 @@ class TaskStore:
                 await _make_pending(connection, task, verdict, failures=task.failures + 1)
                 return Applied(changed=True)
             await _finish_task(connection, task.id, TaskState.FAILED)
-            return await _fail_export(connection, task, verdict)
+            return await _fail_export(connection, task, verdict, change)
 
     async def find(self, event: task_pb2.TaskEvent) -> tuple[ExportRecord, TaskRecord] | None:
         """Return the export and the task of an event, if both are there."""
@@ -191,7 +202,9 @@ class TaskStore:
         Args:
             generation: of the parts of the new plan.
         """
-        async with self._database.transaction() as connection:
+        why = f"{event.failed.code}: {event.failed.message}"
+        change = by_encoder(event, Cause.PLANNED_AGAIN, why)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             if task is None or not await _ends_present_attempt(connection, event, task, "FAILED"):
                 return Applied()
@@ -208,7 +221,8 @@ class TaskStore:
             planned: what comes next, or the error that the export fails with.
         """
         info = event.succeeded.info
-        async with self._database.transaction() as connection:
+        change = by_encoder(event, Cause.DONE)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             if task is None:
                 return Applied()
@@ -222,14 +236,17 @@ class TaskStore:
                 return Applied()
             if isinstance(planned, pb.ExportError):
                 await _set_processing(connection, task)
-                return await _fail_export(connection, task, planned)
+                await say(connection, change.but(planned.code, planned.message))
+                return await _fail_export(connection, task, planned, change)
+            await say(connection, change.but(Cause.PLANNED))
             await set_plan(connection, record, planned)
             return Applied(changed=True)
 
     async def part_succeeded(self, event: task_pb2.TaskEvent) -> Applied:
         """Apply a stored part: it is known from now on; the last one lets the assembly begin."""
         part = event.succeeded.part
-        async with self._database.transaction() as connection:
+        change = by_encoder(event, Cause.DONE)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             reused = await keep_part(connection, event)
             if task is None:
@@ -246,6 +263,7 @@ class TaskStore:
             if task.part_key is not None and part.key != task.part_key:
                 await take_from(connection, task.export_id, task.part_key, part.key)
             if await set_progress(connection, task.export_id, "ENCODING") == 0:
+                await say(connection, change.but(Cause.PARTS_DONE))
                 await assemble_if_ready(connection, task.export_id)
             others = await unfinished_runs(connection, task.id)
             if task.kind == "VIDEO":
@@ -255,7 +273,8 @@ class TaskStore:
 
     async def output_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:
         """Apply a finished file: the first result wins, any other is removed."""
-        async with self._database.transaction() as connection:
+        change = by_encoder(event, Cause.DONE)
+        async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
             # A run whose objects are being deleted has ended too: its word comes too late.
             first = task is not None and await end_run(connection, event, "SUCCEEDED")
@@ -406,10 +425,12 @@ async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None
 
 
 async def _fail_export(
-    connection: AsyncConnection, task: TaskRecord, error: pb.ExportError
+    connection: AsyncConnection, task: TaskRecord, error: pb.ExportError, change: Change
 ) -> Applied:
     await end_export(connection, task.export_id, ExportState.FAILED, error=to_json(error))
     others = await unfinished_runs(connection, task.id)
+    # The other tasks, of which there may be thousands, say no more than that.
+    await say(connection, change.but(Cause.EXPORT_FAILED))
     running = await end_tasks(connection, task.export_id)
     await discard_run_objects(connection, task.export_id, keep_run_id=None)
     return Applied(changed=True, stop_runs=others, stop_tasks=tuple(running))

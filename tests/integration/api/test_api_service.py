@@ -391,3 +391,47 @@ async def test_calls_are_counted_by_method_and_code(api: Api, rig: Rig) -> None:
         assert line in text
     assert 'videoexport_rpc_errors_total{reason="EXPORT_NOT_FOUND"}' in text
     assert 'method="Fly"' not in text
+
+
+# History
+
+
+async def test_history_is_told_where_it_is_asked_for_and_nowhere_else(
+    api: Api, encoder: FakeEncoder, rig: Rig
+) -> None:
+    export_id = (await create(api, await encoder.probed_video(rig))).id
+    run_id = await encoder.encode(await encoder.take(Lane.CPU), b"the output")
+    await until(lambda: is_state(api, export_id, pb.EXPORT_STATE_COMPLETED))
+    request = service.GetExportRequest(export_id=export_id, include_history=True)
+    export = (await api.exports.GetExport(request, metadata=ANNA)).export
+    assert export.output.download_url
+    assert export.history_omitted_count == 0
+    changes = list(export.history)
+    assert [change.WhichOneof("change") for change in changes].count("export") == 3
+    created, *_, completed = changes
+    assert created.export == pb.ExportStateChange(to_state=pb.EXPORT_STATE_QUEUED)
+    assert (created.actor, created.reason, created.run_id) == ("user:anna", "CREATED", "")
+    assert completed.export == pb.ExportStateChange(
+        from_state=pb.EXPORT_STATE_PROCESSING, to_state=pb.EXPORT_STATE_COMPLETED
+    )
+    assert (completed.actor, completed.reason) == ("encoder:encoder-1", "DONE")
+    assert completed.run_id == run_id
+    times = [change.change_time.ToNanoseconds() for change in changes]
+    assert times == sorted(times)
+    assert times[0] >= export.create_time.ToNanoseconds()
+    sent = next(change for change in changes if change.reason == "SENT")
+    assert (sent.task.kind, sent.task.attempt) == (pb.TASK_KIND_WHOLE, 1)
+    assert (sent.task.from_state, sent.task.to_state) == (
+        pb.TASK_STATE_PENDING,
+        pb.TASK_STATE_DISPATCHED,
+    )
+
+    listed = await api.exports.ListExports(service.ListExportsRequest(), metadata=ANNA)
+    seen: list[pb.Export] = []
+    await watched(api, export_id, seen)
+    for other in (await get(api, export_id), *listed.exports, *seen):
+        assert other.id == export_id
+        assert not other.history
+    assert (await refusal(api.exports.GetExport(request, metadata=BEN))).reason == (
+        "EXPORT_NOT_FOUND"
+    )

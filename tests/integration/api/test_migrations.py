@@ -10,13 +10,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from api_rig import Rig
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, create_engine, inspect, text
 
-from services.api.migrate import alembic_config, driver_url, migrate
+from services.api.migrate import alembic_config, driver_url, migrate, revisions
 from services.api.models import metadata
 from services.api.store import Database
 from services.api.store.records import from_json
+from services.common.errors import DomainError, Reason
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -87,6 +89,8 @@ def test_every_migration_can_be_taken_back_and_done_again(
         command.downgrade(config, "-1")
         bare.commit()
     assert inspect(bare).get_table_names() == ["alembic_version"]
+    functions = text("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    assert list(bare.execute(functions).scalars()) == []
     bare.rollback()
     migrate(bare_database)
     assert schema(bare) == first
@@ -214,7 +218,52 @@ async def test_replicas_may_migrate_at_the_same_time(bare_database: str) -> None
     await database.close()
 
 
+async def test_older_schema_is_refused_until_the_migrations_ran(bare_database: str) -> None:
+    older, newest = revisions()[1], revisions()[0]
+    migrate(bare_database, older)
+    rig = Rig(bare_database)
+    says = f"The schema is at {older} and this version needs {newest}; run the migrations."
+    assert await rig.database.ping() == says
+    # Not only the word of health: a change would not be noted in the history.
+    with pytest.raises(DomainError, match=says) as raised:
+        await rig.create()
+    assert raised.value.reason is Reason.STORE_UNAVAILABLE
+    assert await rig.value("SELECT count(*) FROM exports") == 0
+    migrate(bare_database)
+    assert await rig.database.ping() is None
+    await rig.create()
+    await rig.close()
+
+
+async def test_schema_that_is_taken_back_is_noticed(bare_database: str, bare: Connection) -> None:
+    migrate(bare_database)
+    database = Database(bare_database, pool_size=1, timeout=5)
+    assert await database.ping() is None
+    command.downgrade(alembic_config(bare), "-1")
+    bare.commit()
+    assert await database.ping() is not None
+    with pytest.raises(DomainError):
+        async with database.transaction():
+            pass
+    await database.close()
+
+
+async def test_newer_schema_is_accepted_and_left_alone(
+    bare_database: str, bare: Connection
+) -> None:
+    # What a version finds that was gone back to, or that is not replaced yet.
+    migrate(bare_database)
+    bare.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    bare.commit()
+    rig = Rig(bare_database)
+    assert await rig.database.ping() is None
+    await rig.create()
+    await rig.close()
+    migrate(bare_database)
+    assert list(bare.execute(text("SELECT version_num FROM alembic_version")).scalars()) == ["9999"]
+
+
 async def test_database_without_the_schema_says_so(bare_database: str) -> None:
     database = Database(bare_database, pool_size=1, timeout=5)
-    assert await database.ping() == "the schema is missing; run the migrations"
+    assert await database.ping() == "The schema is missing; run the migrations."
     await database.close()

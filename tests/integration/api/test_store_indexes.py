@@ -50,6 +50,7 @@ async def callers(rig: Rig) -> Case:
     await rig.sql("UPDATE submissions SET created_at = now() - interval '2 days'")
     await store.earlier("anna", Submission("r", b"body"))
     await store.get(case.id, "anna")
+    await store.history(case.id, "anna")
     now = datetime.now(UTC)
     for video in (None, "vid_" + "0" * 32):
         for states in ((), (ExportState.QUEUED,), (ExportState.QUEUED, ExportState.FAILED)):

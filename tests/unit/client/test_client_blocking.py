@@ -41,7 +41,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     """What `get` does."""
     work = Work()
 
-    async def get(_: AsyncClient, export_id: str) -> export_pb2.Export:
+    async def get(_: AsyncClient, export_id: str, *, history: bool = False) -> export_pb2.Export:
         return await work(export_id)
 
     monkeypatch.setattr(AsyncClient, "get", get)
