@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from psycopg.rows import dict_row
 
 from faults.cluster import FaultCluster
-from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM, EXPORTS_STREAM, TASKS_STREAM
+from services.common.subjects import EVENTS_STREAM, EXPORTS_STREAM, TASKS_STREAM
 from services.local.cluster import BUCKET
 from tests.media.frame_codes import read_frame_numbers
 from videoexport.client import AsyncClient
@@ -92,11 +92,6 @@ class Truth:
         """Return how many messages a stream holds under a subject."""
         info = await self.js.stream_info(stream, subjects_filter=subject)
         return sum((info.state.subjects or {}).values())
-
-    async def events_unacknowledged(self) -> int:
-        """Return how many events were delivered to the API and not acknowledged."""
-        info = await self.js.consumer_info(EVENTS_STREAM, EVENTS_CONSUMER)
-        return info.num_ack_pending or 0
 
     async def ends_told(self, export_id: str, state: str) -> int:
         """Return how often other services were told that an export ended so."""
