@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from services.common.config import StartupError
 from services.common.content_key import Toolchain
-from services.common.nats import connect, first_connection
+from services.common.nats import ANSWER_SECONDS, connect, first_connection
 from services.common.server import serving
 from services.common.subjects import CANCEL, HELLO, Lane
 from services.encoder.assembly import Assembly
@@ -99,7 +99,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             )
         )
         description.address = settings.advertise_address or server.address
-        js = nats.jetstream()
+        js = nats.jetstream(timeout=ANSWER_SECONDS)
         events = EventPublisher(nats, settings.id)
         runner = TaskRunner(board, events, works, metrics, settings.heartbeat_interval)
         lanes = [LaneConsumer(lane, js, board, runner.handle) for lane in Lane]
