@@ -29,16 +29,20 @@ WITHIN_S = 60.0
 
 
 class Truth:
-    """Reads the servers themselves, not by way of the relays; an async context manager."""
+    """Reads the servers themselves, not by way of the relays; an async context manager.
+
+    Attributes:
+        nats: a connection that outlasts whatever happens to NATS.
+    """
 
     def __init__(self, faulty: FaultCluster) -> None:
         self._infrastructure = faulty.cluster.infrastructure
-        self._nats = Client()
+        self.nats = Client()
 
     async def __aenter__(self) -> Self:
         """Connect to NATS; Postgres is connected to for each question."""
         servers = [server.url for server in self._infrastructure.nats_servers]
-        self._nats = await nats.connect(
+        self.nats = await nats.connect(
             servers, max_reconnect_attempts=-1, reconnect_time_wait=0.2, error_cb=_ignore
         )
         return self
@@ -50,12 +54,12 @@ class Truth:
         trace: TracebackType | None,
     ) -> None:
         """Disconnect."""
-        await self._nats.close()
+        await self.nats.close()
 
     @property
     def js(self) -> JetStreamContext:
         """JetStream, asked directly."""
-        return self._nats.jetstream(timeout=2)
+        return self.nats.jetstream(timeout=2)
 
     async def postgres(self) -> psycopg.AsyncConnection[Row]:
         """Return a new connection; use it with `async with`."""
