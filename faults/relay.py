@@ -102,6 +102,8 @@ class Relay:
                 await asyncio.sleep(self.delay)
             writer.write(data)
             await writer.drain()
+        # The end of a connection passes no sooner than what was sent over it.
+        await self._flowing.wait()
         with suppress(OSError):
             writer.write_eof()
 

@@ -30,7 +30,6 @@ INTERVAL = 1.0
 # Between two rounds. One after a pause comes at once; where tasks end all the time, those
 # that end within so many seconds are followed by the same round.
 PACE_SECONDS = 0.03
-PUBLISH_SECONDS = 2.0
 # Tasks sent out ahead of the slots, in parts of these: what is ahead is in front of a new
 # user's task, but many slots end so often that they would wait for the dispatcher. With few,
 # a chunk of several seconds is followed by the next within a tenth of one.
@@ -121,7 +120,6 @@ class Dispatcher:
             task_subject(record.lane, record.id),
             task,
             message_id=f"{task.task_id}.{task.attempt}",
-            timeout=PUBLISH_SECONDS,
         )
 
     def _report(self, problem: str | None) -> None:

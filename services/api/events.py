@@ -26,7 +26,7 @@ from services.api.store.records import ExportRecord, Planned
 from services.api.store.tasks import Applied
 from services.common.cancellation import cancel_until_done
 from services.common.errors import TABLE, DomainError, Reason
-from services.common.nats import TRANSIENT
+from services.common.nats import ANSWER_SECONDS, TRANSIENT
 from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -37,7 +37,8 @@ BATCH = 64
 # Most of an event's time is waiting for Postgres and NATS, and other exports' events need
 # not wait with it. Well below the connections of a replica, which callers need too.
 SIDE_BY_SIDE = 8
-FETCH_SECONDS = 5.0
+# A pull that a lost leader of the consumer had taken is over with it.
+FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 ACK_SECONDS = 5.0
 # How often an event is tried that meets a defect of ours.
@@ -59,7 +60,7 @@ class EventConsumer:
     ) -> None:
         self._settings = settings
         self._tasks = tasks
-        self._js = nats.jetstream()
+        self._js = nats.jetstream(timeout=ANSWER_SECONDS)
         self._planner = planner
         self._replanner = replanner
         self._signals = signals

@@ -30,6 +30,7 @@ from services.api.store.queue_wait import Overdue
 from services.api.store.reuse import PartName
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.nats import (
+    ANSWER_SECONDS,
     TRANSIENT,
     ensure_topology,
     publish_durably,
@@ -45,8 +46,6 @@ from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
-# A transaction is open for so long while NATS does not answer.
-PUBLISH_SECONDS = 2.0
 # Between two rounds while a duty is held up.
 HELD_UP_SECONDS = 0.5
 # First pause of a deletion that failed, in limits of a call to the StorageService.
@@ -82,7 +81,7 @@ class Reconciler:
         self._reuse = reuse
         self._replanner = replanner
         self._nats = nats
-        self._js = nats.jetstream()
+        self._js = nats.jetstream(timeout=ANSWER_SECONDS)
         self._storage = storage_calls
         self._encoders = encoders
         self._signals = signals
@@ -168,7 +167,6 @@ class Reconciler:
             message,
             # A retried export may fail again: each end is a message of its own.
             message_id=f"{message.export_id}.{state}.{ended.seconds}.{ended.nanos}",
-            timeout=PUBLISH_SECONDS,
         )
         self._metrics.ended(message)
 

@@ -31,6 +31,10 @@ from services.common.subjects import (
 
 log = structlog.get_logger()
 
+# How long JetStream is waited for. Without a leader, for seconds after one is lost, nobody
+# answers, and what was asked then is lost: it is asked again soon, rather than waited for.
+ANSWER_SECONDS = 2.0
+
 # What a passing outage of NATS looks like from a client.
 TRANSIENT = (nats.errors.Error, JetStreamError, TimeoutError, OSError)
 
@@ -231,13 +235,11 @@ async def publish_durably(
     message: Message,
     *,
     message_id: str,
-    timeout: float = 5.0,
 ) -> None:
     """Publish once and wait for JetStream's word that it is stored.
 
     Args:
         message_id: JetStream drops a second message of the same id for two minutes.
-        timeout: seconds to wait for the word.
 
     Raises:
         nats.errors.Error, TimeoutError: it is not known to be stored. During a
@@ -246,7 +248,7 @@ async def publish_durably(
     await js.publish(
         subject,
         message.SerializeToString(),
-        timeout=timeout,
+        timeout=ANSWER_SECONDS,
         headers={"Nats-Msg-Id": message_id},
     )
     honour_cancellation()

@@ -129,6 +129,9 @@ def events_consumer() -> ConsumerConfig:
     return ConsumerConfig(
         durable_name=EVENTS_CONSUMER,
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30,  # an event is one short transaction
+        # What a replica that was killed had fetched comes to another one after so many seconds.
+        # A batch of events is applied well within one; where Postgres makes it take longer,
+        # events that come twice change nothing.
+        ack_wait=10,
         max_ack_pending=1_000,
     )

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 PROGRESS_INTERVAL = 0.5
 HEARTBEAT_INTERVAL = 2.0
 FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 2.0
 
 
 class EventPublisher:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from services.common.config import StartupError
 from services.common.content_key import Toolchain
 from services.common.health import Dependency, DependencyName
-from services.common.nats import connect, connection_problem, first_connection
+from services.common.nats import ANSWER_SECONDS, connect, connection_problem, first_connection
 from services.common.server import serving
 from services.common.storage import STORAGE_SERVICE, service_problem
 from services.common.subjects import CANCEL, HELLO, Lane
@@ -110,7 +110,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             )
         )
         description.address = settings.advertise_address or server.address
-        js = nats.jetstream()
+        js = nats.jetstream(timeout=ANSWER_SECONDS)
         events = EventPublisher(nats, settings.id, metrics.publishes)
         runner = TaskRunner(board, events, works, metrics, settings.heartbeat_interval)
         lanes = [LaneConsumer(lane, js, board, runner.handle) for lane in Lane]

@@ -10,6 +10,7 @@ import pytest
 
 from faults.cluster import FaultCluster
 from tests.e2e.conftest import Leftovers
+from tests.faults.truth import Truth
 from tests.media.frame_codes import Clip, generate
 from videoexport.client import AsyncClient
 
@@ -29,6 +30,13 @@ async def faulty(whole_cluster: FaultCluster) -> AsyncIterator[FaultCluster]:
     await whole_cluster.whole_again(WHOLE_AGAIN_S)
     yield whole_cluster
     whole_cluster.heal()
+
+
+@pytest.fixture
+async def truth(faulty: FaultCluster) -> AsyncIterator[Truth]:
+    """What the servers hold, whatever is between them and the services."""
+    async with Truth(faulty) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -147,7 +147,13 @@ class TaskStore:
             await connection.execute(
                 update(tasks)
                 .where(tasks.c.id == task.id, tasks.c.state.in_(task_sources(TaskState.RUNNING)))
-                .values(state=TaskState.RUNNING, attempt=event.attempt, seen_at=func.now())
+                .values(
+                    state=TaskState.RUNNING,
+                    attempt=event.attempt,
+                    # The dispatch that sent it may not have been stored.
+                    dispatched_at=func.coalesce(tasks.c.dispatched_at, func.now()),
+                    seen_at=func.now(),
+                )
             )
             await _set_processing(connection, task)
             return Applied(changed=True)

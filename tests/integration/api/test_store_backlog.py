@@ -74,6 +74,15 @@ async def test_tasks_in_flight_are_told_in_the_order_they_were_sent(rig: Rig) ->
     assert found.pictures_made == 30
 
 
+async def test_task_that_runs_before_its_dispatch_was_stored_is_told(rig: Rig) -> None:
+    # The transaction that publishes is lost after JetStream has stored the message.
+    case = await rig.create()
+    await case.started(attempt=1)
+    [task] = (await read(rig))[case.id].in_flight
+    assert task.running
+    assert task.sent_at > 0
+
+
 async def test_assembly_counts_once_it_is_due(rig: Rig) -> None:
     case = await long_export(rig)
     await rig.dispatch(Lane.CPU)
