@@ -88,5 +88,5 @@ def test_postgres_arguments_are_safe_unless_told_otherwise():
     assert postgres.server_arguments(data=DATA, port=5, fsync=True) == safe
     assert postgres.server_arguments(data=DATA, port=5, fsync=False) == [
         *safe,
-        *("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"),
+        *("-c", "fsync=off", "-c", "full_page_writes=off"),
     ]
