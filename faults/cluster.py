@@ -24,6 +24,8 @@ NATS_SERVERS = 3
 # Short, so that what is waited for after a fault comes within seconds; the heartbeats of
 # encoders keep the same distance from it as by default.
 ACK_WAIT_S = 6
+# Long enough for a machine that does everything at once.
+STALL_TIMEOUT_S = 8
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
@@ -36,6 +38,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "encoder": {
         "VIDEOEXPORT_ENCODER_CPU_SLOTS": "1",
         "VIDEOEXPORT_ENCODER_HEARTBEAT_INTERVAL": "1.5",
+        "VIDEOEXPORT_ENCODER_STALL_TIMEOUT": str(STALL_TIMEOUT_S),
     },
 }
 
