@@ -27,8 +27,8 @@ from faults.schedule import plan
 
 Check = Callable[[Evidence], Awaitable[list[Violation]]]
 
-# Of 16 under way, some are examined, some stopped, some wait for a file to be looked at; the
-# rest keeps three slots busy.
+# Of so many under way, some are examined, some stopped, some wait for their file to be looked
+# at; the rest keeps three slots busy.
 AT_ONCE = 10
 # Between two faults: most are recovered from sooner.
 EVERY_S = 8.0
@@ -82,6 +82,7 @@ class Campaign:
     Attributes:
         folder: for the journal and the sources.
         tell: told what is going on.
+        evidence: what the checks look at, also afterwards.
     """
 
     orders: Orders
@@ -89,6 +90,7 @@ class Campaign:
     folder: Path
     tell: Callable[[str], None] = say
     result: Result = field(init=False)
+    evidence: Evidence = field(init=False)
 
     def __post_init__(self) -> None:
         self.result = Result(self.orders.seed, interrupted=True)
@@ -96,8 +98,8 @@ class Campaign:
 
     async def run(self) -> Result:
         """Run it to its end and check; `result` holds what is known when it is cancelled."""
-        async with self._opened() as (rows, journal):
-            evidence = Evidence(self.faulty, rows, journal)
+        async with self._opened() as evidence:
+            journal = evidence.journal
             load = Load(
                 self.faulty.cluster,
                 journal,
@@ -169,12 +171,13 @@ class Campaign:
         self.result.injected = evidence.injected
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[tuple[Rows, Journal]]:
+    async def _opened(self) -> AsyncIterator[Evidence]:
         rows = Rows(self.faulty.cluster.infrastructure.postgres.url)
         (self.folder / "clips").mkdir(parents=True, exist_ok=True)
         journal = Journal(self.folder / "accepted.jsonl")
         try:
-            yield rows, journal
+            self.evidence = Evidence(self.faulty, rows, journal)
+            yield self.evidence
         finally:
             await rows.close()
             journal.close()
