@@ -77,8 +77,9 @@ def orders(seed: int) -> Iterator[Order]:
     while True:
         fates = [fate for fate, count in SHARES.items() for _ in range(count)]
         dice.shuffle(fates)
-        for fate in fates:
-            user = dice.randrange(USERS)
+        # As many of each user: they get the same share of the slots.
+        for fate, place in zip(fates, dice.sample(range(len(fates)), len(fates)), strict=True):
+            user = place % USERS
             clip = dice.choices(list(CLIPS), list(CLIPS.values()))[0]
             ranges = _ranges(dice, clip)
             if fate is Fate.SAME and before[user]:

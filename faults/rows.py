@@ -39,21 +39,29 @@ class Rows:
             psycopg.OperationalError: the server is away.
         """
         async with self._turn:
-            try:
-                if self._connection is None:
-                    self._connection = await psycopg.AsyncConnection.connect(
-                        self._url,
-                        autocommit=True,
-                        connect_timeout=CONNECT_TIMEOUT_S,
-                        row_factory=dict_row,
-                    )
-                # Constant text, all of it in this package.
-                cursor = await self._connection.execute(query.encode(), values)
-                return await cursor.fetchall() if cursor.description else []
-            except BaseException:
-                # Also when given up half-way: the answer would be taken for the next one's.
-                await self.close()
-                raise
+            if self._connection is not None:
+                # Postgres may have been replaced since the last question.
+                with suppress(psycopg.OperationalError):
+                    return await self._execute(self._connection, query, values)
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                row_factory=dict_row,
+            )
+            return await self._execute(self._connection, query, values)
+
+    async def _execute(
+        self, connection: psycopg.AsyncConnection[Row], query: str, values: dict[str, object]
+    ) -> list[Row]:
+        try:
+            # Constant text, all of it in this package.
+            cursor = await connection.execute(query.encode(), values)
+            return await cursor.fetchall() if cursor.description else []
+        except BaseException:
+            # Also when given up half-way: the answer would be taken for the next one's.
+            await self.close()
+            raise
 
     async def one(self, query: str, **values: object) -> Row | None:
         """Return the first row, if there is one."""

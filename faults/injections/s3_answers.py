@@ -6,9 +6,9 @@ import asyncio
 from functools import partial
 
 from faults.fault import BYTES_AWAY, Fault, NotNow
-from faults.rows import until
+from faults.rows import Row, until
 from faults.s3_door import Harm, Operation
-from faults.scene import PATIENCE_S, RECOVERY_S, Scene, now
+from faults.scene import PATIENCE_S, Scene, now
 from services.common.errors import Reason
 from services.local.cluster import BUCKET
 
@@ -23,13 +23,22 @@ OPERATIONS = {
     "complete": Operation.COMPLETE,
 }
 TARGETS = tuple(OPERATIONS)
-# Read and written until its object is needed for good.
+# The loss is noticed when all other parts are there, which may take many turns of its user.
+MENDED_WITHIN_S = 180.0
 PARTS_IN_USE = """
-    SELECT tasks.user_id AS user, encode(tasks.part_key, 'hex') AS key, exports.id AS export
+    SELECT tasks.user_id AS user, tasks.part_key AS key, exports.id AS export
     FROM tasks JOIN exports ON exports.id = tasks.export_id
     WHERE tasks.state = 'SUCCEEDED' AND tasks.kind = 'VIDEO' AND tasks.part_key IS NOT NULL
       AND exports.state = 'PROCESSING'
     ORDER BY tasks.ended_at DESC
+"""
+MENDED = """
+    SELECT exports.ended_at AS ended, (
+        SELECT min(runs.started_at) FROM runs JOIN tasks ON tasks.id = runs.task_id
+        WHERE tasks.export_id = exports.id AND tasks.part_key = %(key)s
+          AND runs.started_at > %(since)s
+    ) AS made
+    FROM exports WHERE id = %(export)s
 """
 
 
@@ -56,7 +65,7 @@ async def answer(scene: Scene, target: str, *, harm: Harm, requests: int) -> flo
 async def delete_part(scene: Scene, _: str) -> float | None:
     """Delete a part that an export which goes on counts on."""
 
-    async def look() -> dict[str, object] | None:
+    async def look() -> Row | None:
         return await scene.rows.one(PARTS_IN_USE)
 
     try:
@@ -64,19 +73,18 @@ async def delete_part(scene: Scene, _: str) -> float | None:
     except TimeoutError:
         raise NotNow("no export is being made in parts") from None
     client = scene.cluster.infrastructure.s3.client()
-    key = f"cache/{part['user']}/{part['key']}"
+    key = f"cache/{part['user']}/{part['key'].hex()}"
     since = now()
     await asyncio.to_thread(client.delete_object, Bucket=BUCKET, Key=key)
 
-    async def ended() -> tuple[float | None] | None:
-        row = await scene.rows.one(
-            "SELECT ended_at FROM exports WHERE id = %(export)s", export=part["export"]
-        )
+    async def mended() -> tuple[float | None] | None:
+        row = await scene.rows.one(MENDED, since=since, **part)
         if row is None:
             return (None,)  # deleted by its owner
-        return ((row["ended_at"] - since).total_seconds(),) if row["ended_at"] else None
+        at = row["made"] or row["ended"]
+        return ((at - since).total_seconds(),) if at else None
 
-    return (await until(ended, RECOVERY_S))[0]
+    return (await until(mended, MENDED_WITHIN_S))[0]
 
 
 def _fault(name: str, does: str, harm: Harm, *, requests: int = REQUESTS) -> Fault:
@@ -106,7 +114,7 @@ FAULTS = (
     Fault(
         "part-deleted",
         "a part in the cache is deleted between plan and assembly",
-        "from then until its export ends",
+        "from then until it is made again, or its export has ended without",
         delete_part,
         excuses=frozenset({Reason.PART_MISSING, Reason.PARTS_DIFFER}),
     ),

@@ -72,9 +72,11 @@ def test_campaign_loses_nothing_and_leaves_nothing(campaign: Campaign) -> None:
 async def changed(evidence: Evidence, statement: str, **values: object) -> AsyncIterator[None]:
     """Change rows, for the connection of the evidence alone, and take it back."""
     await evidence.rows.ask("BEGIN")
-    await evidence.rows.ask(statement, **values)
-    yield
-    await evidence.rows.ask("ROLLBACK")
+    try:
+        await evidence.rows.ask(statement, **values)
+        yield
+    finally:
+        await evidence.rows.ask("ROLLBACK")
 
 
 async def completed(evidence: Evidence) -> dict[str, Any]:
