@@ -96,18 +96,16 @@ class Scene:
         Raises:
             NotNow: there was none all the time.
         """
-        async with asyncio.timeout(PATIENCE_S) as limit:
-            try:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
                 while True:
                     running = await self.encoding(encoder)
                     for process in family(self.cluster.pids.get(encoder, -1)):
                         if _is_ffmpeg_of(process, str(running["run"])):
                             return running, process
                     await asyncio.sleep(0.02)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-        raise NotNow(f"{encoder} runs no FFmpeg")
+        except TimeoutError:
+            raise NotNow(f"{encoder} runs no FFmpeg") from None
 
     # What goes on
 

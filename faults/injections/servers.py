@@ -116,10 +116,11 @@ async def kill_everything(scene: Scene, _: str) -> float:
 
 async def restart_everything(scene: Scene, _: str) -> float:
     """Stop every part at once, and start all again: the servers, then the services."""
-    since = now()
     supervisor = scene.cluster.infrastructure.supervisor
     names = list(scene.cluster.pids)
     await supervisor.stop_together(names)
+    # Until then encoders wait, as long as they may, for what has stopped beside them.
+    since = now()
     servers = [name for name in names if name in SERVERS]
     for group in (servers, [name for name in names if name not in servers]):
         await _start(scene, group)
@@ -291,7 +292,7 @@ FAULTS = (
     Fault(
         "everything-restart",
         "every part is stopped, then started: maintenance",
-        "from the stop until the next task succeeds",
+        "from when all has stopped until the next task succeeds",
         restart_everything,
         excuses=BYTES_AWAY | WORKERS_AWAY,
     ),

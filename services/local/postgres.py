@@ -64,7 +64,7 @@ def server_arguments(*, data: Path, port: int, fsync: bool) -> list[str]:
         "jit": "off",
     }
     if not fsync:
-        # Commits stay synchronous: what was acknowledged outlasts the death of the server.
+        # Commits are still written before they are answered: killed, it loses none.
         settings |= {"fsync": "off", "full_page_writes": "off"}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return ["-D", str(data), *options]
