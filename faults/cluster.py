@@ -24,7 +24,7 @@ NATS_SERVERS = 3
 # Short, so that what is waited for after a fault comes within seconds; the heartbeats of
 # encoders keep the same distance from it as by default.
 ACK_WAIT_S = 6
-# Long enough for a machine that does everything at once.
+# Longer than a busy machine lets FFmpeg wait for its turn.
 STALL_TIMEOUT_S = 8
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "api": {
