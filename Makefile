@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo demo-edit bench bench-scale test check clean
+.PHONY: help setup protos demo demo-edit bench bench-scale faults test check clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ bench: $(STAMP) ## Measure speed against named alternatives (B=name runs one); a
 
 bench-scale: $(STAMP) ## Measure the cluster with up to 200 simulated encoders; about 10 minutes
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+faults: $(STAMP) ## Inject faults into a cluster under load, then check it; about 8 minutes (ARGS=--help: more)
+	@$(BIN)/python -m faults $(ARGS)
 
 test: $(STAMP) ## Run every test against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,24 @@ def table(figures: Sequence[Figure]) -> str:
         (figure.name, number(figure.value), figure.unit, figure.target or "", _met(figure))
         for figure in figures
     ]
+    # Numbers end in one column, everything else begins in one.
+    return aligned(rows, right={1})
+
+
+def aligned(rows: Sequence[tuple[str, ...]], *, right: Collection[int] = ()) -> str:
+    """Return rows, the first of which is the heading, as a table of fixed-width text.
+
+    Args:
+        right: columns whose cells end together; those of the others begin together.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
+    lines = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
         "  ".join(
-            # Numbers end in one column, everything else begins in one.
-            cell.rjust(width) if column == 1 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for row in rows
+        for line in lines
     )
 
 

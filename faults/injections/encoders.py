@@ -1,0 +1,132 @@
+"""Encoders and FFmpeg: killed, paused, restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import psutil
+
+from faults.cluster import ACK_WAIT_S, resume
+from faults.fault import BYTES_AWAY, ENCODERS, WORKERS_AWAY, Fault, Limit, NotNow
+from faults.scene import Scene, now
+from services.common.errors import Reason
+
+# How much longer than JetStream waits an encoder is paused.
+OVER_ACK_WAIT_S = 3.0
+# From the end of the ack wait until the task runs elsewhere.
+TAKEN_OVER_S = 2.0
+ITSELF = {encoder: (encoder,) for encoder in ENCODERS}
+TAKEN_OVER = Limit(ACK_WAIT_S + TAKEN_OVER_S, median=True)
+
+
+async def kill(scene: Scene, encoder: str) -> float | None:
+    """SIGKILL an encoder that encodes."""
+    running = await scene.encoding(encoder)
+    since = now()
+    scene.cluster.kill(encoder)
+    return await scene.run_again(running, since)
+
+
+async def pause(scene: Scene, encoder: str) -> float | None:
+    """Stop an encoder for longer than JetStream waits for it, then let it go on."""
+    running = await scene.encoding(encoder)
+    since = now()
+    pid = scene.faulty.pause(encoder)
+    try:
+        recovering = asyncio.create_task(scene.run_again(running, since))
+        await asyncio.wait([recovering], timeout=ACK_WAIT_S + OVER_ACK_WAIT_S)
+    finally:
+        resume(pid)
+    return await recovering
+
+
+async def restart(scene: Scene, encoder: str) -> float | None:
+    """Restart an encoder as a roll-out does: SIGTERM, drain, start."""
+    await scene.encoding(encoder)
+    since = now()
+    await scene.cluster.stop(encoder)
+    await scene.cluster.start(encoder)
+    return await scene.worked(encoder, since)
+
+
+async def kill_ffmpeg(scene: Scene, encoder: str) -> float | None:
+    """SIGKILL, as by the kernel when memory is short."""
+    return await _signal_ffmpeg(scene, encoder, signal.SIGKILL)
+
+
+async def crash_ffmpeg(scene: Scene, encoder: str) -> float | None:
+    """SIGSEGV, as of a source that finds a bug."""
+    return await _signal_ffmpeg(scene, encoder, signal.SIGSEGV)
+
+
+async def hang_ffmpeg(scene: Scene, encoder: str) -> float | None:
+    """SIGSTOP for good: alive, and nothing comes."""
+    return await _signal_ffmpeg(scene, encoder, signal.SIGSTOP)
+
+
+async def _signal_ffmpeg(scene: Scene, encoder: str, number: signal.Signals) -> float | None:
+    running, ffmpeg = await scene.ffmpeg(encoder)
+    since = now()
+    try:
+        ffmpeg.send_signal(number)
+    except psutil.NoSuchProcess:
+        raise NotNow("FFmpeg had just ended") from None
+    return await scene.run_again(running, since)
+
+
+FFMPEG_AWAY = frozenset({Reason.ENCODER_FAILED, Reason.ENCODE_STALLED})
+RUN_AGAIN = "from the signal until the task runs again"
+FAULTS = (
+    Fault(
+        "encoder-kill",
+        "SIGKILL of an encoder that encodes: a node dies, or its memory ends",
+        "from the kill until the same task runs again",
+        kill,
+        ENCODERS,
+        ITSELF,
+        WORKERS_AWAY,
+        TAKEN_OVER,
+    ),
+    Fault(
+        "encoder-paused",
+        "SIGSTOP for longer than the ack wait, then SIGCONT: a frozen machine that comes back",
+        "from the pause until the same task runs again",
+        pause,
+        ENCODERS,
+        excuses=WORKERS_AWAY | BYTES_AWAY,
+        limit=TAKEN_OVER,
+    ),
+    Fault(
+        "encoder-restart",
+        "SIGTERM, drain, start: a roll-out",
+        "from SIGTERM until the encoder works again, its drain included",
+        restart,
+        ENCODERS,
+        excuses=WORKERS_AWAY,
+    ),
+    Fault(
+        "ffmpeg-kill",
+        "SIGKILL of FFmpeg: the kernel is short of memory",
+        RUN_AGAIN,
+        kill_ffmpeg,
+        ENCODERS,
+        excuses=FFMPEG_AWAY,
+    ),
+    Fault(
+        "ffmpeg-crash",
+        "SIGSEGV of FFmpeg: a source that finds a bug",
+        RUN_AGAIN,
+        crash_ffmpeg,
+        ENCODERS,
+        excuses=FFMPEG_AWAY,
+    ),
+    Fault(
+        "ffmpeg-hang",
+        "SIGSTOP of FFmpeg: it lives and does nothing",
+        "from the signal until the task runs again, the stall timeout included",
+        hang_ffmpeg,
+        ENCODERS,
+        excuses=FFMPEG_AWAY,
+    ),
+)
