@@ -77,7 +77,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             ExportPlanner(settings, encoders, ReuseStore(database)),
             *(encoders, progress, forecast, signals, metrics),
         )
-        watches = Watches(exports.get, metrics)
+        watches = Watches(exports.get, metrics, limit=settings.watch_limit)
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
         reconciler = Reconciler(

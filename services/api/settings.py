@@ -69,6 +69,10 @@ class ApiSettings(ServiceSettings):
         3, description="unfinished exports a user may have; 0: no limit"
     )
     queue_limit: Count = Field(1000, description="unfinished exports of all users; 0: no limit")
+    # Of an export with 1,000 segments each costs 150 kB: together less than the pod has.
+    watch_limit: PositiveCount = Field(
+        2000, description="WatchExport streams of this process; more are refused"
+    )
     source_buckets: list[str] = Field(
         [],
         description="JSON list of the buckets that s3_object sources may name, for clients to read",
