@@ -32,11 +32,13 @@ class ApiSettings(ServiceSettings):
     database_url: Annotated[SecretStr, AfterValidator(_is_postgres)] = Field(
         description="postgresql://user:password@host:port/database"
     )
-    database_pool_size: PositiveCount = Field(16, description="most connections of this process")
-    database_loop_connections: PositiveCount = Field(
-        6,
+    database_pool_size: Annotated[int, Field(ge=2)] = Field(
+        20, description="most connections of this process"
+    )
+    database_loop_connections: Count = Field(
+        0,
         description="how many of them are for dispatching and applying events alone, which "
-        "callers then cannot hold up",
+        "callers then cannot hold up; 0: half of them",
     )
     database_timeout: PositiveSeconds = Field(5, description="limit of one statement")
     # Statements take milliseconds: whoever waits longer stands behind hundreds.
@@ -124,3 +126,8 @@ class ApiSettings(ServiceSettings):
         if self.database_loop_connections >= self.database_pool_size:
             raise ValueError("database_loop_connections must be less than database_pool_size")
         return self
+
+    @property
+    def loop_connections(self) -> int:
+        """Connections that callers do not get."""
+        return self.database_loop_connections or self.database_pool_size // 2
