@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 BATCH = 64
 # Most of an event's time is waiting for Postgres and NATS, and other exports' events need
-# not wait with it. Well below the connections of a replica, which callers need too.
+# not wait with it. Below the connections of the loops, for dispatch needs some too.
 SIDE_BY_SIDE = 8
 # A pull that a lost leader of the consumer had taken is over with it.
 FETCH_SECONDS = 2.0

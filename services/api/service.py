@@ -49,10 +49,15 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         # Connections of their own for the loops: callers who wait for each other must not
         # keep what they wait for from being done.
-        for_loops = settings.database_loop_connections
-        database = _database(settings, settings.database_pool_size - for_loops)
+        for_loops = settings.loop_connections
+        database = _database(
+            settings,
+            settings.database_pool_size - for_loops,
+            pool_timeout=settings.database_pool_timeout,
+        )
         stack.push_async_callback(database.close)
-        loop_database = _database(settings, for_loops)
+        # Nobody waits for the loops' answer, and what they give up is only done later.
+        loop_database = _database(settings, for_loops, pool_timeout=settings.database_timeout)
         stack.push_async_callback(loop_database.close)
         nats = await stack.enter_async_context(
             connect(settings.nats_url, name="videoexport-api", on_closed=stop.set)
@@ -77,7 +82,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             ExportPlanner(settings, encoders, ReuseStore(database)),
             *(encoders, progress, forecast, signals, metrics),
         )
-        watches = Watches(exports.get, metrics)
+        watches = Watches(exports.get, metrics, limit=settings.watch_limit)
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
         reconciler = Reconciler(
@@ -123,11 +128,11 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             await cancel_until_done(running)
 
 
-def _database(settings: ApiSettings, connections: int) -> Database:
+def _database(settings: ApiSettings, connections: int, *, pool_timeout: float) -> Database:
     return Database(
         settings.database_url.get_secret_value(),
         pool_size=connections,
         timeout=settings.database_timeout,
-        pool_timeout=settings.database_pool_timeout,
+        pool_timeout=pool_timeout,
         lock_timeout=settings.database_lock_timeout,
     )

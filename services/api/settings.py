@@ -32,11 +32,13 @@ class ApiSettings(ServiceSettings):
     database_url: Annotated[SecretStr, AfterValidator(_is_postgres)] = Field(
         description="postgresql://user:password@host:port/database"
     )
-    database_pool_size: PositiveCount = Field(16, description="most connections of this process")
-    database_loop_connections: PositiveCount = Field(
-        6,
+    database_pool_size: Annotated[int, Field(ge=2)] = Field(
+        20, description="most connections of this process"
+    )
+    database_loop_connections: Count = Field(
+        0,
         description="how many of them are for dispatching and applying events alone, which "
-        "callers then cannot hold up",
+        "callers then cannot hold up; 0: half of them",
     )
     database_timeout: PositiveSeconds = Field(5, description="limit of one statement")
     # Statements take milliseconds: whoever waits longer stands behind hundreds.
@@ -69,6 +71,10 @@ class ApiSettings(ServiceSettings):
         3, description="unfinished exports a user may have; 0: no limit"
     )
     queue_limit: Count = Field(1000, description="unfinished exports of all users; 0: no limit")
+    # Of an export with 1,000 segments each costs 150 kB: together less than the pod has.
+    watch_limit: PositiveCount = Field(
+        2000, description="WatchExport streams of this process; more are refused"
+    )
     source_buckets: list[str] = Field(
         [],
         description="JSON list of the buckets that s3_object sources may name, for clients to read",
@@ -120,3 +126,8 @@ class ApiSettings(ServiceSettings):
         if self.database_loop_connections >= self.database_pool_size:
             raise ValueError("database_loop_connections must be less than database_pool_size")
         return self
+
+    @property
+    def loop_connections(self) -> int:
+        """Connections that callers do not get."""
+        return self.database_loop_connections or self.database_pool_size // 2

@@ -58,11 +58,14 @@ class Watches:
 
     Args:
         read: returns an export as its owner sees it.
+        limit: how many may watch at a time, for each costs its connection's buffers.
     """
 
-    def __init__(self, read: Read, metrics: ApiMetrics) -> None:
+    def __init__(self, read: Read, metrics: ApiMetrics, *, limit: int) -> None:
         self._read = read
         self._metrics = metrics
+        self._limit = limit
+        self._watchers = 0
         self._topics: dict[tuple[str, str], _Topic] = {}
         self._by_export: dict[str, list[_Topic]] = {}
         self._closed = False
@@ -91,7 +94,7 @@ class Watches:
 
         Raises:
             DomainError: EXPORT_NOT_FOUND, also when it is deleted meanwhile;
-                DRAINING when the service goes away.
+                TOO_MANY_WATCHES; DRAINING when the service goes away.
         """
         topic = self._join(export_id, user_id)
         seen = 0
@@ -115,6 +118,11 @@ class Watches:
     def _join(self, export_id: str, user_id: str) -> _Topic:
         if self._closed:
             raise DomainError(Reason.DRAINING, "The service is restarting; call again.")
+        if self._watchers >= self._limit:
+            raise DomainError(
+                Reason.TOO_MANY_WATCHES,
+                f"This replica has {self._limit} watches, as many as it may; try again, or poll.",
+            )
         # The user is part of the key: nobody joins the watch of another user's export.
         key = (export_id, user_id)
         topic = self._topics.get(key)
@@ -126,12 +134,14 @@ class Watches:
             topic.dirty.set()
             topic.reader = asyncio.create_task(self._keep_reading(topic))
         topic.watchers += 1
+        self._watchers += 1
         self._metrics.watchers.inc()
         return topic
 
     def _leave(self, topic: _Topic) -> None:
         self._metrics.watchers.dec()
         topic.watchers -= 1
+        self._watchers -= 1
         if topic.watchers == 0:
             self._retire(topic)
             if topic.reader is not None:

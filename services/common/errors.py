@@ -43,6 +43,7 @@ class Reason(StrEnum):
     RUNNING_QUOTA = "RUNNING_QUOTA"
     QUEUE_FULL = "QUEUE_FULL"
     SLOTS_BUSY = "SLOTS_BUSY"
+    TOO_MANY_WATCHES = "TOO_MANY_WATCHES"
     # Dependencies
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     QUEUE_UNAVAILABLE = "QUEUE_UNAVAILABLE"
@@ -141,6 +142,9 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.SLOTS_BUSY: ReasonInfo(
         StatusCode.RESOURCE_EXHAUSTED, True, "Every slot of this encoder is busy."
+    ),
+    Reason.TOO_MANY_WATCHES: ReasonInfo(
+        StatusCode.RESOURCE_EXHAUSTED, True, "The replica has as many watch streams as it may."
     ),
     Reason.STORE_UNAVAILABLE: ReasonInfo(
         StatusCode.UNAVAILABLE, True, "The database cannot be reached; nothing was stored."

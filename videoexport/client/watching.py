@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from videoexport.client.calls import Backoff, Connection
-from videoexport.client.errors import ServiceUnreachable, error_of
+from videoexport.client.errors import Refused, ServiceUnreachable, error_of
 from videoexport.v1 import export_pb2, export_service_pb2
 
 if TYPE_CHECKING:  # the asynchronous stubs are types only
@@ -36,6 +36,9 @@ _INTERRUPTIONS = frozenset(
     }
 )
 
+# Another replica, or this one in a moment, has room for the watch.
+_FULL = "TOO_MANY_WATCHES"
+
 
 async def watch(
     connection: Connection, stub: ExportServiceAsyncStub, export_id: str
@@ -55,7 +58,9 @@ async def watch(
     while True:
         await connection.ready(within=backoff.remaining)
         call = stub.WatchExport(request, metadata=connection.metadata, timeout=_STREAM_LIFE)
-        problem = ServiceUnreachable(f"The service at {connection.address} ended the watch.")
+        problem: ServiceUnreachable | Refused = ServiceUnreachable(
+            f"The service at {connection.address} ended the watch."
+        )
         try:
             async for response in call:
                 backoff = Backoff(connection.patience)
@@ -66,7 +71,8 @@ async def watch(
                     return
         except grpc.aio.AioRpcError as error:
             meaning = error_of(error, connection.address)
-            if error.code() not in _INTERRUPTIONS or not isinstance(meaning, ServiceUnreachable):
+            interrupted = error.code() in _INTERRUPTIONS and isinstance(meaning, ServiceUnreachable)
+            if not interrupted and meaning.reason != _FULL:
                 raise meaning from error
             problem = meaning
         finally:

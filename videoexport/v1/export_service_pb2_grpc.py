@@ -138,6 +138,8 @@ class ExportServiceServicer:
         is terminal. Call again after a disconnect; any replica answers the same.
 
         NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+        RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
+        again, and GetExport says the same meanwhile.
         UNAVAILABLE: the service is restarting; call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -69,6 +69,8 @@ class ExportServiceStub:
     is terminal. Call again after a disconnect; any replica answers the same.
 
     NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+    RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
+    again, and GetExport says the same meanwhile.
     UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]
@@ -139,6 +141,8 @@ class ExportServiceAsyncStub(ExportServiceStub):
     is terminal. Call again after a disconnect; any replica answers the same.
 
     NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+    RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
+    again, and GetExport says the same meanwhile.
     UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]  # type: ignore[assignment]
@@ -230,6 +234,8 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         is terminal. Call again after a disconnect; any replica answers the same.
 
         NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
+        RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
+        again, and GetExport says the same meanwhile.
         UNAVAILABLE: the service is restarting; call again.
         """
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import psycopg
 import pytest
 from api_parts import Parts, running, until
 from api_rig import Case, Rig
 from api_service import (
     ANNA,
+    BEN,
     SERVING,
+    Api,
     FakeEncoder,
     Surroundings,
     api_running,
     create,
     is_state,
+    not_empty,
     refusal,
 )
 from grpc import StatusCode
@@ -29,9 +33,12 @@ from structlog.testing import capture_logs
 from services.common.nats import TRANSIENT, PublishMetrics, publish_problem, trouble
 from services.common.subjects import EVENTS_STREAM, TASKS_STREAM, Lane
 from services.encoder.events import EventPublisher
+from videoexport.channel import open_channel
+from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1 import task_pb2
+from videoexport.v1.export_service_pb2_grpc import ExportServiceStub
 
 
 async def test_connections_that_callers_use_up_are_said_so_and_hold_up_no_loop(
@@ -81,6 +88,82 @@ async def _all_wait(rig: Rig, count: int) -> bool:
 
 async def _is_completed(rig: Rig, export_id: str) -> bool:
     return bool(await rig.value("SELECT state = 'COMPLETED' FROM exports WHERE id = %s", export_id))
+
+
+# Watchers
+
+
+async def test_watchers_that_vanish_or_never_read_leave_nothing_and_hold_up_nobody(
+    around: Surroundings, rig: Rig
+) -> None:
+    case, other = await rig.create(), await rig.create("ben")
+    count = 300
+    async with api_running(around, watch_limit=count + 1) as api:
+        await api.until(SERVING)
+        own = asyncio.all_tasks()
+        request = service.WatchExportRequest(export_id=case.id)
+        channels = [open_channel(api.address) for _ in range(6)]
+        stubs = [ExportServiceStub(channel) for channel in channels]
+        calls = [
+            stub.WatchExport(request, metadata=ANNA)
+            for stub in stubs
+            for _ in range(count // len(stubs))
+        ]
+        # The last ones never read; that they are there is seen below.
+        await asyncio.gather(*(call.read() for call in calls[:-10]))
+        await until(lambda: _watch(api, count))
+        assert _readers(own) == 1, "one reader for all of them"
+        seen: list[pb.Export] = []
+        request = service.WatchExportRequest(export_id=other.id)
+        reading = asyncio.create_task(_read(api, request, BEN, seen))
+        await until(lambda: not_empty(seen))
+        refused = await refusal(api.exports.WatchExport(request, metadata=BEN).read())
+        assert refused.reason == "TOO_MANY_WATCHES"
+        for channel in channels:
+            await channel.close()
+        await until(lambda: _watch(api, 1))
+        assert _readers(own) == 1, "that of the one who is left"
+        await rig.exports.cancel(other.id, "ben")
+        await asyncio.wait_for(reading, 15)
+        assert seen[-1].state == pb.EXPORT_STATE_CANCELLED
+        assert _readers(own) == 0
+
+
+async def test_client_waits_for_room_for_its_watch(around: Surroundings, rig: Rig) -> None:
+    case = await rig.create()
+    async with (
+        api_running(around, watch_limit=1) as api,
+        AsyncClient(api.address, user="anna") as client,
+    ):
+        await api.until(SERVING)
+        first, second = client.watch(case.id), client.watch(case.id)
+        await anext(first)
+        waiting = asyncio.ensure_future(anext(second))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 0.5)
+        await first.aclose()
+        assert (await asyncio.wait_for(waiting, 15)).id == case.id
+        await second.aclose()
+
+
+async def _read(api: Api, request: Any, metadata: Any, into: list[pb.Export]) -> None:
+    async for answer in api.exports.WatchExport(request, metadata=metadata):
+        into.append(answer.export)  # noqa: PERF401 — as it comes
+
+
+def _readers(before: set[asyncio.Task[Any]]) -> int:
+    """Return how many tasks read rows for watchers."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks() - before]
+    return names.count("Watches._keep_reading")
+
+
+async def _watch(api: Api, count: int) -> bool:
+    """Return whether so many watch."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://{api.metrics_address}/metrics") as response,
+    ):
+        return f"videoexport_watch_streams {count}.0\n" in await response.text()
 
 
 # Streams

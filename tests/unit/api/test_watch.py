@@ -48,7 +48,7 @@ class Watched:
     def __init__(self, row: Row) -> None:
         self.row = row
         self.registry = CollectorRegistry()
-        self.watches = Watches(row.read, ApiMetrics(self.registry))
+        self.watches = Watches(row.read, ApiMetrics(self.registry), limit=4)
 
     def watch(self, user_id: str = "anna") -> AsyncIterator[pb.Export]:
         return self.watches.watch(EXPORT, user_id)
@@ -294,6 +294,23 @@ async def test_watchers_that_leave_take_their_reader_with_them(watched: Watched)
         watched.change(progress=1.0)
         await asyncio.sleep(0.03)
         assert watched.row.reads == reads
+
+
+async def test_no_more_watch_than_may_and_one_that_leaves_makes_room(watched: Watched) -> None:
+    streams = [watched.watch() for _ in range(4)]
+    for stream in streams:
+        await anext(stream)
+    with pytest.raises(DomainError) as refused:
+        await anext(watched.watch())
+    assert refused.value.reason is Reason.TOO_MANY_WATCHES
+    assert refused.value.retry_after is not None
+    assert watched.open == 4
+    await streams.pop().aclose()  # type: ignore[attr-defined]
+    streams.append(watched.watch())
+    await anext(streams[-1])
+    for stream in streams:
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert watched.open == 0
 
 
 async def test_watch_after_the_last_one_has_left_reads_anew(watched: Watched) -> None:
