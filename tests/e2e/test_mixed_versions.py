@@ -29,6 +29,7 @@ SHORT = Clip(frames=50)
 LONG = Clip(frames=250, gop=50)
 # More than half a minute is made in parts here; shown again, they are made once.
 FOUR_TIMES = [(0, 10)] * 4
+PACKAGE = "videoexport.v1"
 
 
 def old(name: str) -> bytes:
@@ -121,7 +122,7 @@ def contract() -> descriptor_pool.DescriptorPool:
 
 def as_before(contract: descriptor_pool.DescriptorPool, name: str, data: bytes) -> Message:
     """Return a message as the version before reads it."""
-    kind = contract.FindMessageTypeByName(f"videoexport.v1.{name.partition('.')[0]}")
+    kind = contract.FindMessageTypeByName(f"{PACKAGE}.{name.partition('.')[0]}")
     message: Message = message_factory.GetMessageClass(kind).FromString(data)
     return message
 
@@ -137,12 +138,9 @@ def said(message: Message, path: str = "") -> Iterator[str]:
         if field.name in BY_CHANCE:
             continue
         yield here
-        values = value if field.is_repeated else [value]
-        for item in values:
-            if (
-                field.message_type is not None
-                and field.message_type.file.package == "videoexport.v1"
-            ):
+        ours = field.message_type is not None and field.message_type.file.package == PACKAGE
+        for item in value if field.is_repeated else [value]:
+            if ours:
                 yield from said(item, here)
             elif field.enum_type is not None:
                 assert item in field.enum_type.values_by_number, here
