@@ -38,6 +38,12 @@ def test_buf_breaking(tmp_path: Path, remark: Callable[[str], None]) -> None:
     remark(f"contract compared with {described}")
 
 
+def test_services_of_the_version_before_can_read_it() -> None:
+    # Wire compatibility alone: what callers are promised beside it is compared above.
+    previous = ROOT / "tests/fixtures/previous/descriptors.binpb"
+    accepts(BIN / "buf", "breaking", "protos", "--against", previous)
+
+
 def baseline() -> tuple[str, str] | None:
     """Return the commit whose contract must be kept, and what it is; None without history.
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from api_long import LongCase, long_export
+from api_parts import until
 from api_rig import INFO, NO_QUOTAS, PLAN, Case, Rig
 from sqlalchemy import text
 
@@ -180,6 +181,30 @@ async def test_start_of_an_overtaken_attempt_is_no_delivery(rig: Rig) -> None:
     await case.started("run_old", attempt=1)
     await case.released("run_older", attempt=1)
     assert await lines(case) == before
+
+
+async def test_result_of_a_run_whose_start_was_not_heard_of_is_no_delivery(rig: Rig) -> None:
+    case = await rig.create()
+    await case.begin("run_1")
+    await case.succeeded("run_2")
+    assert [line[-1] for line in await since(case, 5)] == ["DONE", "DONE"]
+
+
+async def test_time_is_that_of_the_change_not_of_the_wait_for_it(rig: Rig) -> None:
+    case = await rig.create()
+    await rig.dispatch()
+    async with await psycopg.AsyncConnection.connect(rig.url) as caller:
+        await caller.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [case.id])
+        starting = asyncio.create_task(case.started())
+        await until(lambda: waits(rig))
+        now = await rig.value("SELECT clock_timestamp()")
+    await starting
+    assert (await history(case)).changes[-1].changed_at > now
+
+
+async def waits(rig: Rig) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    return bool(await rig.value(f"{query} AND datname = current_database()"))
 
 
 async def test_cancellation_is_the_owners(rig: Rig) -> None:
