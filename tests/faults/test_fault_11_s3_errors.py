@@ -61,10 +61,14 @@ async def test_trouble_of_s3_that_passes_costs_nothing_but_time(
         faulty.s3_door.harm(operation, harm, times=times, key=place)
         for operation, harm, times in HARMS[request_kind]
     ]
+    before = faulty.s3_door.requests[Operation.CREATE]
     async with task_events(faulty) as events:
         export = await client.create_export(video_id, settings=SMALL)
         done = await finish(client, export.id)
     assert [rule.met for rule in rules] == [times for _, _, times in HARMS[request_kind]]
+    # Neither encoded again nor sent again from the beginning.
     assert events.kinds(export.id) == ["started", "succeeded"]
+    refused = sum(rule.met for rule in rules if rule.operation is Operation.CREATE)
+    assert faulty.s3_door.requests[Operation.CREATE] - before == refused + 1
     await check_exact(client, done, range(SHORT.frames), tmp_path)
     await check_tidy(leftovers, outputs=1)

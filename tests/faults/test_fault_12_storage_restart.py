@@ -46,6 +46,7 @@ async def test_uploads_go_on_when_storage_is_back(
             for rule in waiting:
                 rule.over.set()
 
+    before = faulty.s3_door.requests[Operation.CREATE]
     faulty.s3_door.on_request = kill
     async with task_events(faulty) as events:
         exports = [
@@ -54,9 +55,10 @@ async def test_uploads_go_on_when_storage_is_back(
         ]
         done = [await finish(client, export) for export in exports]
     assert set(reached.values()) == {Operation.COMPLETE, Operation.PUT}
+    # Neither encoded again nor sent again from the beginning: the state of an upload is in S3.
     for export in exports:
-        # What was encoded is not encoded again.
         assert events.kinds(export) == ["started", "succeeded"]
+    assert faulty.s3_door.requests[Operation.CREATE] - before == len(exports)
     await check_exact(client, done[0], range(25), tmp_path)
     await check_exact(client, done[1], range(25, 50), tmp_path)
     await check_tidy(leftovers, outputs=2)
