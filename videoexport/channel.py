@@ -11,10 +11,11 @@ MAX_DETAILS_KEY = "videoexport-max-error-bytes"
 MAX_DETAILS = 512 * 1024
 
 _OPTIONS = [
-    # Notice a dead peer under an idle watch within half a minute. The servers allow a
-    # ping every 10 s; a server with gRPC's defaults would answer GOAWAY below 5 minutes.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # Notice a replica that hangs, or is gone without a word, before a call's deadline of 20 s:
+    # its calls and watches go on with another one. The servers allow a ping every 10 s; a
+    # server with gRPC's defaults would answer GOAWAY below 5 minutes.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 6_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Error details travel as metadata; gRPC's limit of 8 KiB would drop them whole.

@@ -36,7 +36,7 @@ from services.api.views import add_history, to_export
 from services.api.work import Order, probe_task
 from services.common import ids
 from services.common.checks import source_violations
-from services.common.errors import DomainError
+from services.common.errors import DomainError, Reason
 from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
@@ -44,6 +44,8 @@ from videoexport.v1 import export_service_pb2 as service
 log = structlog.get_logger()
 
 DEFAULT_PAGE_SIZE = 50
+# The StorageService signs none for less.
+SHORTEST_URL = timedelta(minutes=1)
 
 
 class Exports:
@@ -252,14 +254,23 @@ class Exports:
                 url = await self._storage.sign(
                     record.user_id,
                     output_of(record.id, record.output_run_id),
-                    timedelta(seconds=self._settings.download_url_seconds),
+                    self._url_lifetime(record),
                     file_name=f"{record.id}.mp4",
                 )
             except DomainError as error:
-                # The export itself can be told although storage is away, or
-                # retention has just removed the file.
+                # The export itself can be told although storage is away.
                 log.warning("no download url", export_id=record.id, reason=error.reason)
+                if error.reason is Reason.OBJECT_NOT_FOUND:
+                    # Since the row was read retention or its owner has removed the file.
+                    record = await self._store.get(record.id, record.user_id)
         return to_export(record, self._progress.of(record.id), await self._estimate(record), url)
+
+    def _url_lifetime(self, record: ExportRecord) -> timedelta:
+        """Return how long a URL may be promised to work: no longer than the file is kept."""
+        lifetime = timedelta(seconds=self._settings.download_url_seconds)
+        if record.expires_at is not None:
+            lifetime = min(lifetime, record.expires_at - datetime.now(UTC))
+        return max(lifetime, SHORTEST_URL)
 
     async def _without_url(self, record: ExportRecord) -> pb.Export:
         return to_export(record, self._progress.of(record.id), await self._estimate(record))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,13 @@ from uuid import uuid4
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from videoexport.client.calls import Connection, Timeouts
-from videoexport.client.errors import ExportFailed, Refused
+from videoexport.client.errors import (
+    ExportFailed,
+    LocalFileFailed,
+    Refused,
+    ServiceUnreachable,
+    TransferFailed,
+)
 from videoexport.client.files import FileStore, OnBytes, ignore
 from videoexport.client.naming import (
     SegmentLike,
@@ -328,17 +334,26 @@ class AsyncClient:
         export = await self.get(export if isinstance(export, str) else export.id)
         output = export.output
         if not output.download_url:
-            state = export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_")
-            raise Refused("NOT_COMPLETED", f"Export {export.id} has no file: it is {state}.")
+            raise _no_file(export)
         store = await self._file_store()
-        await store.download(
-            output.download_url,
-            Path(path),
-            size=output.size_bytes,
-            sha256=output.sha256,
-            replace=replace,
-            on_progress=on_progress,
-        )
+        try:
+            await store.download(
+                output.download_url,
+                Path(path),
+                size=output.size_bytes,
+                sha256=output.sha256,
+                replace=replace,
+                on_progress=on_progress,
+            )
+        except LocalFileFailed:
+            raise
+        except TransferFailed as error:
+            # Retention or its owner may have removed the file since.
+            with suppress(ServiceUnreachable):
+                export = await self.get(export.id)
+            if not export.output.download_url:
+                raise _no_file(export) from error
+            raise
         return Path(path)
 
     async def list_page(
@@ -409,6 +424,11 @@ class AsyncClient:
                 FileStore(address, self.user, self._timeouts)
             )
         return self._files
+
+
+def _no_file(export: export_pb2.Export) -> Refused:
+    state = export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_")
+    return Refused("NOT_COMPLETED", f"Export {export.id} has no file: it is {state}.")
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from videoexport.channel import call_metadata, open_channel
-from videoexport.client.errors import ServiceUnreachable, error_of
+from videoexport.client.errors import Refused, ServiceUnreachable, error_of
 
 R = TypeVar("R")
 
@@ -26,8 +26,8 @@ class Timeouts:
     """How patient a client is, in seconds.
 
     Attributes:
-        connect: how long an idempotent call is tried again while nobody answers, and
-            how long any call waits for a connection.
+        connect: how long an idempotent call is tried again while nobody answers, counted
+            from the first attempt that failed, and how long any call waits for a connection.
         call: deadline of one attempt of a unary call.
         probe: deadline of a probe, which reads the source.
         reconnect: how long a watch keeps trying after its stream broke.
@@ -131,8 +131,15 @@ class Connection:
                 meaning = error_of(error, self.address)
                 if repeated and done_before and meaning.reason == done_before[0]:
                     return done_before[1]
-                again = error.code() == grpc.StatusCode.UNAVAILABLE and await backoff.pause()
-                if not again:
+                if not _passing(error, meaning) or not await backoff.pause():
                     raise meaning from error
                 # Where the service itself answered, the attempt did nothing.
                 repeated = repeated or not meaning.reason
+
+
+def _passing(error: grpc.aio.AioRpcError, meaning: Refused | ServiceUnreachable) -> bool:
+    """Return whether the same call may succeed at once, perhaps with another replica."""
+    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        # A service that says so itself has tried for as long as it may.
+        return isinstance(meaning, ServiceUnreachable) and not meaning.reason
+    return error.code() == grpc.StatusCode.UNAVAILABLE
