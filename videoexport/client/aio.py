@@ -13,7 +13,7 @@ from uuid import uuid4
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from videoexport.client.calls import Connection, Timeouts
-from videoexport.client.errors import ExportFailed, Refused
+from videoexport.client.errors import ExportFailed, Refused, ServiceUnreachable
 from videoexport.client.files import FileStore, OnBytes, ignore
 from videoexport.client.naming import (
     SegmentLike,
@@ -318,6 +318,11 @@ class AsyncClient:
         export = await self.get(export if isinstance(export, str) else export.id)
         output = export.output
         if not output.download_url:
+            if export.state == export_pb2.EXPORT_STATE_COMPLETED:
+                raise ServiceUnreachable(
+                    f"The file of export {export.id} cannot be reached at the moment.",
+                    reason="STORAGE_UNAVAILABLE",
+                )
             state = export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_")
             raise Refused("NOT_COMPLETED", f"Export {export.id} has no file: it is {state}.")
         store = await self._file_store()
