@@ -89,7 +89,9 @@ async def test_download_while_storage_is_away_is_unavailable_not_refused(
         assert unreachable.value.reason == "STORAGE_UNAVAILABLE"
     finally:
         await cluster.start("storage")
-    await impatient.download(done, tmp_path / "out.mp4")
+    # One that is patient by default does not notice that the API itself has to find it again.
+    async with AsyncClient(cluster.api.address, user=impatient.user) as patient:
+        await patient.download(done, tmp_path / "out.mp4")
 
 
 async def test_api_restart_during_an_export_loses_nothing(
