@@ -13,6 +13,7 @@ from typing import Self
 
 import psutil
 
+from faults.full_disk import FullDisk
 from faults.relay import Network
 from faults.s3_door import S3Door
 from services.local.cluster import LocalCluster
@@ -65,6 +66,7 @@ class FaultCluster:
         cluster: the processes.
         network: the ways between them.
         s3_door: what all requests to S3 pass.
+        disks: the scratch disks, by encoder, which may be full.
     """
 
     def __init__(
@@ -83,6 +85,14 @@ class FaultCluster:
             fsync: whether Postgres outlasts the loss of the machine's power.
             notify: told when a part dies or runs again.
         """
+        self.disks = {
+            encoder: FullDisk(directory.resolve() / "ffmpeg", encoder)
+            for encoder in (f"encoder-{number + 1}" for number in range(ENCODERS))
+        }
+        programs = {
+            encoder: {"VIDEOEXPORT_ENCODER_FFMPEG": str(disk.ffmpeg)}
+            for encoder, disk in self.disks.items()
+        }
         more = settings or {}
         self.cluster = LocalCluster(
             directory,
@@ -91,8 +101,8 @@ class FaultCluster:
             nats_servers=NATS_SERVERS,
             encoder_threads=1,
             extra_env={
-                name: {**SETTINGS.get(name, {}), **more.get(name, {})}
-                for name in {*SETTINGS, *more}
+                name: {**SETTINGS.get(name, {}), **programs.get(name, {}), **more.get(name, {})}
+                for name in {*SETTINGS, *programs, *more}
             },
             fsync=fsync,
             notify=notify,
@@ -104,6 +114,8 @@ class FaultCluster:
 
     async def __aenter__(self) -> Self:
         """Start everything and wait until it serves."""
+        for disk in self.disks.values():
+            disk.prepare()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.network)
             await stack.enter_async_context(self.s3_door)
@@ -122,7 +134,9 @@ class FaultCluster:
         await self._opened.aclose()
 
     def heal(self) -> None:
-        """Let every message and every request pass again, and wake whoever was paused."""
+        """Let every message and request pass again, wake who was paused, make room on disks."""
+        for disk in self.disks.values():
+            disk.has_room()
         self.network.heal()
         self.s3_door.heal()
         for pid in self.cluster.pids.values():

@@ -9,7 +9,9 @@ import psutil
 
 from faults.cluster import ACK_WAIT_S, resume
 from faults.fault import BYTES_AWAY, ENCODERS, WORKERS_AWAY, Fault, Limit, NotNow
-from faults.scene import Scene, now
+from faults.full_disk import DEVICE
+from faults.rows import Row, until
+from faults.scene import PATIENCE_S, Scene, now
 from services.common.errors import Reason
 
 # How much longer than JetStream waits an encoder is paused.
@@ -17,6 +19,10 @@ OVER_ACK_WAIT_S = 3.0
 # From the end of the ack wait until the task runs elsewhere.
 TAKEN_OVER_S = 2.0
 ITSELF = {encoder: (encoder,) for encoder in ENCODERS}
+FULL = """
+    SELECT id AS run, task_id AS task, ended_at AS at FROM runs
+    WHERE encoder_id = %(encoder)s AND ended_at > %(since)s AND error ->> 'code' = 'SCRATCH_FULL'
+"""
 TAKEN_OVER = Limit(ACK_WAIT_S + TAKEN_OVER_S, median=True)
 
 
@@ -48,6 +54,26 @@ async def restart(scene: Scene, encoder: str) -> float | None:
     await scene.cluster.stop(encoder)
     await scene.cluster.start(encoder)
     return await scene.worked(encoder, since)
+
+
+async def fill_disk(scene: Scene, encoder: str) -> float | None:
+    """Leave an encoder no room on its scratch disk until a run has failed of that."""
+    if not DEVICE.exists():
+        raise NotNow("this system has no device that is always full")
+    disk = scene.faulty.disks[encoder]
+    since = now()
+
+    async def look() -> Row | None:
+        return await scene.rows.one(FULL, encoder=encoder, since=since)
+
+    disk.fill()
+    try:
+        running = await until(look, PATIENCE_S)
+    except TimeoutError:
+        raise NotNow(f"{encoder} needed no room") from None
+    finally:
+        disk.has_room()
+    return await scene.run_again(running, running["at"])
 
 
 async def kill_ffmpeg(scene: Scene, encoder: str) -> float | None:
@@ -128,5 +154,13 @@ FAULTS = (
         hang_ffmpeg,
         ENCODERS,
         excuses=FFMPEG_AWAY,
+    ),
+    Fault(
+        "scratch-full",
+        "an encoder's scratch disk is full: writes find no room",
+        "from the run that failed of it until the task runs again",
+        fill_disk,
+        ENCODERS,
+        excuses=frozenset({Reason.SCRATCH_FULL}),
     ),
 )

@@ -116,6 +116,23 @@ async def test_s3_away_is_unavailable_and_comes_back(
     assert (await finish(impatient, export.id)).state == pb.EXPORT_STATE_COMPLETED
 
 
+async def test_download_while_storage_is_away_is_unavailable_not_refused(
+    cluster: LocalCluster, impatient: AsyncClient, clip: MakeClip, tmp_path: Path
+) -> None:
+    video_id = await impatient.upload(clip(SHORT))
+    done = await finish(impatient, (await impatient.create_export(video_id, settings=SMALL)).id)
+    await cluster.stop("storage")
+    try:
+        with pytest.raises(ServiceUnreachable) as unreachable:
+            await impatient.download(done, tmp_path / "out.mp4")
+        assert unreachable.value.reason == "STORAGE_UNAVAILABLE"
+    finally:
+        await cluster.start("storage")
+    # One that is patient by default does not notice that the API itself has to find it again.
+    async with AsyncClient(cluster.api.address, user=impatient.user) as patient:
+        await patient.download(done, tmp_path / "out.mp4")
+
+
 async def test_api_restart_during_an_export_loses_nothing(
     cluster: LocalCluster, client: AsyncClient, clip: MakeClip
 ) -> None:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from videoexport.client.calls import Connection, Timeouts
+from videoexport.client.calls import Backoff, Connection, Timeouts
 from videoexport.client.errors import (
     ExportFailed,
     LocalFileFailed,
@@ -331,10 +331,8 @@ class AsyncClient:
             TransferFailed: the bytes did not arrive, or are not those of the export.
         """
         # Read again even if given: the URL in an older answer may have expired.
-        export = await self.get(export if isinstance(export, str) else export.id)
+        export = await self._with_url(export if isinstance(export, str) else export.id)
         output = export.output
-        if not output.download_url:
-            raise _no_file(export)
         store = await self._file_store()
         try:
             await store.download(
@@ -355,6 +353,22 @@ class AsyncClient:
                 raise _no_file(export) from error
             raise
         return Path(path)
+
+    async def _with_url(self, export_id: str) -> export_pb2.Export:
+        """Return a completed export whose file can be fetched."""
+        backoff = Backoff(self._timeouts.connect)
+        while True:
+            export = await self.get(export_id)
+            if export.output.download_url:
+                return export
+            if export.state != export_pb2.EXPORT_STATE_COMPLETED:
+                raise _no_file(export)
+            # An export is told although storage, which signs URLs, is away.
+            if not await backoff.pause():
+                raise ServiceUnreachable(
+                    f"The file of export {export.id} cannot be reached at the moment.",
+                    reason="STORAGE_UNAVAILABLE",
+                )
 
     async def list_page(
         self, request: export_service_pb2.ListExportsRequest

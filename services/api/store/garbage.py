@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.api.models import object_deletions, runs, tasks
 from services.api.store.records import to_json
 from videoexport.v1 import storage_service_pb2 as storage
+from videoexport.v1 import task_pb2
 
 # A run that is told to stop may just be completing its upload, and a paused
 # encoder hears it only when it wakes: so every object is deleted at once, and
@@ -43,13 +44,21 @@ async def discard_run_objects(
         )
     ).all()
     condemned = [row for row in rows if row.id != keep_run_id]
-    await connection.execute(
-        update(runs)
-        .where(runs.c.id.in_([row.id for row in condemned if row.ended_at is None]))
-        .values(outcome="DISCARDED", ended_at=func.now())
-    )
+    await _end_discarded(connection, [row.id for row in condemned if row.ended_at is None])
     outputs = [row for row in condemned if row.kind in OUTPUTS]
     await discard(connection, [(row.user_id, output_of(export_id, row.id)) for row in outputs])
+
+
+async def condemn_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> None:
+    """Have the object of one run deleted, which counts as ended from now on."""
+    await _end_discarded(connection, [event.run_id])
+    await discard(connection, [(event.user_id, output_of(event.export_id, event.run_id))])
+
+
+async def _end_discarded(connection: AsyncConnection, run_ids: Sequence[str]) -> None:
+    await connection.execute(
+        update(runs).where(runs.c.id.in_(run_ids)).values(outcome="DISCARDED", ended_at=func.now())
+    )
 
 
 async def discard(

@@ -23,7 +23,13 @@ from services.api.store.assembly import frames_made_of
 from services.api.store.database import Database
 from services.api.store.dispatch import count_in_flight, lanes_with_room, lock_due
 from services.api.store.exports import end_export, select_exports
-from services.api.store.garbage import OUTPUTS, discard, discard_run_objects, output_of
+from services.api.store.garbage import (
+    OUTPUTS,
+    condemn_run,
+    discard,
+    discard_run_objects,
+    output_of,
+)
 from services.api.store.history import (
     DISPATCHER,
     Cause,
@@ -137,10 +143,14 @@ class TaskStore:
         change = by_encoder(event, Cause.STARTED)
         async with self._database.transaction(change) as connection:
             task = await _lock_task(connection, event)
-            if task is None:
+            begun = task is None or await begin_run(connection, event)
+            if task is None or task.state not in UNDECIDED_TASKS:
+                # It may be storing its file before it hears that it is to stop, and then
+                # says no more: nothing but this knows of the object.
+                if begun and (task is None or task.kind in OUTPUTS):
+                    await condemn_run(connection, event)
                 return Applied(stop_runs=(event.run_id,))
-            begun = await begin_run(connection, event)
-            if task.state not in UNDECIDED_TASKS or event.attempt < task.attempt:
+            if event.attempt < task.attempt:
                 return Applied(stop_runs=(event.run_id,))
             if not begun:
                 return Applied()

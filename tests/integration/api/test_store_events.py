@@ -106,6 +106,16 @@ async def test_start_after_the_task_is_decided_is_told_to_stop(rig: Rig) -> None
     await case.complete("run_1")
     assert await case.started("run_2") == Applied(stop_runs=("run_2",))
     assert await case.state() is ExportState.COMPLETED
+    # Stopped right after its upload, it says nothing more of it.
+    assert await rig.deletions() == [("anna", "run_2")]
+    assert await runs_of(rig) == {"run_1": "SUCCEEDED", "run_2": "DISCARDED"}
+
+
+async def test_start_of_the_winner_delivered_late_costs_no_object(rig: Rig) -> None:
+    case = await rig.create()
+    await case.complete("run_1")
+    assert await case.started("run_1") == Applied(stop_runs=("run_1",))
+    assert await rig.deletions() == []
 
 
 async def test_start_of_a_deleted_export_is_told_to_stop(rig: Rig) -> None:
@@ -113,6 +123,7 @@ async def test_start_of_a_deleted_export_is_told_to_stop(rig: Rig) -> None:
     await rig.dispatch()
     await rig.exports.delete(case.id, "anna")
     assert await case.started() == Applied(stop_runs=("run_1",))
+    assert await rig.deletions() == [("anna", "run_1")]
 
 
 async def test_start_that_comes_after_its_own_end_changes_nothing(rig: Rig) -> None:
