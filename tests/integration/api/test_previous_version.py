@@ -58,7 +58,7 @@ EVENTS = {
     "failed": ("PROBE", "Task.probe", "FAILED", "FAILED"),
     "succeeded.info": ("PROBE", "Task.probe", "SUCCEEDED", "QUEUED"),
     "succeeded.output": ("WHOLE", "Task.whole", "SUCCEEDED", "COMPLETED"),
-    "succeeded.part": ("VIDEO", "Task.video.1", "SUCCEEDED", "PROCESSING"),
+    "succeeded.part": ("VIDEO", "Task.video.0", "SUCCEEDED", "PROCESSING"),
 }
 
 

@@ -44,7 +44,7 @@ def test_every_message_between_services_is_there() -> None:
         *("Task", "TaskEvent", "TaskProgress", "EncoderHeartbeat"),
         *("CancelTasks", "ExportChanged", "ExportEnded"),
     }
-    for work in ("probe", "whole", "video.1", "audio", "assemble", "copy"):
+    for work in ("probe", "whole", "video.0", "audio", "assemble", "copy"):
         assert f"Task.{work}" in NAMES
     for kind in ("started", "failed", "released"):
         assert f"TaskEvent.{kind}" in NAMES
