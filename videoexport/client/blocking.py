@@ -217,15 +217,18 @@ class Client:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         outcome: Future[T] = Future()
-        with self._gate:
-            if self._closed:
-                work.close()
-                raise ClientClosed
-            self._loop.call_soon_threadsafe(self._begin, work, outcome)
         try:
+            with self._gate:
+                if self._closed:
+                    work.close()
+                    raise ClientClosed
+                self._loop.call_soon_threadsafe(self._begin, work, outcome)
             return outcome.result()
+        except ClientClosed:
+            raise
         except BaseException:
-            # Ctrl-C arrives in the caller's thread; the work must not go on unseen.
+            # Ctrl-C arrives in the caller's thread, also before the wait for the outcome has
+            # begun; the work must not go on unseen.
             if not outcome.done():
                 self._loop.call_soon_threadsafe(self._stop, outcome)
                 wait([outcome], timeout=_UNDO_S)
@@ -247,8 +250,11 @@ class Client:
 
     def _stop(self, outcome: Future[Any]) -> None:
         task = self._calls.get(outcome)
+        if task is None:
+            # Interrupted before it was begun.
+            outcome.cancel()
         # Only once: a second cancellation would not wait for what the first one undoes.
-        if task is not None and not task.cancelling():
+        elif not task.cancelling():
             task.cancel()
 
     async def _end(self) -> None:
