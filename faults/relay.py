@@ -38,6 +38,11 @@ class Relay:
         self._server: asyncio.Server | None = None
 
     @property
+    def address(self) -> str:
+        """Where the client connects, as `host:port`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
     def stalled(self) -> bool:
         """Whether nothing passes."""
         return not self._flowing.is_set()
@@ -75,7 +80,13 @@ class Relay:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer))
         self._open.add(task)
-        task.add_done_callback(self._open.discard)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._open.discard(task)
+            # Not in the task, which never begins when it is cut before its first step.
+            writer.transport.abort()
+
+        task.add_done_callback(end)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far: asyncio.StreamWriter | None = None
@@ -91,9 +102,8 @@ class Relay:
         except* OSError:
             pass
         finally:
-            for each in (writer, far):
-                if each is not None:
-                    each.transport.abort()
+            if far is not None:
+                far.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(BLOCK_BYTES):

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC
 from fractions import Fraction
 from hashlib import sha256
@@ -15,6 +14,8 @@ from uuid import uuid4
 
 import pytest
 
+from faults.relay import Relay
+from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, read_frame_numbers
 from videoexport.client import AsyncClient, Client, ExportFailed, Refused
@@ -40,63 +41,13 @@ with Client(sys.argv[1], user=sys.argv[2]) as client:
 """
 
 
-class Relay:
-    """A TCP relay whose connections can be cut."""
-
-    def __init__(self, target: str) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.connections = 0
-        self.address = ""
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Relay]:
-        """Relay until the block ends."""
-        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        self.address = "{}:{}".format(*server.sockets[0].getsockname())
-        try:
-            yield self
-        finally:
-            server.close()
-            self.cut()
-
-    def cut(self) -> None:
-        """Cut every connection, as a failing network does."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
-        both = {writer, far_writer}
-        self._writers |= both
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, far_writer))
-                group.create_task(_pump(far_reader, writer))
-        finally:
-            self._writers -= both
-            for each in both:
-                each.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
-
-
 @pytest.fixture
-async def relay(cluster_address: str) -> AsyncIterator[Relay]:
+async def relay(cluster: LocalCluster) -> AsyncIterator[Relay]:
     """A relay to ExportService."""
-    async with Relay(cluster_address).running() as running:
-        yield running
+    made = Relay(int(cluster.api.address.rpartition(":")[2]))
+    await made.serve()
+    yield made
+    await made.close()
 
 
 async def test_watch_goes_on_after_the_connection_broke(
