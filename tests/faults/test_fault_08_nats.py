@@ -19,7 +19,7 @@ from videoexport.client import AsyncClient
 
 MakeClip = Callable[[Clip], Path]
 FRAMES = range(20)
-BEFORE, AFTER = 6, 4
+BEFORE, AFTER = 4, 2
 
 Break = Callable[[FaultCluster, Truth], Awaitable[None]]
 

@@ -24,7 +24,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 # may be silent, and than the pauses between any tries.
 AWAY_S = 15.0
 # Time to notice a commit before the API hears of it.
-SLOW_S = 0.15
+SLOW_S = 0.1
 
 
 async def is_back(truth: Truth) -> bool:

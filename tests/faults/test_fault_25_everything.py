@@ -18,7 +18,7 @@ from videoexport.v1 import export_pb2 as pb
 MakeClip = Callable[[Clip], Path]
 EXPORTS = 50
 ENDED_BEFORE = 10
-FRAMES = 10
+FRAMES = 5
 CLIP = Clip(frames=EXPORTS + FRAMES)
 WITHIN_S = 120.0
 
