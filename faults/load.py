@@ -98,6 +98,8 @@ class Load:
             (stopped,) = await asyncio.gather(stopping, return_exceptions=True)
         if isinstance(stopped, Exception):
             raise stopped
+        if order.fate is Fate.DISCARD:
+            await user.delete(entry)
         if export is None or entry.deleted:
             self.ended["DELETED"] += 1
             return

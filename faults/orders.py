@@ -26,18 +26,20 @@ class Fate(Enum):
     TWICE = "is sent twice at the same time, under one request id"
     FRESH = "is of a source that is uploaded for it"
     CANCEL = "is cancelled"
-    DELETE = "is deleted"
+    DELETE = "is deleted while it is new"
+    DISCARD = "is deleted once it has ended"
     NO_VIDEO = "is of a source that is no video"
 
 
 # How many of 40 orders have which fate.
 SHARES = {
-    Fate.FINISH: 20,
+    Fate.FINISH: 19,
     Fate.SAME: 4,
     Fate.TWICE: 4,
     Fate.FRESH: 4,
     Fate.CANCEL: 4,
-    Fate.DELETE: 3,
+    Fate.DELETE: 2,
+    Fate.DISCARD: 2,
     Fate.NO_VIDEO: 1,
 }
 

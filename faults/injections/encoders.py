@@ -102,7 +102,7 @@ async def _signal_ffmpeg(scene: Scene, encoder: str, number: signal.Signals) -> 
 
 
 FFMPEG_AWAY = frozenset({Reason.ENCODER_FAILED, Reason.ENCODE_STALLED})
-RUN_AGAIN = "from the signal until the task runs again"
+RUN_AGAIN = "from the signal until the task runs again, its turn in the queue included"
 FAULTS = (
     Fault(
         "encoder-kill",
@@ -150,7 +150,7 @@ FAULTS = (
     Fault(
         "ffmpeg-hang",
         "SIGSTOP of FFmpeg: it lives and does nothing",
-        "from the signal until the task runs again, the stall timeout included",
+        "from the signal until the task runs again, the stall timeout and its turn included",
         hang_ffmpeg,
         ENCODERS,
         excuses=FFMPEG_AWAY,
@@ -158,7 +158,7 @@ FAULTS = (
     Fault(
         "scratch-full",
         "an encoder's scratch disk is full: writes find no room",
-        "from the run that failed of it until the task runs again",
+        "from the run that failed of it until the task runs again, its turn included",
         fill_disk,
         ENCODERS,
         excuses=frozenset({Reason.SCRATCH_FULL}),
