@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from faults.cluster import FaultCluster
+from faults.s3_door import Harm, Operation
 from tests.faults.truth import Truth, completed
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Timeouts
@@ -23,14 +24,26 @@ async def test_calls_to_a_replica_that_hangs_are_answered_by_the_other_one(
     hasty = Timeouts(call=1.5, connect=30)
     async with AsyncClient(faulty.cluster.address, user=client.user, timeouts=hasty) as caller:
         await caller.encoders()
+        faulty.s3_door.harm(Operation.GET, Harm.STALL, times=None, key="videos/")
+        watched = await caller.create_export(video_id, [(0, 0.4)])
+        # The replicas are called in turn: one of two watches is of each.
+        watches = [asyncio.create_task(caller.wait(watched.id)) for _ in range(2)]
+        await asyncio.sleep(1)
         faulty.pause("api-2")
-        # The replicas are called in turn, so that one of two calls is to the other first.
+        # One of two calls is to the other replica first.
         created = [await caller.create_export(video_id) for _ in range(CALLS)]
         assert len({export.id for export in created}) == CALLS
         await caller.delete(created[0].id)
+        # That a watch is of a replica that hangs is noticed after 18 s.
+        faulty.s3_door.heal()
+        async with asyncio.timeout(45):
+            await asyncio.gather(*watches)
         faulty.heal()
     await asyncio.gather(*(completed(client, each.id, FRAMES, tmp_path) for each in created[1:]))
     # What the replica finds when it wakes up are calls that nobody waits for, and that
     # were done.
-    assert {each.id async for each in client.list()} == {each.id for each in created[1:]}
+    assert {each.id async for each in client.list()} == {
+        watched.id,
+        *(each.id for each in created[1:]),
+    }
     await truth.nothing_left(client.user)
