@@ -25,7 +25,6 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 # About eight minutes on two cores.
 EXPORTS, FAULT_COUNT = 100, 45
-MOST_GROWTH = 5.0
 EXAMPLES = """\
 examples:
   python -m faults

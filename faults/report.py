@@ -16,6 +16,8 @@ from faults.fault import Limit
 from faults.journal import Violation, tell
 
 EXIT_VIOLATED = 1
+# From the end of the warm-up to the end of a soak.
+MOST_GROWTH_PERCENT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,22 @@ def table(result: Result) -> str:
             "are left to the bucket's rule of a day"
         )
     if result.growth:
-        grown = [("memory of", "growth"), *((n, f"{g:+.1f} %") for n, g in result.growth.items())]
-        parts.append(aligned(grown, right={1}))
+        limit = f"≤ {MOST_GROWTH_PERCENT:g} %"
+        grown = [
+            (name, f"{percent:+.1f} %", limit, "yes" if is_flat(percent) else "MISSED")
+            for name, percent in result.growth.items()
+        ]
+        parts.append(aligned([("memory of", "growth", "limit", "met"), *grown], right={1}))
     if result.violations:
         parts.append(f"{len(result.violations)} VIOLATIONS\n{tell(result.violations)}")
     elif not result.interrupted:
         parts.append("no violation")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def is_flat(percent: float) -> bool:
+    """Whether memory has grown by no more than it may."""
+    return percent <= MOST_GROWTH_PERCENT
 
 
 def write_json(path: Path, result: Result) -> None:

@@ -58,6 +58,11 @@ def test_table_shows_every_violation_and_says_when_nothing_was_checked() -> None
     assert "no violation" not in table(Result(seed=1, interrupted=True))
 
 
+def test_table_says_whose_memory_grows() -> None:
+    lines = table(Result(seed=1, growth={"api": 1.25, "storage": 7.0})).splitlines()
+    assert [line.split()[-1] for line in lines if "%" in line] == ["yes", "MISSED"]
+
+
 def test_file_holds_what_the_table_does(tmp_path: Path) -> None:
     path = tmp_path / "build" / "faults.json"
     write_json(path, Result(seed=7, injected=[injected("nats-leader-kill", 9.0)]))
