@@ -37,8 +37,12 @@ bench-scale: $(STAMP) ## Measure the cluster with up to 200 simulated encoders; 
 faults: $(STAMP) ## Inject faults into a cluster under load, then check it; about 8 minutes (ARGS=--help: more)
 	@$(BIN)/python -m faults $(ARGS)
 
+# Much of the suite waits: for a restart, for a limit. In the order of the folders, so that the two
+# that hold the long tests begin at once.
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: $(STAMP) ## Run every test against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(STAMP) ## Check style, types, imports, contract, stubs, images and manifests
 	@$(BIN)/python -m pytest checks $(ARGS)

@@ -15,7 +15,18 @@ from services.api.migrate import migrate
 from services.local.cluster import LocalCluster
 from services.local.infra import Infrastructure
 
+# What shares a cluster of processes runs in one process of pytest, where there are several; of
+# the rest, each file in whichever is free.
+SHARING = ("tests/e2e/", "tests/faults/")
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests run in the same process."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = next((folder for folder in SHARING if file.startswith(folder)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
