@@ -73,6 +73,15 @@ class Scene:
         """Return a replica of the API by its name."""
         return next(api for api in self.cluster.apis if api.name == name)
 
+    async def kill(self, *names: str) -> datetime:
+        """Send SIGKILL to parts; return when they were dead: nothing later is their doing."""
+        pids = {self.cluster.pids[name] for name in names if name in self.cluster.pids}
+        for name in names:
+            self.cluster.kill(name)
+        while pids & set(self.cluster.pids.values()):
+            await asyncio.sleep(0.01)
+        return now()
+
     # What runs
 
     async def encoding(self, encoder: str) -> Row:

@@ -20,10 +20,7 @@ ITSELF = {api: (api,) for api in APIS}
 
 async def kill(scene: Scene, api: str) -> float:
     """SIGKILL a replica."""
-    since = now()
-    scene.cluster.kill(api)
-    await _gone(scene, api)
-    return await scene.answered(scene.api(api), since)
+    return await scene.answered(scene.api(api), await scene.kill(api))
 
 
 async def restart(scene: Scene, api: str) -> float:
@@ -64,11 +61,6 @@ async def drop_watchers(scene: Scene, api: str) -> float | None:
         await asyncio.gather(*(call.read() for call in calls), return_exceptions=True)
         since = now()
     return await scene.answered(part, since)
-
-
-async def _gone(scene: Scene, api: str) -> None:
-    while api in scene.cluster.pids:
-        await asyncio.sleep(0.01)
 
 
 FAULTS = (

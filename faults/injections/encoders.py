@@ -29,9 +29,7 @@ TAKEN_OVER = Limit(ACK_WAIT_S + TAKEN_OVER_S, median=True)
 async def kill(scene: Scene, encoder: str) -> float | None:
     """SIGKILL an encoder that encodes."""
     running = await scene.encoding(encoder)
-    since = now()
-    scene.cluster.kill(encoder)
-    return await scene.run_again(running, since)
+    return await scene.run_again(running, await scene.kill(encoder))
 
 
 async def pause(scene: Scene, encoder: str) -> float | None:

@@ -27,8 +27,7 @@ ELECTED_WITHIN_S = 10.0
 async def kill_leader(scene: Scene, _: str) -> float:
     """SIGKILL the server of NATS that leads the stream of tasks."""
     leader = await _leader(scene)
-    since = now()
-    scene.cluster.kill(leader)
+    since = await scene.kill(leader)
     return await _dispatched_and_whole(scene, since, [leader])
 
 
@@ -36,23 +35,20 @@ async def kill_follower(scene: Scene, _: str) -> float:
     """SIGKILL a server of NATS that follows."""
     leader = await _leader(scene)
     follower = scene.dice.choice([name for name in NATS if name != leader])
-    since = now()
-    scene.cluster.kill(follower)
+    since = await scene.kill(follower)
     return await _dispatched_and_whole(scene, since, [follower])
 
 
 async def kill_all_nats(scene: Scene, _: str) -> float:
     """SIGKILL all servers of NATS: a power cut."""
-    since = now()
-    for name in NATS:
-        scene.cluster.kill(name)
+    since = await scene.kill(*NATS)
     return await _dispatched_and_whole(scene, since, NATS)
 
 
 async def wipe_nats(scene: Scene, _: str) -> float:
     """Stop NATS, remove all that it has stored, and start it."""
-    since = now()
     async with _stopped(scene, NATS):
+        since = now()
         for server in scene.cluster.infrastructure.nats_servers:
             await asyncio.to_thread(_wipe, server)
     return await _dispatched_and_whole(scene, since, NATS)
@@ -60,10 +56,7 @@ async def wipe_nats(scene: Scene, _: str) -> float:
 
 async def kill_postgres(scene: Scene, _: str) -> float:
     """SIGKILL Postgres with all its backends."""
-    scene.cluster.kill("postgres")
-    while "postgres" in scene.cluster.pids:
-        await asyncio.sleep(0.01)
-    await scene.serving("postgres", now())
+    await scene.serving("postgres", await scene.kill("postgres"))
     return await _rows_answer(scene, now())
 
 
@@ -83,35 +76,25 @@ async def take_postgres_away(scene: Scene, _: str) -> float:
 
 async def kill_s3(scene: Scene, _: str) -> float:
     """SIGKILL the S3 server."""
-    since = now()
-    scene.cluster.kill("s3")
-    while "s3" in scene.cluster.pids:
-        await asyncio.sleep(0.01)
-    await scene.serving("s3", since)
+    await scene.serving("s3", await scene.kill("s3"))
     return await scene.succeeded(now())
 
 
 async def kill_storage(scene: Scene, _: str) -> float:
     """SIGKILL the StorageService."""
-    since = now()
-    scene.cluster.kill("storage")
-    return await scene.accepted(since)
+    return await scene.accepted(await scene.kill("storage"))
 
 
 async def restart_storage(scene: Scene, _: str) -> float:
     """Restart the StorageService as a roll-out does."""
-    since = now()
     async with _stopped(scene, ["storage"]):
-        pass
+        since = now()
     return await scene.accepted(since)
 
 
 async def kill_everything(scene: Scene, _: str) -> float:
     """SIGKILL every part at once."""
-    since = now()
-    for name in list(scene.cluster.pids):
-        scene.cluster.kill(name)
-    return await _all_again(scene, since)
+    return await _all_again(scene, await scene.kill(*scene.cluster.pids))
 
 
 async def restart_everything(scene: Scene, _: str) -> float:
@@ -128,7 +111,6 @@ async def restart_everything(scene: Scene, _: str) -> float:
 
 
 async def _all_again(scene: Scene, since: datetime) -> float:
-    await asyncio.sleep(0.5)
     async with asyncio.timeout(RECOVERY_S):
         await scene.cluster.infrastructure.supervisor.all_serving()
     return await scene.succeeded(since)
@@ -232,7 +214,7 @@ FAULTS = (
     Fault(
         "nats-wiped",
         "all NATS servers start again with nothing: their volumes are lost",
-        "from the stop until the next task is dispatched",
+        "from when all have stopped until the next task is dispatched",
         wipe_nats,
         excuses=WORKERS_AWAY,
     ),
@@ -277,7 +259,7 @@ FAULTS = (
     Fault(
         "storage-restart",
         "SIGTERM, start of the StorageService: a roll-out",
-        "from SIGTERM until the next export is accepted",
+        "from its end until the next export is accepted",
         restart_storage,
         excuses=BYTES_AWAY,
     ),
