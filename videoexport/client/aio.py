@@ -345,12 +345,10 @@ class AsyncClient:
             )
         except LocalFileFailed:
             raise
-        except TransferFailed as error:
-            # Retention or its owner may have removed the file since.
+        except TransferFailed:
+            # Retention or its owner may have removed the file since: that is the truer reason.
             with suppress(ServiceUnreachable):
-                export = await self.get(export.id)
-            if not export.output.download_url:
-                raise _no_file(export) from error
+                await self._with_url(export.id)
             raise
         return Path(path)
 
