@@ -41,10 +41,13 @@ async def test_url_that_runs_out_during_the_encode_is_signed_anew(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(LARGE))
+    # So that much is still to be read when the URL runs out.
+    slowed = faulty.s3_door.harm(Operation.GET, Harm.SLOW, times=None, key=video_id, seconds=1.0)
     async with task_events(faulty) as events:
         export = await client.create_export(video_id, settings=SLOW)
         await running(client, export.id)
         await faulty.s3_door.expire_urls()
+        slowed.over.set()
         done = await finish(client, export.id)
     assert faulty.s3_door.expired, "all was read before the URL ran out"
     assert events.kinds(export.id) == ["started", "succeeded"]
