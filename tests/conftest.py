@@ -21,6 +21,8 @@ SHARING = ("tests/e2e/", "tests/faults/")
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
 
+# Before xdist looks for the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests run in the same process."""
     for item in items:
