@@ -27,6 +27,8 @@ from videoexport.v1 import task_pb2
 log = structlog.get_logger()
 
 INTERVAL = 1.0
+# While NATS elects a leader it refuses at once, and takes the next message the moment it has one.
+HELD_UP_INTERVAL = 0.25
 # Between two rounds. One after a pause comes at once; where tasks end all the time, those
 # that end within so many seconds are followed by the same round.
 PACE_SECONDS = 0.03
@@ -66,7 +68,8 @@ class Dispatcher:
     async def run(self) -> None:
         """Dispatch for ever."""
         while True:
-            await self._signals.dispatch.wait(INTERVAL)
+            held_up = self._problem is not None
+            await self._signals.dispatch.wait(HELD_UP_INTERVAL if held_up else INTERVAL)
             try:
                 await self._dispatch()
             except DomainError as error:
