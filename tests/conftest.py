@@ -6,29 +6,33 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from services.api.migrate import migrate
-from services.local.cluster import LocalCluster
 from services.local.infra import Infrastructure
 
-# What shares a cluster of processes runs in one process of pytest, where there are several; of
-# the rest, each file in whichever is free.
+# What shares a cluster runs in one process; of the rest, each file in whichever is free.
 SHARING = ("tests/e2e/", "tests/faults/")
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
 
-# Before xdist looks for the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests run in the same process."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((folder for folder in SHARING if file.startswith(folder)), file)
-        item.add_marker(pytest.mark.xdist_group(group))
+class FolderScheduling(LoadScopeScheduling):
+    """Which tests run in the same process of pytest, where there are several."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in SHARING if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
+    """Hand out tests so."""
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -73,28 +77,6 @@ def database_url(infrastructure: Infrastructure, template_database: str) -> Iter
 def other_database(url: str, name: str) -> str:
     """Return the URL of another database of the same server."""
     return f"{url.rpartition('/')[0]}/{name}"
-
-
-@pytest.fixture(scope="session")
-async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
-    """The whole cluster as processes, with one encoder of two slots."""
-    settings = {
-        "api": {
-            "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
-            # What takes a minute by default is to be quick here.
-            "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "30",
-            "VIDEOEXPORT_API_CHUNK_SECONDS": "5",
-            "VIDEOEXPORT_API_ACK_WAIT": "8",
-        },
-        "encoder": {
-            "VIDEOEXPORT_ENCODER_CPU_SLOTS": "2",
-            "VIDEOEXPORT_ENCODER_HEARTBEAT_INTERVAL": "2",
-        },
-    }
-    async with LocalCluster(
-        scratch / "cluster", encoders=1, encoder_threads=1, extra_env=settings, fsync=False
-    ) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

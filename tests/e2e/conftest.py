@@ -16,6 +16,29 @@ from tests.media.frame_codes import Clip, generate
 from videoexport.client import AsyncClient
 
 
+# Gone with the last test here, for a cluster keeps a part of a core busy.
+@pytest.fixture(scope="package")
+async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
+    """The whole cluster as processes, with one encoder of two slots."""
+    settings = {
+        "api": {
+            "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
+            # What takes a minute by default is to be quick here.
+            "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "30",
+            "VIDEOEXPORT_API_CHUNK_SECONDS": "5",
+            "VIDEOEXPORT_API_ACK_WAIT": "8",
+        },
+        "encoder": {
+            "VIDEOEXPORT_ENCODER_CPU_SLOTS": "2",
+            "VIDEOEXPORT_ENCODER_HEARTBEAT_INTERVAL": "2",
+        },
+    }
+    async with LocalCluster(
+        scratch / "cluster", encoders=1, encoder_threads=1, extra_env=settings, fsync=False
+    ) as running:
+        yield running
+
+
 @pytest.fixture
 async def client(cluster: LocalCluster) -> AsyncIterator[AsyncClient]:
     """A client of the cluster, as a user whom no other test knows."""

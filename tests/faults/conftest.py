@@ -39,7 +39,8 @@ def _nothing_left_to_others() -> Iterator[None]:
         gc.collect()
 
 
-@pytest.fixture(scope="session")
+# Gone with the last test here, for a cluster keeps a part of a core busy.
+@pytest.fixture(scope="package")
 async def whole_cluster(scratch: Path) -> AsyncIterator[FaultCluster]:
     """The cluster that faults are injected into."""
     async with FaultCluster(scratch / "faults", fsync=False) as running:

@@ -19,7 +19,6 @@ from tests.faults.evidence import (
     check_exact,
     check_tidy,
     finish,
-    running,
     task_events,
 )
 from tests.media.frame_codes import Clip
@@ -41,11 +40,14 @@ async def test_url_that_runs_out_during_the_encode_is_signed_anew(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(LARGE))
-    # So that much is still to be read when the URL runs out.
+    # Much is still to be read when the URL runs out, which the encode has read by already.
     slowed = faulty.s3_door.harm(Operation.GET, Harm.SLOW, times=None, key=video_id, seconds=1.0)
-    async with task_events(faulty) as events:
+    async with task_events(faulty) as events, asyncio.timeout(FINISHED_S):
         export = await client.create_export(video_id, settings=SLOW)
-        await running(client, export.id)
+        await events.next("started", export.id, after=1)  # the first is that of the probe
+        probed = slowed.met
+        while slowed.met < probed + 3:
+            await asyncio.sleep(0.05)
         await faulty.s3_door.expire_urls()
         slowed.over.set()
         done = await finish(client, export.id)
