@@ -42,7 +42,8 @@ async def find_overdue(
         .ext(distinct_on(tasks.c.export_id))
         .select_from(tasks.join(exports, exports.c.id == tasks.c.export_id))
         .where(exports.c.state.in_(ACTIVE_EXPORTS), _waits(wait), ~_heard_of(wait))
-        .order_by(tasks.c.export_id, tasks.c.not_before)
+        # Of those that have waited equally long, pictures before their sound.
+        .order_by(tasks.c.export_id, tasks.c.not_before, tasks.c.lane)
         .limit(limit)
     )
     rows = (await connection.execute(query)).all()
