@@ -85,10 +85,13 @@ class Truth:
         return row
 
     async def tasks(self, export_id: str) -> list[Row]:
-        """Return the tasks of an export, the oldest first, each with the number of its runs."""
+        """Return the tasks of an export with the number of their runs, a probe before the rest.
+
+        They are all as old as the export, and identifiers of one millisecond have no order.
+        """
         return await self.rows(
             "SELECT *, (SELECT count(*) FROM runs WHERE task_id = tasks.id) AS run_count"
-            " FROM tasks WHERE export_id = %s ORDER BY created_at, id",
+            " FROM tasks WHERE export_id = %s ORDER BY kind <> 'PROBE', id",
             export_id,
         )
 
