@@ -21,6 +21,7 @@ class Relay:
         closed: connections are refused, as when nothing listens there.
         stalled: nothing passes, in no direction, as when packets are dropped.
         delay: seconds that each block of up to 64 KiB takes.
+        delay_up: the same, on its way from the client alone.
         connections: how many were made so far.
     """
 
@@ -30,6 +31,7 @@ class Relay:
         self.port: int = self._socket.getsockname()[1]
         self.closed = False
         self.delay = 0.0
+        self.delay_up = 0.0
         self.connections = 0
         self._target_port = target_port
         self._flowing = asyncio.Event()
@@ -75,7 +77,7 @@ class Relay:
     def heal(self) -> None:
         """Let everything pass again, at full speed."""
         self.closed = self.stalled = False
-        self.delay = 0.0
+        self.delay = self.delay_up = 0.0
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer))
@@ -97,19 +99,21 @@ class Relay:
             far_reader, far = await asyncio.open_connection(LOOPBACK, self._target_port)
             # The end of either direction passes on alone: HTTP and TLS close one side first.
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, far))
-                group.create_task(self._pump(far_reader, writer))
+                group.create_task(self._pump(reader, far, up=True))
+                group.create_task(self._pump(far_reader, writer, up=False))
         except* OSError:
             pass
         finally:
             if far is not None:
                 far.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
+    ) -> None:
         while data := await reader.read(BLOCK_BYTES):
             await self._flowing.wait()
-            if self.delay:
-                await asyncio.sleep(self.delay)
+            if delay := self.delay + (self.delay_up if up else 0.0):
+                await asyncio.sleep(delay)
             writer.write(data)
             await writer.drain()
         # The end of a connection passes no sooner than what was sent over it.

@@ -16,8 +16,9 @@ from videoexport.v1 import task_pb2
 MakeClip = Callable[[Clip], Path]
 FRAMES = range(20)
 # Seconds that a word of the API takes to NATS: time to be killed in before its
-# acknowledgement is there.
-SLOW_S = 0.4
+# acknowledgement is there. Less than the two seconds that
+# the API waits for an answer.
+SLOW_S = 0.5
 
 
 async def last_event(truth: Truth, task_id: str) -> str:
@@ -40,7 +41,7 @@ async def test_events_that_were_applied_and_not_acknowledged_change_nothing_agai
             relay.cut()
         for relay in ways(api):
             relay.closed = False
-            relay.delay = SLOW_S
+            relay.delay_up = SLOW_S
 
     def kill(api: str) -> None:
         faulty.cluster.kill(api)
