@@ -360,7 +360,8 @@ class AsyncClient:
             if export.output.download_url:
                 return export
             if export.state != export_pb2.EXPORT_STATE_COMPLETED:
-                raise _no_file(export)
+                state = export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_")
+                raise Refused("NOT_COMPLETED", f"Export {export.id} has no file: it is {state}.")
             # An export is told although storage, which signs URLs, is away.
             if not await backoff.pause():
                 raise ServiceUnreachable(
@@ -436,11 +437,6 @@ class AsyncClient:
                 FileStore(address, self.user, self._timeouts)
             )
         return self._files
-
-
-def _no_file(export: export_pb2.Export) -> Refused:
-    state = export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_")
-    return Refused("NOT_COMPLETED", f"Export {export.id} has no file: it is {state}.")
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

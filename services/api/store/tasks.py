@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import exports, probes, tasks
@@ -16,7 +15,6 @@ from services.api.states import (
     UNDECIDED_TASKS,
     ExportState,
     TaskState,
-    export_sources,
     task_sources,
 )
 from services.api.store.assembly import frames_made_of
@@ -57,6 +55,7 @@ from services.api.store.records import (
 )
 from services.api.store.reuse import keep_part
 from services.api.store.runs import begin_run, end_run, is_winner, unfinished_runs
+from services.api.store.task_states import finish_task, make_pending, set_processing
 from services.api.store.work import (
     assemble_if_ready,
     end_tasks,
@@ -68,9 +67,6 @@ from services.api.store.work import (
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
-
-# What is shown of an export while a task of a kind runs.
-PHASES = {"PROBE": "PROBING", "ASSEMBLE": "ASSEMBLING", "COPY": "UPLOADING"}
 
 Publish = Callable[[Sequence[TaskRecord]], Awaitable[Sequence[str]]]
 
@@ -165,7 +161,7 @@ class TaskStore:
                     seen_at=func.now(),
                 )
             )
-            await _set_processing(connection, task)
+            await set_processing(connection, task)
             return Applied(changed=True)
 
     async def released(self, event: task_pb2.TaskEvent) -> Applied:
@@ -175,7 +171,7 @@ class TaskStore:
             task = await _lock_task(connection, event)
             if task is None or not await _ends_present_attempt(connection, event, task, "RELEASED"):
                 return Applied()
-            await _make_pending(connection, task, timedelta(0), failures=task.failures)
+            await make_pending(connection, task, timedelta(0), failures=task.failures)
             return Applied(changed=True)
 
     async def failed(
@@ -194,9 +190,9 @@ class TaskStore:
                 return Applied()
             verdict = decide(task.failures)
             if isinstance(verdict, timedelta):
-                await _make_pending(connection, task, verdict, failures=task.failures + 1)
+                await make_pending(connection, task, verdict, failures=task.failures + 1)
                 return Applied(changed=True)
-            await _finish_task(connection, task.id, TaskState.FAILED)
+            await finish_task(connection, task.id, TaskState.FAILED)
             return await _fail_export(connection, task, verdict, change)
 
     async def find(self, event: task_pb2.TaskEvent) -> tuple[ExportRecord, TaskRecord] | None:
@@ -245,13 +241,13 @@ class TaskStore:
             first = await end_run(connection, event, "SUCCEEDED")
             if not first or task.state not in UNDECIDED_TASKS:
                 return Applied()
-            await _finish_task(connection, task.id, TaskState.SUCCEEDED)
+            await finish_task(connection, task.id, TaskState.SUCCEEDED)
             record = await _lock_export(connection, task.export_id)
             await keep_probe(connection, source_key(record.user_id, record.source), info)
             if record.state not in ACTIVE_EXPORTS:
                 return Applied()
             if isinstance(planned, pb.ExportError):
-                await _set_processing(connection, task)
+                await set_processing(connection, task)
                 await say(connection, change.but(planned.code, planned.message))
                 return await _fail_export(connection, task, planned, change)
             await say(connection, change.but(Cause.PLANNED))
@@ -270,7 +266,7 @@ class TaskStore:
             first = await end_run(connection, event, "SUCCEEDED")
             if not first or task.state not in UNDECIDED_TASKS:
                 return Applied()
-            await _finish_task(
+            await finish_task(
                 *(connection, task.id, TaskState.SUCCEEDED),
                 frames_done=task.frames,
                 part_key=part.key,
@@ -303,8 +299,8 @@ class TaskStore:
                         connection, [(event.user_id, output_of(event.export_id, event.run_id))]
                     )
                 return Applied()
-            await _finish_task(connection, task.id, TaskState.SUCCEEDED, frames_done=task.frames)
-            await _set_processing(connection, task)
+            await finish_task(connection, task.id, TaskState.SUCCEEDED, frames_done=task.frames)
+            await set_processing(connection, task)
             record = await _lock_export(connection, task.export_id)
             output = await _with_reuse(connection, task, event.succeeded.output)
             completed = await end_export(
@@ -394,50 +390,6 @@ async def _ends_present_attempt(
     """Keep how a run ended; return whether that is news, and of the attempt that counts."""
     first = await end_run(connection, event, outcome)
     return first and task.state in UNDECIDED_TASKS and event.attempt >= task.attempt
-
-
-async def _make_pending(
-    connection: AsyncConnection, task: TaskRecord, delay: timedelta, *, failures: int
-) -> None:
-    await connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task.id, tasks.c.state.in_(UNDECIDED_TASKS))
-        .values(state=TaskState.PENDING, not_before=func.now() + delay, failures=failures)
-    )
-    running = exists().where(
-        tasks.c.export_id == task.export_id, tasks.c.state == TaskState.RUNNING
-    )
-    await connection.execute(
-        update(exports)
-        .where(exports.c.id == task.export_id, exports.c.state.in_(ACTIVE_EXPORTS), ~running)
-        .values(phase="WAITING", updated_at=func.now())
-    )
-
-
-async def _finish_task(
-    connection: AsyncConnection, task_id: str, state: TaskState, **extra: Any
-) -> None:
-    await connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task_id, tasks.c.state.in_(task_sources(state)))
-        .values(state=state, ended_at=func.now(), **extra)
-    )
-
-
-async def _set_processing(connection: AsyncConnection, task: TaskRecord) -> None:
-    await connection.execute(
-        update(exports)
-        .where(
-            exports.c.id == task.export_id,
-            exports.c.state.in_((*export_sources(ExportState.PROCESSING), ExportState.PROCESSING)),
-        )
-        .values(
-            state=ExportState.PROCESSING,
-            started_at=func.coalesce(exports.c.started_at, func.now()),
-            phase=PHASES.get(task.kind, "ENCODING"),
-            updated_at=func.now(),
-        )
-    )
 
 
 async def _fail_export(
