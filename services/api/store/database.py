@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -11,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from services.api.migrate import driver_url, misfit
+from services.api.store.connection import LimitedConnection
 from services.api.store.history import Change, say
 from services.common.errors import DomainError, Reason
 
@@ -45,8 +47,9 @@ class Database:
             # costs a round trip and saves the caller's transaction.
             pool_pre_ping=True,
             connect_args={
+                "async_creator_fn": partial(LimitedConnection.open, timeout),
                 "connect_timeout": max(2, int(timeout)),
-                # Statement limits are the server's; these notice that it is gone.
+                # These notice between two statements that the server is gone.
                 "keepalives_idle": 5,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
