@@ -7,7 +7,7 @@ twice, late or out of order it changes nothing: the rows decide.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
@@ -41,8 +41,8 @@ SIDE_BY_SIDE = 8
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 ACK_SECONDS = 5.0
-# How often an event is tried that meets a defect of ours.
-DELIVERIES = 5
+# How often an event is tried that meets a defect of ours, by each replica.
+TRIES = 5
 
 
 class EventConsumer:
@@ -65,6 +65,9 @@ class EventConsumer:
         self._replanner = replanner
         self._signals = signals
         self._metrics = metrics
+        # Tries that met a defect, by the event's place in the stream. What NATS counts are
+        # deliveries, of which an outage of Postgres takes one a second.
+        self._defects: Counter[int] = Counter()
 
     async def run(self) -> None:
         """Consume for ever; after any trouble with NATS, bind anew."""
@@ -142,9 +145,11 @@ class EventConsumer:
 
         Should not even that be possible, the reconciler will find the task lost.
         """
-        delivered = message.metadata.num_delivered
-        if delivered < DELIVERIES:
-            await message.nak(delay=self._settings.retry_delay * 2**delivered)
+        place = message.metadata.sequence.stream
+        self._defects[place] += 1
+        tries = self._defects[place]
+        if tries < TRIES:
+            await message.nak(delay=self._settings.retry_delay * 2**tries)
             return
         error = _error(Reason.INTERNAL, "What an encoder said was not understood.")
         try:
@@ -155,6 +160,7 @@ class EventConsumer:
             return
         except Exception as problem:
             log.error("event dropped", exc_info=problem)
+        del self._defects[place]
         await message.ack()
 
     async def apply(self, event: task_pb2.TaskEvent) -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -15,6 +16,9 @@ from services.api.migrate import driver_url, misfit
 from services.api.store.connection import LimitedConnection
 from services.api.store.history import Change, say
 from services.common.errors import DomainError, Reason
+
+# What a server says to a change that takes none: it follows another one, or is told so.
+READ_ONLY = "25006"
 
 
 class Database:
@@ -48,6 +52,8 @@ class Database:
             pool_pre_ping=True,
             connect_args={
                 "async_creator_fn": partial(LimitedConnection.open, timeout),
+                # After a failover the address may lead to a server that follows another one.
+                "target_session_attrs": "read-write",
                 "connect_timeout": max(2, int(timeout)),
                 # These notice between two statements that the server is gone.
                 "keepalives_idle": 5,
@@ -59,6 +65,7 @@ class Database:
                 f" -c idle_in_transaction_session_timeout={int(timeout * 4000)}",
             },
         )
+        event.listen(self._engine.sync_engine, "handle_error", _leave_read_only)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -117,9 +124,21 @@ class Database:
             async with self.transaction() as connection:
                 # Again each time: somebody may have taken a migration back.
                 await self._check_schema(connection)
+                read_only = await connection.execute(text("SHOW transaction_read_only"))
+                if read_only.scalar_one() == "on":
+                    await connection.invalidate()
+                    raise DomainError(
+                        Reason.STORE_UNAVAILABLE, "The database takes no changes at the moment."
+                    )
         except DomainError as error:
             return error.message
         return None
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Drop the connections to a server that takes no changes: the next may lead to another."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def unavailable() -> DomainError:

@@ -303,7 +303,7 @@ async def test_event_that_meets_a_defect_does_not_stop_those_behind_it(
         await until(lambda: is_task(sent, TaskState.RUNNING))
         assert await parts.messages(EVENTS) == 1
         await until(lambda: settled(parts))
-    assert [entry["event"] for entry in logs].count("event not applied") == events.DELIVERIES
+    assert [entry["event"] for entry in logs].count("event not applied") == events.TRIES
     assert "event dropped" in [entry["event"] for entry in logs]
 
 
@@ -338,6 +338,37 @@ async def test_event_comes_again_after_postgres_was_away(
         assert await parts.messages(EVENTS) == 2
     finally:
         await infrastructure.start("postgres")
+    await until(lambda: is_export(sent, ExportState.COMPLETED))
+    await until(lambda: settled(parts))
+
+
+@pytest.mark.usefixtures("consuming")
+async def test_outage_of_postgres_takes_no_tries_of_an_event(
+    parts: Parts,
+    rig: Rig,
+    sent: Case,
+    infrastructure: Infrastructure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "PAUSE_SECONDS", 0.1)
+    # A defect that waits behind the outage, and is mended after the first try.
+    await rig.sql("ALTER TABLE runs RENAME TO mislaid")
+    try:
+        await infrastructure.stop("postgres")
+        try:
+            await parts.publish(succeeded(sent))
+            # Many more deliveries than there are tries.
+            await asyncio.sleep(events.TRIES * 0.5)
+        finally:
+            await infrastructure.start("postgres")
+        with capture_logs() as logs:
+
+            async def is_tried() -> bool:
+                return any("exc_info" in entry for entry in logs)
+
+            await until(is_tried)
+    finally:
+        await rig.sql("ALTER TABLE mislaid RENAME TO runs")
     await until(lambda: is_export(sent, ExportState.COMPLETED))
     await until(lambda: settled(parts))
 
