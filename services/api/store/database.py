@@ -80,26 +80,29 @@ class Database:
 
         Raises:
             DomainError: STORE_UNAVAILABLE when Postgres cannot be reached or
-                does not answer in time, or its schema is of an older version;
-                nothing was stored.
+                does not answer in time, or its schema is of an older version.
+                Nothing was stored, unless the answer to the commit is lost.
         """
+        committing = False
         try:
-            async with self._engine.begin() as connection:
+            async with self._engine.connect() as connection:
                 if not self._schema_fits:
                     await self._check_schema(connection)
                 if change is not None:
                     await say(connection, change)
                 yield connection
+                committing = True
+                await connection.commit()
         except PoolTimeout as error:
             raise DomainError(
                 Reason.STORE_UNAVAILABLE,
                 "Every connection to the database is busy at the moment; nothing was stored.",
             ) from error
         except (OperationalError, InterfaceError) as error:
-            raise unavailable() from error
+            raise unavailable(committing) from error
         except DBAPIError as error:
             if error.connection_invalidated:
-                raise unavailable() from error
+                raise unavailable(committing) from error
             raise
 
     async def _check_schema(self, connection: AsyncConnection) -> None:
@@ -141,9 +144,13 @@ def _leave_read_only(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def unavailable() -> DomainError:
-    """Return the error for a database that does not answer."""
+def unavailable(committing: bool) -> DomainError:
+    """Return the error for a database that does not answer.
+
+    Args:
+        committing: whether it was to commit: only it knows then whether it has.
+    """
+    stored = "the change may have been stored or not" if committing else "nothing was stored"
     return DomainError(
-        Reason.STORE_UNAVAILABLE,
-        "The database cannot be reached at the moment; nothing was stored.",
+        Reason.STORE_UNAVAILABLE, f"The database cannot be reached at the moment; {stored}."
     )
