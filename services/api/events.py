@@ -27,16 +27,13 @@ from services.api.store.tasks import Applied
 from services.common.cancellation import cancel_until_done
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.nats import ANSWER_SECONDS, TRANSIENT
-from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
+from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
 BATCH = 64
-# Most of an event's time is waiting for Postgres and NATS, and other exports' events need
-# not wait with it. Below the connections of the loops, for dispatch needs some too.
-SIDE_BY_SIDE = 8
 # A pull that a lost leader of the consumer had taken is over with it.
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
@@ -68,6 +65,9 @@ class EventConsumer:
         # Tries that met a defect, by the event's place in the stream. What NATS counts are
         # deliveries, of which an outage of Postgres takes one a second.
         self._defects: Counter[int] = Counter()
+        # Most of an event's time is waiting for Postgres and NATS, and other exports' events
+        # need not wait with it; but dispatch takes a connection for each lane.
+        self._side_by_side = max(1, settings.loop_connections - len(Lane))
 
     async def run(self) -> None:
         """Consume for ever; after any trouble with NATS, bind anew."""
@@ -110,7 +110,9 @@ class EventConsumer:
                     await self._handle(*queue[0])
                     queue.popleft()
 
-        workers = [asyncio.ensure_future(work()) for _ in range(min(SIDE_BY_SIDE, len(queues)))]
+        workers = [
+            asyncio.ensure_future(work()) for _ in range(min(self._side_by_side, len(queues)))
+        ]
         try:
             await asyncio.gather(*workers)
         finally:
