@@ -89,6 +89,7 @@ class Reconciler:
         self._signals = signals
         self._metrics = metrics
         self._problems: dict[str, str] = {}
+        self._topology_is_set = False
         self._garbage = Wake()
         self._gpu_seen_at = time.monotonic()
 
@@ -161,11 +162,15 @@ class Reconciler:
             log.warning("duty is held up", duty=name, problem=problem)
 
     async def _ensure_topology(self) -> None:
-        """Make the streams again when NATS has lost its disk."""
+        """Set up the streams when this replica is new, and again when NATS has lost its disk."""
         require_connection(self._nats)
         await ensure_topology(
-            self._js, replicas=self._settings.nats_replicas, ack_wait=self._settings.ack_wait
+            self._js,
+            replicas=self._settings.nats_replicas,
+            ack_wait=self._settings.ack_wait,
+            update=not self._topology_is_set,
         )
+        self._topology_is_set = True
 
     async def _announce(self) -> None:
         require_connection(self._nats)

@@ -403,6 +403,23 @@ async def test_what_was_held_up_goes_on_as_soon_as_it_can(
                 await infrastructure.start("nats")
 
 
+async def test_replicas_of_other_settings_do_not_undo_each_other(rig: Rig, nats: Client) -> None:
+    old, new = Parts(rig, nats, ack_wait=30), Parts(rig, nats, ack_wait=20)
+
+    async def waits(wanted: float) -> bool:
+        info = await old.js.consumer_info(TASKS, Lane.CPU)
+        return info.config.ack_wait == wanted
+
+    async with running(old.reconciler.run):
+        await until(lambda: waits(30))
+        async with running(new.reconciler.run):
+            await until(lambda: waits(20))
+            # Some rounds of both.
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+                assert await waits(20)
+
+
 async def test_outage_of_nats_hurries_nothing_that_asks_much_of_postgres(
     rig: Rig, nats: Client, infrastructure: Infrastructure
 ) -> None:
