@@ -297,10 +297,15 @@ class Reconciler:
     def _why_it_waits(self, overdue: Overdue) -> str:
         if not self._signals.connected:
             return "encoders cannot be told of it at the moment."
+        work = WORK_OF_LANE[overdue.lane]
         slots = self._encoders.slots(overdue.lane)
-        if not slots:
-            return f"no encoder is live that does {WORK_OF_LANE[overdue.lane]}."
-        return f"the {slots} slots for {WORK_OF_LANE[overdue.lane]} had other work all the time."
+        if slots:
+            # Whether they had other work, or were not told of this, nobody has noted.
+            return f"none of the {slots} slots for {work} worked on it."
+        problem = self._encoders.problem(overdue.lane)
+        if problem is None:
+            return f"no encoder is live that does {work}."
+        return f"no encoder takes {work} now. {problem}"
 
     async def _measure(self) -> None:
         self._metrics.queues(
