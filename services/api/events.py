@@ -65,6 +65,7 @@ class EventConsumer:
         # Tries that met a defect, by the event's place in the stream. What NATS counts are
         # deliveries, of which an outage of Postgres takes one a second.
         self._defects: Counter[int] = Counter()
+        self._problem: str | None = None
         # Most of an event's time is waiting for Postgres and NATS, and other exports' events
         # need not wait with it; but dispatch takes a connection for each lane.
         self._side_by_side = max(1, settings.loop_connections - len(Lane))
@@ -133,14 +134,24 @@ class EventConsumer:
                 await self.apply(event)
             except DomainError as error:
                 # The database is away: JetStream brings the event again.
-                log.warning("event not applied", reason=error.reason)
+                self._report(error.reason)
                 await message.nak(delay=PAUSE_SECONDS)
             except Exception as error:
                 # A defect of ours must not stop the events behind it.
                 log.error("event not applied", exc_info=error)
                 await self._put_off(message, event)
             else:
+                self._report(None)
                 await message.ack_sync(timeout=ACK_SECONDS)
+
+    def _report(self, problem: str | None) -> None:
+        """Log that events wait or go on again, once each: they come every second meanwhile."""
+        if problem != self._problem:
+            self._problem = problem
+            if problem is None:
+                log.info("events go on")
+            else:
+                log.warning("events are held up", problem=problem)
 
     async def _put_off(self, message: Msg, event: task_pb2.TaskEvent) -> None:
         """Let an event come again; the export fails when that did not help.
@@ -157,7 +168,7 @@ class EventConsumer:
         try:
             await self._after(event, await self._tasks.failed(event, lambda _: error))
         except DomainError as away:
-            log.warning("event not applied", reason=away.reason)
+            self._report(away.reason)
             await message.nak(delay=PAUSE_SECONDS)
             return
         except Exception as problem:
@@ -172,7 +183,6 @@ class EventConsumer:
             DomainError: STORE_UNAVAILABLE; it must come again.
         """
         kind = event.WhichOneof("kind")
-        log.info("task event", kind=kind, run_id=event.run_id, encoder_id=event.encoder_id)
         if kind == "started":
             applied = await self._tasks.started(event)
         elif kind == "released":
@@ -190,6 +200,8 @@ class EventConsumer:
         else:
             log.error("event of an unknown kind; dropped")
             return
+        # Once it is applied: while the database is away the same comes again and again.
+        log.info("task event", kind=kind, run_id=event.run_id, encoder_id=event.encoder_id)
         await self._after(event, applied)
 
     async def _failed(self, event: task_pb2.TaskEvent) -> Applied:
