@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 from api_parts import until
@@ -121,11 +122,11 @@ async def test_callers_and_health_are_told_and_everything_goes_on_afterwards(
             assert refused.reason == "STORE_UNAVAILABLE"
             assert time.monotonic() - started < LIMIT_S + SLACK_S
             await api.until(NOT_SERVING)
-            await encoder.begin(task, "run_1")
+            await encoder.begin(task, f"run_{uuid4().hex}")
             # Every loop has met the frozen server, and most of them more than once.
             await asyncio.sleep(2 * LIMIT_S)
         await api.until(SERVING)
         await encoder.encode(task, b"after the frost")
         await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
-        second = await create(api, video)
+        second = await create(api, await encoder.probed_video(rig))
         assert (await encoder.take(Lane.CPU)).export_id == second.id

@@ -124,7 +124,8 @@ FULL = "The scratch disk of encoder encoder-1 is full."
 async def test_reconciler_says_how_long_and_why(
     rig: Rig, nats: Client, slots: int, problem: str, why: str
 ) -> None:
-    parts = Parts(rig, nats, queue_wait_seconds=3600)
+    # The one heartbeat of the encoder is to last.
+    parts = Parts(rig, nats, queue_wait_seconds=3600, encoder_timeout=60)
     case = await rig.create()
     fresh = await rig.create("ben")
     if slots:
