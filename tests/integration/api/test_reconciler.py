@@ -447,7 +447,9 @@ async def _assert_no_second_round(parts: Parts, held_up: str) -> None:
     with capture_logs() as logs:
         async with running(parts.reconciler.run, parts.reconciler.run_storage):
             await until(lambda: _logged(logs, "duty is held up", held_up))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(HELD_UP_SECONDS)
             await parts.rig.sql("UPDATE exports SET expires_at = now()")
+            # An end of an export, after which it would go on at the other pace.
+            parts.signals.reconcile.set()
             await asyncio.sleep(2 * HELD_UP_SECONDS + 0.3)
             assert await case.state() is ExportState.COMPLETED
