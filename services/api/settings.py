@@ -33,7 +33,7 @@ class ApiSettings(ServiceSettings):
         description="postgresql://user:password@host:port/database"
     )
     database_pool_size: Annotated[int, Field(ge=2)] = Field(
-        20, description="most connections of this process"
+        20, description="most connections of this process, beside one that health has to itself"
     )
     database_loop_connections: Count = Field(
         0,

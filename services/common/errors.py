@@ -147,7 +147,9 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.RESOURCE_EXHAUSTED, True, "The replica has as many watch streams as it may."
     ),
     Reason.STORE_UNAVAILABLE: ReasonInfo(
-        StatusCode.UNAVAILABLE, True, "The database cannot be reached; nothing was stored."
+        StatusCode.UNAVAILABLE,
+        True,
+        "The database cannot be reached; unless the message says otherwise, nothing was stored.",
     ),
     Reason.QUEUE_UNAVAILABLE: ReasonInfo(StatusCode.UNAVAILABLE, True, "NATS cannot be reached."),
     Reason.STORAGE_UNAVAILABLE: ReasonInfo(

@@ -1,4 +1,4 @@
-"""Fault 10: Postgres is restarted amid transactions, and is away for longer than any wait."""
+"""Fault 10: Postgres is restarted amid transactions; away, or frozen, for longer than any wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pytest
 
-from faults.cluster import FaultCluster
+from faults.cluster import FaultCluster, resume
 from tests.faults.truth import Truth, all_completed, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
@@ -93,8 +94,14 @@ async def test_commit_whose_answer_is_lost_is_found_by_the_next_try(
     await truth.nothing_left(client.user)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 async def test_away_for_longer_than_any_wait_is_told_and_outlasted(
-    faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
+    faulty: FaultCluster,
+    client: AsyncClient,
+    truth: Truth,
+    clip: MakeClip,
+    tmp_path: Path,
+    frozen: bool,
 ) -> None:
     video_id = await client.upload(clip(SHORT))
     created = await client.create_export(video_id)
@@ -104,9 +111,14 @@ async def test_away_for_longer_than_any_wait_is_told_and_outlasted(
         seen.extend([export async for export in client.watch(created.id)])
 
     following = asyncio.create_task(follow())
-    await faulty.cluster.stop("postgres")
-    await asyncio.sleep(AWAY_S)
-    await faulty.cluster.start("postgres")
+    if frozen:
+        paused = faulty.pause("postgres")
+        await asyncio.sleep(AWAY_S)
+        resume(paused)
+    else:
+        await faulty.cluster.stop("postgres")
+        await asyncio.sleep(AWAY_S)
+        await faulty.cluster.start("postgres")
     back = time.monotonic()
     await client.get(created.id)
     print(f"first answer {time.monotonic() - back:.2f} s after postgres was back")

@@ -105,8 +105,9 @@ class ExportServiceServicer:
         PERMISSION_DENIED: the bucket is not on the operators' allow-list.
         ALREADY_EXISTS: `request_id` was used with another body.
         RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-        `validate_only`, no encoder is free to examine the source.
+        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+        says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+        encoder is free to examine the source.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,9 @@ class ExportServiceStub:
     PERMISSION_DENIED: the bucket is not on the operators' allow-list.
     ALREADY_EXISTS: `request_id` was used with another body.
     RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-    `validate_only`, no encoder is free to examine the source.
+    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+    says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+    encoder is free to examine the source.
     """
     GetExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]
     """Returns one export. Idempotent.
@@ -120,8 +121,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     PERMISSION_DENIED: the bucket is not on the operators' allow-list.
     ALREADY_EXISTS: `request_id` was used with another body.
     RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-    `validate_only`, no encoder is free to examine the source.
+    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+    says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+    encoder is free to examine the source.
     """
     GetExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]  # type: ignore[assignment]
     """Returns one export. Idempotent.
@@ -195,8 +197,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         PERMISSION_DENIED: the bucket is not on the operators' allow-list.
         ALREADY_EXISTS: `request_id` was used with another body.
         RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-        `validate_only`, no encoder is free to examine the source.
+        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+        says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+        encoder is free to examine the source.
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,7 @@ from api_rig import Case, Rig
 from api_service import (
     ANNA,
     BEN,
+    NOT_SERVING,
     SERVING,
     Api,
     FakeEncoder,
@@ -76,6 +77,43 @@ async def test_connections_that_callers_use_up_are_said_so_and_hold_up_no_loop(
         await asyncio.gather(*waiting)
         assert await is_state(api, export.id, pb.EXPORT_STATE_COMPLETED)
         assert await is_state(api, blocked.id, pb.EXPORT_STATE_CANCELLED)
+
+
+async def test_loops_that_wait_do_not_make_the_service_look_dead(
+    around: Surroundings, rig: Rig
+) -> None:
+    pool = {"database_pool_size": 4, "database_loop_connections": 2}
+    waits = {"database_lock_timeout": 60, "database_timeout": 60}
+    async with api_running(around, **pool, **waits) as api:
+        await api.until(SERVING)
+        async with await psycopg.AsyncConnection.connect(around.database) as other:
+            await other.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+            await until(lambda: _all_wait(rig, 2))
+            # Longer than a check may take, and than what follows it.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5):
+                    await api.until(NOT_SERVING)
+
+
+async def test_events_leave_dispatch_a_connection_for_each_lane(rig: Rig, nats: Client) -> None:
+    replica = Parts(rig, nats, database_pool_size=12, database_loop_connections=len(Lane) + 2)
+    cases = [await rig.create(f"user-{number}") for number in range(5)]
+    await rig.dispatch()
+    for case in cases:
+        begun = task_pb2.TaskStarted(delivery_count=1)
+        await replica.publish(case.event(f"run_{case.id}", started=begun))
+    async with await psycopg.AsyncConnection.connect(rig.url) as other:
+        await other.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        async with running(replica.consumer.run):
+            await until(lambda: _all_wait(rig, 2))
+            await asyncio.sleep(0.5)
+            assert not await _all_wait(rig, 3)
+            await other.rollback()
+            await until(lambda: _all_begun(rig, len(cases)))
+
+
+async def _all_begun(rig: Rig, count: int) -> bool:
+    return bool(await rig.value("SELECT count(*) FROM tasks WHERE state = 'RUNNING'") == count)
 
 
 async def _all_wait(rig: Rig, count: int) -> bool:
