@@ -10,6 +10,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
+from services.common.cancellation import honour_cancellation
 from services.common.nats import TRANSIENT
 from services.common.subjects import TASKS_STREAM, Lane
 from services.encoder.board import TaskBoard
@@ -19,8 +20,9 @@ log = structlog.get_logger()
 # Also how long an idle encoder takes to drain.
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
-# A pull can stall after a server restart without an error; asking for the consumer raises
-# when it is gone. Seldom, for an answer costs the server more than a pull.
+# A pull can stall after a server restart without an error. A slot that has received nothing for
+# so long asks for the consumer, which raises when that is gone, and binds anew, with another
+# inbox. Seldom, for an answer costs the server more than a pull.
 CHECK_SECONDS = 10.0
 
 
@@ -58,6 +60,7 @@ class LaneConsumer:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _pull(self) -> None:
+        """Take messages until none has come for a while."""
         subscription = await self._js.pull_subscribe_bind(
             durable=self._lane.value, stream=TASKS_STREAM
         )
@@ -65,6 +68,7 @@ class LaneConsumer:
         check_at = loop.time() + CHECK_SECONDS
         try:
             while not self._board.draining:
+                honour_cancellation()
                 if not self._board.takes(self._lane):
                     # A direct Encode holds the slot, or the scratch disk is full. What is not
                     # taken counts as no try, and is there for others.
@@ -73,11 +77,15 @@ class LaneConsumer:
                 try:
                     [message] = await subscription.fetch(1, timeout=FETCH_SECONDS)
                 except nats.errors.TimeoutError:
-                    if loop.time() >= check_at:
-                        await subscription.consumer_info()
-                        check_at = loop.time() + CHECK_SECONDS
-                    continue
+                    if loop.time() < check_at:
+                        continue
+                    await subscription.consumer_info()
+                    if subscription.pending_msgs:
+                        # Came after its pull was given up: it is not to be lost with the inbox.
+                        continue
+                    return
                 await self._handle(message, self._lane)
+                check_at = loop.time() + CHECK_SECONDS
         finally:
             # A closed connection has dropped it already.
             await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)
