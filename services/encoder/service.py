@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
+from services.common.cancellation import cancel_until_done
 from services.common.config import StartupError
 from services.common.content_key import Toolchain
 from services.common.health import Dependency, DependencyName
@@ -127,8 +128,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             await board.drained(settings.task_drain_seconds)
             # A pull under way may still bring a message, which is then handed back.
             await asyncio.wait(working, timeout=FETCH_SECONDS + 1)
-            for task in (*working, *beside):
-                task.cancel()
+            await cancel_until_done([*working, *beside])
 
 
 def _program(configured: Path | None) -> Path:
