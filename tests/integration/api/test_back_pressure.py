@@ -98,7 +98,8 @@ async def test_watchers_that_vanish_or_never_read_leave_nothing_and_hold_up_nobo
 ) -> None:
     case, other = await rig.create(), await rig.create("ben")
     count = 300
-    async with api_running(around, watch_limit=count + 1) as api:
+    limits = {"watch_limit": count + 1, "watches_per_user": count}
+    async with api_running(around, **limits) as api:
         await api.until(SERVING)
         own = asyncio.all_tasks()
         request = service.WatchExportRequest(export_id=case.id)
