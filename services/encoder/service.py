@@ -85,7 +85,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
-            return "draining" if board.draining else board.problem()
+            return board.not_ready()
 
         def register(server: grpc.aio.Server) -> None:
             limit = timedelta(seconds=settings.preview_limit_seconds)
