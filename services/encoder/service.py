@@ -28,8 +28,9 @@ from services.encoder.board import TaskBoard
 from services.encoder.capabilities import prove_encoder
 from services.encoder.description import EncoderDescription
 from services.encoder.direct import DirectCalls
+from services.encoder.errors import EncoderFailed
 from services.encoder.events import EventPublisher, Reporter
-from services.encoder.ffmpeg import ffmpeg_build, find_ffmpeg
+from services.encoder.ffmpeg import FfmpegBuild, ffmpeg_build, find_ffmpeg
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.lanes import FETCH_SECONDS, LaneConsumer
 from services.encoder.metrics import EncoderMetrics
@@ -61,7 +62,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     metrics = EncoderMetrics(registry)
     prepare_scratch(settings.own_scratch)
     ffmpeg = _program(settings.ffmpeg)
-    build = await ffmpeg_build(ffmpeg, timeout=settings.trial_timeout)
+    build = await _build(ffmpeg, settings.trial_timeout)
     problems = await _trial_encodes(ffmpeg, settings.trial_timeout)
     space = ScratchSpace(settings.own_scratch, settings.scratch_least_free_bytes, metrics)
     board = TaskBoard(_slots(settings, problems), metrics, space.problem)
@@ -136,6 +137,15 @@ def _program(configured: Path | None) -> Path:
         return find_ffmpeg(configured)
     except FileNotFoundError as error:
         raise StartupError(str(error)) from None
+
+
+async def _build(ffmpeg: Path, timeout: float) -> FfmpegBuild:
+    try:
+        return await ffmpeg_build(ffmpeg, timeout=timeout)
+    except EncoderFailed as error:
+        raise StartupError(f"{ffmpeg}: {error.message}") from None
+    except OSError as error:
+        raise StartupError(f"{ffmpeg} cannot be run: {error.strerror}") from None
 
 
 async def _trial_encodes(
