@@ -184,7 +184,7 @@ async def test_full_stream_of_tasks_is_told_once_and_loses_nothing(
             assert (row["state"], row["attempt"]) == ("PENDING", 0)
             await js.purge_stream(TASKS_STREAM)
             await until(lambda: _is_sent(case))
-            await until(lambda: _goes_on(logs))
+            await until(lambda: _told(logs, "dispatch goes on"))
     told = [(entry["event"], entry.get("problem")) for entry in logs]
     assert told == [
         ("dispatch is held up", "maximum messages exceeded"),
@@ -192,6 +192,29 @@ async def test_full_stream_of_tasks_is_told_once_and_loses_nothing(
     ]
     assert (await case.task_row())["attempt"] == 1
     assert await parts.messages(TASKS_STREAM) == 1
+
+
+async def test_tasks_that_find_no_room_beside_others_are_counted_and_told(
+    parts: Parts, rig: Rig, nats: Client
+) -> None:
+    js = nats.jetstream()
+    await shrink(js, TASKS_STREAM, 1)
+    parts.encoder(cpu=4)
+    for _ in range(3):
+        await rig.create()
+    with capture_logs() as logs:
+        async with running(parts.dispatcher.run):
+            await until(lambda: _told(logs, "some tasks wait"))
+            assert await parts.messages(TASKS_STREAM) == 1
+            # Each of the two that are left, and not each round.
+            parts.encoder(cpu=4)
+            parts.signals.dispatch.set()
+            await until(lambda: _told(logs, "dispatch is held up"))
+    [entry] = [entry for entry in logs if entry["event"] == "some tasks wait"]
+    assert (entry["count"], entry["problem"]) == (2, "maximum messages exceeded")
+    held_up = parts.metrics.publishes.held_up.labels("full")._value.get()
+    assert held_up >= 4
+    assert held_up % 2 == 0
 
 
 async def test_event_of_an_encoder_waits_for_room_in_a_full_stream(
@@ -257,5 +280,5 @@ async def _is_running(case: Case) -> bool:
     return bool((await case.task_row())["state"] == "RUNNING")
 
 
-async def _goes_on(logs: list[Any]) -> bool:
-    return any(entry["event"] == "dispatch goes on" for entry in logs)
+async def _told(logs: list[Any], event: str) -> bool:
+    return any(entry["event"] == event for entry in logs)
