@@ -27,9 +27,10 @@ class DenyingProxy:
     Attributes:
         endpoint: URL of the proxy.
         code: error code of S3 that refusals answer with.
-        denied: refused requests, as method and subresource, such as `PUT lifecycle`.
+        denied: refused requests, as method and subresource, such as `PUT lifecycle`; of what
+            has none, `HEAD object` and the like.
         held: requests that wait until `release` is set, written in the same way.
-        asked: how often each request with a subresource came.
+        asked: how often each of them came.
     """
 
     endpoint: str
@@ -45,7 +46,8 @@ async def denying_proxy(s3_endpoint: str) -> AsyncIterator[DenyingProxy]:
     """Run a proxy in front of an S3 server."""
 
     async def forward(request: web.Request) -> web.Response:
-        for name in request.query:
+        of_object = "/" in request.match_info["path"].strip("/")
+        for name in request.query or (["object"] if of_object else []):
             asked = f"{request.method} {name}"
             proxy.asked[asked] += 1
             if asked in proxy.denied:
