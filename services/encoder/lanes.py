@@ -58,6 +58,14 @@ class LaneConsumer:
             except TRANSIENT as error:
                 log.debug("lane binds again", lane=self._lane, problem=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
+            except asyncio.CancelledError as error:
+                # A task group lets a child go that is cancelled, and the slot would be lost for
+                # as long as the encoder lives: so only who cancels the slot itself ends it.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                log.error("work was cancelled by nobody", lane=self._lane, exc_info=error)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _pull(self) -> None:
         """Take messages until none has come for a while."""

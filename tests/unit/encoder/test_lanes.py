@@ -103,3 +103,29 @@ async def test_slot_takes_nothing_while_the_disk_is_full_and_goes_on_when_there_
         while not js.pulls:
             await asyncio.sleep(0.01)
     await cancel_until_done([running])
+
+
+class BusyLane(IdleLane):
+    """JetStream that always has a message."""
+
+    async def fetch(self, _: int, timeout: float) -> Any:
+        self.pulls += 1
+        await asyncio.sleep(timeout)
+        return [object()]
+
+
+async def test_slot_outlives_work_that_ends_as_cancelled_by_nobody() -> None:
+    js, handled = BusyLane(), asyncio.Queue[object]()
+
+    async def handle(message: object, _: Lane) -> None:
+        handled.put_nowait(message)
+        raise asyncio.CancelledError
+
+    board = TaskBoard({Lane.CPU: 1}, EncoderMetrics(CollectorRegistry()))
+    consumer = LaneConsumer(Lane.CPU, js, board, handle)  # type: ignore[arg-type]
+    running = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await handled.get()
+    await cancel_until_done([running])
+    assert running.cancelled()
