@@ -10,7 +10,6 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from services.common.cancellation import honour_cancellation
 from services.common.nats import TRANSIENT
 from services.common.subjects import TASKS_STREAM, Lane
 from services.encoder.board import TaskBoard
@@ -76,7 +75,6 @@ class LaneConsumer:
         check_at = loop.time() + CHECK_SECONDS
         try:
             while not self._board.draining:
-                honour_cancellation()
                 if not self._board.takes(self._lane):
                     # A direct Encode holds the slot, or the scratch disk is full. What is not
                     # taken counts as no try, and is there for others.
