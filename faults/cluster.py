@@ -39,6 +39,8 @@ _CLOCK = Path(__file__).parent / "clock"
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
+        # Five hundred watchers of one user vanish at once.
+        "VIDEOEXPORT_API_WATCHES_PER_USER": "1000",
         "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "12",
         "VIDEOEXPORT_API_CHUNK_SECONDS": "5",
         "VIDEOEXPORT_API_ACK_WAIT": str(ACK_WAIT_S),

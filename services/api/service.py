@@ -86,7 +86,12 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             ExportPlanner(settings, encoders, ReuseStore(database)),
             *(encoders, progress, forecast, signals, metrics),
         )
-        watches = Watches(exports.get, metrics, limit=settings.watch_limit)
+        watches = Watches(
+            exports.get,
+            metrics,
+            limit=settings.watch_limit,
+            per_user=settings.watches_per_user,
+        )
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
         reconciler = Reconciler(

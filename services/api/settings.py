@@ -75,6 +75,9 @@ class ApiSettings(ServiceSettings):
     watch_limit: PositiveCount = Field(
         2000, description="WatchExport streams of this process; more are refused"
     )
+    watches_per_user: PositiveCount = Field(
+        200, description="WatchExport streams of this process that one user may have"
+    )
     source_buckets: list[str] = Field(
         [],
         description="JSON list of the buckets that s3_object sources may name, for clients to read",

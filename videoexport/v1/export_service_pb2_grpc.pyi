@@ -70,8 +70,9 @@ class ExportServiceStub:
     is terminal. Call again after a disconnect; any replica answers the same.
 
     NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-    RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-    again, and GetExport says the same meanwhile.
+    RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+    QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+    DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
     UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]
@@ -143,8 +144,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     is terminal. Call again after a disconnect; any replica answers the same.
 
     NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-    RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-    again, and GetExport says the same meanwhile.
+    RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+    QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+    DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
     UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]  # type: ignore[assignment]
@@ -237,8 +239,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         is terminal. Call again after a disconnect; any replica answers the same.
 
         NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-        RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-        again, and GetExport says the same meanwhile.
+        RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+        QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+        DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
         UNAVAILABLE: the service is restarting; call again.
         """
 

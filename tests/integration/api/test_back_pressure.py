@@ -136,7 +136,8 @@ async def test_watchers_that_vanish_or_never_read_leave_nothing_and_hold_up_nobo
 ) -> None:
     case, other = await rig.create(), await rig.create("ben")
     count = 300
-    async with api_running(around, watch_limit=count + 1) as api:
+    limits = {"watch_limit": count + 1, "watches_per_user": count}
+    async with api_running(around, **limits) as api:
         await api.until(SERVING)
         own = asyncio.all_tasks()
         request = service.WatchExportRequest(export_id=case.id)
@@ -221,7 +222,7 @@ async def test_full_stream_of_tasks_is_told_once_and_loses_nothing(
             assert (row["state"], row["attempt"]) == ("PENDING", 0)
             await js.purge_stream(TASKS_STREAM)
             await until(lambda: _is_sent(case))
-            await until(lambda: _goes_on(logs))
+            await until(lambda: _told(logs, "dispatch goes on"))
     told = [(entry["event"], entry.get("problem")) for entry in logs]
     assert told == [
         ("dispatch is held up", "maximum messages exceeded"),
@@ -229,6 +230,29 @@ async def test_full_stream_of_tasks_is_told_once_and_loses_nothing(
     ]
     assert (await case.task_row())["attempt"] == 1
     assert await parts.messages(TASKS_STREAM) == 1
+
+
+async def test_tasks_that_find_no_room_beside_others_are_counted_and_told(
+    parts: Parts, rig: Rig, nats: Client
+) -> None:
+    js = nats.jetstream()
+    await shrink(js, TASKS_STREAM, 1)
+    parts.encoder(cpu=4)
+    for _ in range(3):
+        await rig.create()
+    with capture_logs() as logs:
+        async with running(parts.dispatcher.run):
+            await until(lambda: _told(logs, "some tasks wait"))
+            assert await parts.messages(TASKS_STREAM) == 1
+            # Each of the two that are left, and not each round.
+            parts.encoder(cpu=4)
+            parts.signals.dispatch.set()
+            await until(lambda: _told(logs, "dispatch is held up"))
+    [entry] = [entry for entry in logs if entry["event"] == "some tasks wait"]
+    assert (entry["count"], entry["problem"]) == (2, "maximum messages exceeded")
+    held_up = parts.metrics.publishes.held_up.labels("full")._value.get()
+    assert held_up >= 4
+    assert held_up % 2 == 0
 
 
 async def test_event_of_an_encoder_waits_for_room_in_a_full_stream(
@@ -294,5 +318,5 @@ async def _is_running(case: Case) -> bool:
     return bool((await case.task_row())["state"] == "RUNNING")
 
 
-async def _goes_on(logs: list[Any]) -> bool:
-    return any(entry["event"] == "dispatch goes on" for entry in logs)
+async def _told(logs: list[Any], event: str) -> bool:
+    return any(entry["event"] == event for entry in logs)
