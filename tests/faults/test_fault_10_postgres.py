@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 
 from faults.cluster import FaultCluster
+from tests.faults.evidence import SMALL
 from tests.faults.truth import Truth, all_completed, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
@@ -39,13 +40,15 @@ async def test_restart_amid_transactions_loses_and_doubles_nothing(
     faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(SHORT))
-    running = await client.create_export(video_id)
+    running = await client.create_export(video_id, settings=SMALL)
     holder = await truth.postgres()
     # A caller's transaction waits for another one of the same user, ...
     await holder.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [client.user])
     # ... and that of an event for one at its export.
     await holder.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [running.id])
-    ordering = asyncio.create_task(client.create_export(video_id, request_id="once"))
+    ordering = asyncio.create_task(
+        client.create_export(video_id, request_id="once", settings=SMALL)
+    )
 
     async def both_wait() -> bool:
         return bool(await truth.value(WAITING) >= 2)
@@ -75,7 +78,7 @@ async def test_commit_whose_answer_is_lost_is_found_by_the_next_try(
     ways = faulty.network.select(lambda _, server: server == "postgres")
     for relay in ways:
         relay.delay = SLOW_S
-    ordering = asyncio.create_task(client.create_export(video_id))
+    ordering = asyncio.create_task(client.create_export(video_id, settings=SMALL))
 
     async def is_committed() -> bool:
         return bool(
@@ -97,7 +100,7 @@ async def test_away_for_longer_than_any_wait_is_told_and_outlasted(
     faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(SHORT))
-    created = await client.create_export(video_id)
+    created = await client.create_export(video_id, settings=SMALL)
     seen: list[pb.Export] = []
 
     async def follow() -> None:
