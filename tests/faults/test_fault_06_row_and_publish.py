@@ -102,15 +102,15 @@ async def test_task_whose_message_is_stored_and_not_marked_is_run_once(
     tmp_path: Path,
 ) -> None:
     video_id = await near.upload(clip(SHORT))
-    for encoder in ("encoder-1", "encoder-2", "encoder-3"):
-        faulty.pause(encoder)
     for relay in ways_to(faulty, "nats"):
         relay.stalled = True
     created = await near.create_export(video_id, settings=SMALL)
     [task] = await truth.tasks(created.id)
     await until(lambda: is_locked(truth, task["id"]))
     # The transaction waits for NATS. From here on that answers, and Postgres does not: the
-    # message is stored, and the row cannot be marked.
+    # message is stored, and the row cannot be marked. Nor does anyone take it.
+    for encoder in faulty.cluster.encoders:
+        faulty.pause(encoder.name)
     for relay in ways_to(faulty, "postgres"):
         relay.stalled = True
     for relay in ways_to(faulty, "nats"):
@@ -126,9 +126,18 @@ async def test_task_whose_message_is_stored_and_not_marked_is_run_once(
     assert (task["state"], task["attempt"], task["run_count"]) == ("PENDING", 0, 0)
     assert await truth.messages(TASKS_STREAM) == 1
 
+    # Sent again under the same id, which JetStream drops.
+    faulty.network.heal()
+    resume(faulty.cluster.pids["api-2"])
+
+    async def is_sent() -> bool:
+        [task] = await truth.tasks(created.id)
+        return bool(task["state"] == "DISPATCHED")
+
+    await until(is_sent)
+    assert await truth.messages(TASKS_STREAM) == 1
     faulty.heal()
     await completed(client, created.id, FRAMES, tmp_path)
-    # Sent again under the same id, which JetStream dropped.
     assert {(each["attempt"], each["run_count"]) for each in await truth.tasks(created.id)} == {
         (1, 1)
     }

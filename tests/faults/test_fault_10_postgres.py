@@ -22,7 +22,7 @@ SHORT = Clip(frames=len(FRAMES))
 # Whoever waits for a row or a lock is inside a transaction.
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 # Longer than the API waits for Postgres or a caller for the API, than an encoder or an event
-# may be silent, and than the pauses between any tries.
+# may be silent, and than the pauses between any tries: nothing more happens within 30 s.
 AWAY_S = 15.0
 # Time to notice a commit before the API hears of it.
 SLOW_S = 0.1
