@@ -48,8 +48,13 @@ def test_times_and_beginnings_of_names_are_taken() -> None:
     ],
 )
 def test_arguments_that_ask_for_nothing_or_for_two_things_are_refused(
-    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+    argv: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # What is not refused must not start a cluster here.
+    monkeypatch.delattr(command_line, "run")
     with pytest.raises(SystemExit, match="2"):
         main(argv)
     assert words in capsys.readouterr().err
