@@ -122,6 +122,9 @@ class Campaign:
                 if injecting.done() and enough:
                     break
                 await asyncio.sleep(POLL_S)
+            if working.done():
+                # Not told to, so by an error.
+                await working
             if not injector.broken:
                 await injecting
                 await self._all_encoders_work(scene, evidence)
