@@ -45,6 +45,7 @@ def test_times_and_beginnings_of_names_are_taken() -> None:
         (["--soak", "30m", "--only", "nats"], "--only says more"),
         (["--faults", "0", "--only", "nats"], "leaves nothing"),
         (["--json", "/dev/null/faults.json"], "cannot be written to"),
+        (["--json", "/"], "cannot be written to"),
     ],
 )
 def test_arguments_that_ask_for_nothing_or_for_two_things_are_refused(
