@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import nats
 import pytest
 
 from faults.campaign import Campaign, Orders
+from faults.catalogue import FAULTS as FAULTS_BY_NAME
 from faults.checks import exports, history, leftovers, objects, parts
-from faults.checks.evidence import Evidence, Outcome
+from faults.checks.evidence import Evidence, Injected, Outcome
 from faults.cluster import FaultCluster
 from faults.files import problem_of
 from faults.journal import Sight, Violation, tell
 from faults.orders import Fate
+from faults.times import now
 from services.api.states import ExportState
 from services.common.subjects import TASKS_STREAM, Lane, task_subject
 from services.local.cluster import BUCKET
@@ -268,8 +271,11 @@ async def test_unfinished_upload_without_a_cause_is_seen(evidence: Evidence) -> 
     s3 = evidence.faulty.cluster.infrastructure.s3.client()
     key = f"exports/{evidence.journal.users[0]}/exp_of_nobody/run_of_nobody.mp4"
     upload = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
-    # Not even by the faults that struck.
-    await assert_sees(objects.no_upload_is_left, evidence, key)
+    # Not even by a fault that struck while it was sent.
+    hour = timedelta(hours=1)
+    fault = Injected(FAULTS_BY_NAME["s3-kill"], "", now() - hour, now() + hour, Outcome.SURVIVED)
+    struck = replace(evidence, injected=[fault])
+    await assert_sees(objects.no_upload_is_left, struck, key)
     s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
 
 

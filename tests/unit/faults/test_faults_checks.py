@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from faults.catalogue import FAULTS
-from faults.checks.encoders import MOST_IDLE, Encode, idle
+from faults.checks.encoders import MOST_IDLE, WAITED, Encode, idle
 from faults.checks.evidence import GRACE, Evidence, Failure, Injected, Outcome
 from faults.checks.history import failures, given_up_early, wrong_steps
 from faults.deaths import NOTICED_WITHIN, Death, Deaths, unexplained
@@ -170,22 +170,33 @@ def test_fault_explains_what_fails_of_it_where_it_hit_and_while_it_did() -> None
     assert explained(injected("storage-kill"), Reason.STORAGE_UNAVAILABLE, "encoder-2", 0, 1)
 
 
-def test_encoder_that_sits_idle_while_others_work_is_seen() -> None:
-    end = 3 * MOST_IDLE.total_seconds()
-    busy = [
-        Encode(f"encoder-{number}", at(second), at(second + 2))
-        for second in range(0, int(end), 4)
-        for number in (1, 2, 3)
+def encodes(numbers: Sequence[int], began: float, ended: float, waited: float) -> list[Encode]:
+    """Return encodes of two seconds, one after the other on each encoder."""
+    return [
+        Encode(f"encoder-{number}", at(second - waited), at(second), at(second + 2))
+        for second in range(int(began), int(ended), 4)
+        for number in numbers
     ]
-    assert idle(busy, at(0), at(end)) == []
-    half = [each for each in busy if each.encoder != "encoder-2" or each.began < at(end / 2)]
-    [found] = idle(half, at(0), at(end))
+
+
+def test_encoder_that_sits_idle_while_encodes_wait_for_others_is_seen() -> None:
+    end = 3 * MOST_IDLE.total_seconds()
+    late = 2 * WAITED.total_seconds()
+    others = encodes([1, 3], 0, end, late)
+    assert idle([*others, *encodes([2], 0, end, late)], at(0), at(end)) == []
+    [found] = idle([*others, *encodes([2], 0, end / 2, late)], at(0), at(end))
     assert (found.subject, "idle from" in found.evidence) == ("encoder-2", True)
-    # Nobody had anything to do, and one long encode is work.
-    quiet = [each for each in busy if each.began < at(end / 2)]
-    assert idle(quiet, at(0), at(end)) == []
-    long = [each for each in half if each.encoder != "encoder-2"]
-    assert idle([Encode("encoder-2", at(0), at(end)), *long], at(0), at(end)) == []
+    # It works again in the end, and that it did not for long is seen all the same.
+    gap = [*encodes([2], 0, 20, late), *encodes([2], end - 20, end, late)]
+    assert [each.subject for each in idle([*others, *gap], at(0), at(end))] == ["encoder-2"]
+    # Nothing had to wait: there was no work for it.
+    quick = encodes([1, 3], 0, end, 0.1)
+    assert idle(quick, at(0), at(end)) == []
+    # One long encode is work; for shorter than that, an encoder starts.
+    long = Encode("encoder-2", at(0), at(0), at(end))
+    assert idle([long, *encodes([2], 4, 8, late), *others], at(0), at(end)) == []
+    short = MOST_IDLE.total_seconds() - 1
+    assert idle(encodes([1, 3], 0, short, late), at(0), at(short)) == []
 
 
 def test_death_without_a_signal_of_ours_is_seen() -> None:
