@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from faults.fault import BYTES_AWAY, Fault, NotNow
+from faults.fault import Fault, NotNow
 from faults.rows import Row, until
 from faults.s3_door import Harm, Operation
-from faults.scene import PATIENCE_S, Scene, now
+from faults.scene import PATIENCE_S, Scene
+from faults.times import now
 from services.common.errors import Reason
 from services.local.cluster import BUCKET
 
 # How many requests in a row suffer: more than one attempt has, fewer than make a task fail for
-# good.
+# good. A run may fail of that, and is tried again; no export does.
 REQUESTS = 2
 SLOW_S = 3.0
+# What a run fails with whose source or file S3 does not give or take.
+REFUSED = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.ENCODER_FAILED, Reason.STORAGE_UNAVAILABLE})
 OPERATIONS = {
     "get": Operation.GET,
     "put": Operation.PUT,
@@ -99,7 +102,7 @@ def _fault(name: str, does: str, harm: Harm, *, requests: int = REQUESTS) -> Fau
         "from the first such request until the next task succeeds",
         partial(answer, harm=harm, requests=requests),
         targets,
-        excuses=BYTES_AWAY,
+        excuses=frozenset() if harm is Harm.SLOW else REFUSED,
     )
 
 
