@@ -37,6 +37,9 @@ BATCH = 64
 # A pull that a lost leader of the consumer had taken is over with it.
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
+# A pull can stall after a server restart without an error. So after so long without an event
+# the consumer is asked for, which raises when it is gone, and bound anew.
+CHECK_SECONDS = 10.0
 ACK_SECONDS = 5.0
 # How often an event is tried that meets a defect of ours, by each replica.
 TRIES = 5
@@ -77,22 +80,29 @@ class EventConsumer:
                 await self._consume()
             except TRANSIENT as error:
                 log.debug("event consumer binds again", problem=type(error).__name__)
-            await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _consume(self) -> None:
+        """Take batches until none has come for a while."""
         subscription = await self._js.pull_subscribe_bind(
             durable=EVENTS_CONSUMER, stream=EVENTS_STREAM
         )
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK_SECONDS
         try:
             while True:
                 try:
                     messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
                 except TimeoutError:
-                    # A pull can stall after a server restart without an error;
-                    # asking for the consumer raises when it is gone.
+                    messages = []
+                if messages:
+                    await self._handle_all(messages)
+                    check_at = loop.time() + CHECK_SECONDS
+                elif loop.time() >= check_at:
                     await subscription.consumer_info()
-                    continue
-                await self._handle_all(messages)
+                    # What came after its pull was given up is not to be lost with the inbox.
+                    if not subscription.pending_msgs:
+                        return
         finally:
             # A closed connection has dropped it already.
             await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)
@@ -142,6 +152,7 @@ class EventConsumer:
                 await self._put_off(message, event)
             else:
                 self._report(None)
+                self._defects.pop(message.metadata.sequence.stream, None)
                 await message.ack_sync(timeout=ACK_SECONDS)
 
     def _report(self, problem: str | None) -> None:

@@ -88,6 +88,23 @@ async def test_events_are_applied_and_acknowledged(parts: Parts, sent: Case) -> 
     assert (await sent.now()).output_run_id == "run_1"
 
 
+async def test_pull_that_stalls_without_an_error_is_bound_anew(
+    parts: Parts, sent: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(events, "CHECK_SECONDS", 1.0)
+    async with running(parts.consumer.run):
+        await parts.publish(started(sent))
+        await until(lambda: is_task(sent, TaskState.RUNNING))
+        # The server forgets where pulls are answered to. What takes its messages one by one,
+        # rather than by a callback, is a pull.
+        [pull] = [number for number, one in parts.nats._subs.items() if one._cb is None]
+        await parts.nats._send_unsubscribe(pull)
+        await parts.nats.flush()
+        await parts.publish(succeeded(sent))
+        await until(lambda: is_export(sent, ExportState.COMPLETED))
+
+
 @pytest.mark.usefixtures("consuming")
 async def test_events_of_one_task_are_applied_in_their_order(parts: Parts, rig: Rig) -> None:
     cases = [await rig.create() for _ in range(10)]
