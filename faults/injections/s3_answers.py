@@ -17,8 +17,9 @@ from services.local.cluster import BUCKET
 # good. A run may fail of that, and is tried again; no export does.
 REQUESTS = 2
 SLOW_S = 3.0
-# What a run fails with whose source or file S3 does not give or take.
-REFUSED = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.ENCODER_FAILED, Reason.STORAGE_UNAVAILABLE})
+# What a run fails with that S3 does not give its source, or does not take its file from.
+UNREAD = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.ENCODER_FAILED})
+UNSTORED = frozenset({Reason.STORAGE_UNAVAILABLE})
 OPERATIONS = {
     "get": Operation.GET,
     "put": Operation.PUT,
@@ -96,13 +97,17 @@ def _fault(name: str, does: str, harm: Harm, *, requests: int = REQUESTS) -> Fau
         Harm.CUT_BODY: ("get",),
         Harm.FORBIDDEN: ("get", "put"),
     }.get(harm, TARGETS)
+    excuses = frozenset[Reason]()
+    if harm is not Harm.SLOW:
+        excuses |= UNREAD if "get" in targets else excuses
+        excuses |= UNSTORED if set(targets) != {"get"} else excuses
     return Fault(
         name,
         does,
         "from the first such request until the next task succeeds",
         partial(answer, harm=harm, requests=requests),
         targets,
-        excuses=frozenset() if harm is Harm.SLOW else REFUSED,
+        excuses=excuses,
     )
 
 
