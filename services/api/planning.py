@@ -101,7 +101,7 @@ class ExportPlanner:
 
     async def _estimate(self, plan: pb.Plan, tasks: list[NewTask], choice: FamilyChoice) -> None:
         """Say in a plan how long its tasks take on an idle cluster, at the measured speed."""
-        speed = await self._reuse.speed(choice.family, plan.resolution, plan.quality)
+        speed = await self._reuse.speed(choice.family, plan)
         if speed is None:
             speed = DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height)
         *parts, last = tasks
