@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.report import say
-from faults import report, soak
-from faults.catalogue import chosen
-from faults.checks import exports, leftovers, objects
-from faults.checks.evidence import Evidence, Injected, Outcome
+from faults import report, soak, verdict
+from faults.catalogue import FAULTS, chosen
+from faults.checks import encoders, history, objects
+from faults.checks.evidence import Evidence, Injected
 from faults.cluster import FaultCluster
-from faults.fault import Fault
-from faults.injector import Injector
-from faults.journal import Journal, Violation
+from faults.fault import ENCODERS
+from faults.injector import Injector, mended
+from faults.journal import Journal
 from faults.load import Load
 from faults.report import Result
 from faults.rows import Rows
 from faults.scene import Scene
 from faults.schedule import plan
-
-Check = Callable[[Evidence], Awaitable[list[Violation]]]
+from faults.times import now
 
 # Of so many under way, some are examined, some stopped, some wait for their file to be looked
 # at; the rest keeps three slots busy.
@@ -33,25 +33,9 @@ AT_ONCE = 10
 # Between two faults: most are recovered from sooner.
 EVERY_S = 8.0
 WHOLE_AGAIN_S = 90.0
-# What is on its way when the last export ends has arrived by then.
-SETTLED_WITHIN_S = 45.0
 POLL_S = 0.5
-
-# What is so once everything has settled.
-CHECKS: tuple[Check, ...] = (
-    exports.accepted_exports_end,
-    exports.exports_end_as_ordered,
-    exports.outputs_are_as_planned,
-    exports.progress_never_goes_back,
-    objects.outputs_are_stored,
-    objects.sources_are_stored,
-    objects.no_previews,
-    objects.unfinished_uploads_are_explained,
-    leftovers.no_rows,
-    leftovers.no_messages,
-    leftovers.no_scratch,
-    leftovers.no_processes,
-)
+# So many faults more are planned, for those that find nothing to hit.
+SPARE = 20
 
 
 @dataclass(frozen=True)
@@ -100,6 +84,7 @@ class Campaign:
         """Run it to its end and check; `result` holds what is known when it is cancelled."""
         async with self._opened() as evidence:
             journal = evidence.journal
+            self.result.violations = journal.violations
             load = Load(
                 self.faulty.cluster,
                 journal,
@@ -110,39 +95,44 @@ class Campaign:
             try:
                 await self._work(load, evidence)
             finally:
+                evidence.ended = now()
                 self._note(load, evidence)
             self.tell("checking")
-            await self.faulty.whole_again(WHOLE_AGAIN_S)
-            await leftovers.delete_now(evidence)
-            found = [*journal.violations, *_not_recovered(evidence.injected)]
-            for check in CHECKS:
-                found += await _settled(check, evidence)
-            self.result.violations = found
-            self.result.unfinished_uploads = len(await objects.unfinished_uploads(evidence))
+            is_whole = await mended(self.faulty, journal, WHOLE_AGAIN_S)
+            # What is away by now does not come back.
+            within = verdict.SETTLED_WITHIN_S if is_whole else 0.0
+            journal.violations += await verdict.violations(evidence, within=within)
+            if is_whole:
+                await self._count(evidence)
             self.result.interrupted = False
         return self.result
 
     async def _work(self, load: Load, evidence: Evidence) -> None:
         """Let users work until there are enough exports and all faults have happened."""
-        working = asyncio.create_task(load.run())
+        scene = Scene(self.faulty, evidence.rows, random.Random(f"scene {self.orders.seed}"))
+        injector = self._injector(scene, load, evidence)
         memory = soak.Memory(self.faulty)
+        working = asyncio.create_task(load.run())
         watching = asyncio.create_task(memory.watch())
-        injecting = asyncio.create_task(self._inject(load, evidence))
+        injecting = asyncio.create_task(self._inject(injector))
         try:
             end = self._began + self.orders.minutes * 60
-            while (
-                load.finished < self.orders.exports
-                or time.monotonic() < end
-                or not injecting.done()
-            ):
-                # Neither ends before it is told to, but by an error.
-                done, _ = await asyncio.wait([working, injecting], timeout=POLL_S)
-                for task in done:
-                    await task
-                if working.done():
+            while not injector.broken and not working.done():
+                enough = load.finished >= self.orders.exports and time.monotonic() >= end
+                if injecting.done() and enough:
                     break
-            load.enough()
-            await working
+                await asyncio.sleep(POLL_S)
+            if working.done():
+                # Not told to, so by an error.
+                await working
+            if not injector.broken:
+                await injecting
+                await self._all_encoders_work(scene, evidence)
+                load.enough()
+                await working
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            evidence.journal.violated("the campaign goes on to its end", "campaign", text)
         finally:
             for task in (working, watching, injecting):
                 task.cancel()
@@ -150,25 +140,46 @@ class Campaign:
             if not self.orders.faults:
                 self.result.growth = memory.growth()
 
-    async def _inject(self, load: Load, evidence: Evidence) -> None:
-        orders = self.orders
-        faults: dict[str, Fault] = {fault.name: fault for fault in chosen(orders.only)}
-        kinds = [fault.kind for fault in faults.values()]
-        schedule = plan(orders.seed, kinds, orders.faults, orders.every)
-
+    def _injector(self, scene: Scene, load: Load, evidence: Evidence) -> Injector:
         def tell(done: Injected) -> None:
             self.tell(report.progress(done, time.monotonic() - self._began, load.finished))
 
-        scene = Scene(self.faulty, evidence.rows, random.Random(f"scene {orders.seed}"))
-        injector = Injector(scene, faults, tell)
+        injector = Injector(scene, FAULTS, evidence.journal, tell)
         evidence.injected = injector.injected
-        await injector.run(schedule)
+        return injector
+
+    async def _inject(self, injector: Injector) -> None:
+        orders = self.orders
+        kinds = [fault.kind for fault in chosen(orders.only)]
+        schedule = plan(orders.seed, kinds, orders.faults + SPARE, orders.every)
+        await injector.run(schedule, orders.faults)
+
+    async def _all_encoders_work(self, scene: Scene, evidence: Evidence) -> None:
+        """See each encoder at work once more: the last fault has not put it out for good."""
+        since = now()
+
+        async def see(encoder: str) -> None:
+            try:
+                await scene.worked(encoder, since)
+            except TimeoutError:
+                text = f"nothing since {since}, with users at work"
+                evidence.journal.violated(encoders.RULE, encoder, text)
+
+        await asyncio.gather(*map(see, ENCODERS))
 
     def _note(self, load: Load, evidence: Evidence) -> None:
         self.result.seconds = time.monotonic() - self._began
         accepted = {"accepted": len(evidence.journal.exports)}
         self.result.exports = {**accepted, **dict(sorted(load.ended.items()))}
         self.result.injected = evidence.injected
+
+    async def _count(self, evidence: Evidence) -> None:
+        """Count what is no violation, and to be known."""
+        self.result.unfinished_uploads = len(await objects.unfinished_uploads(evidence))
+        histories = await history.read(evidence)
+        failed = (each.reason for one in histories.values() for each in history.failures(one))
+        self.result.failed_runs = dict(sorted(Counter(map(str, failed)).items()))
+        self.result.retried = history.count_retries(histories)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Evidence]:
@@ -181,19 +192,3 @@ class Campaign:
         finally:
             await rows.close()
             journal.close()
-
-
-async def _settled(check: Check, evidence: Evidence) -> list[Violation]:
-    """Return what a check finds once that no longer changes for the better."""
-    end = time.monotonic() + SETTLED_WITHIN_S
-    while (found := await check(evidence)) and time.monotonic() < end:
-        await asyncio.sleep(POLL_S)
-    return found
-
-
-def _not_recovered(injected: Sequence[Injected]) -> list[Violation]:
-    return [
-        Violation("every fault is recovered from", f"{each.fault.name} {each.target}", each.note)
-        for each in injected
-        if each.outcome is Outcome.LOST
-    ]

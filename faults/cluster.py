@@ -13,6 +13,7 @@ from typing import Self
 
 import psutil
 
+from faults.deaths import Deaths
 from faults.full_disk import FullDisk
 from faults.relay import Network
 from faults.s3_door import S3Door
@@ -39,6 +40,8 @@ _CLOCK = Path(__file__).parent / "clock"
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "VIDEOEXPORT_API_RUNNING_PER_USER": "0",
+        # Five hundred watchers of one user vanish at once.
+        "VIDEOEXPORT_API_WATCHES_PER_USER": "1000",
         "VIDEOEXPORT_API_CHUNK_THRESHOLD_SECONDS": "12",
         "VIDEOEXPORT_API_CHUNK_SECONDS": "5",
         "VIDEOEXPORT_API_ACK_WAIT": str(ACK_WAIT_S),
@@ -66,6 +69,7 @@ class FaultCluster:
         cluster: the processes.
         network: the ways between them.
         s3_door: what all requests to S3 pass.
+        deaths: ends of its parts that the supervisor was not asked for.
         disks: the scratch disks, by encoder, which may be full.
     """
 
@@ -93,6 +97,7 @@ class FaultCluster:
             encoder: {"VIDEOEXPORT_ENCODER_FFMPEG": str(disk.ffmpeg)}
             for encoder, disk in self.disks.items()
         }
+        self.deaths = Deaths(notify)
         more = settings or {}
         self.cluster = LocalCluster(
             directory,
@@ -105,7 +110,7 @@ class FaultCluster:
                 for name in {*SETTINGS, *programs, *more}
             },
             fsync=fsync,
-            notify=notify,
+            notify=self.deaths.notify,
             route=self._route,
         )
         self.network = Network()
@@ -151,6 +156,17 @@ class FaultCluster:
         self.heal()
         async with asyncio.timeout(within):
             await self.cluster.infrastructure.supervisor.all_serving()
+
+    def kill(self, part: str) -> None:
+        """Send SIGKILL to a part and everything below it; harmless when it does not run."""
+        if part in self.cluster.pids:
+            self.deaths.caused(part)
+            self.cluster.kill(part)
+
+    def kill_alone(self, part: str) -> None:
+        """Send SIGKILL to the process of a part alone, as the kernel does that needs memory."""
+        self.deaths.caused(part)
+        os.kill(self.cluster.pids[part], signal.SIGKILL)
 
     def pause(self, part: str) -> int:
         """Send SIGSTOP to a part and all its children; return its process id, for `resume`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from faults.orders import Order
-from faults.scene import now
+from faults.times import now
+from services.api.states import ExportState
 from videoexport.v1 import export_pb2 as pb
 
 
@@ -47,6 +49,8 @@ class Accepted:
         digests: SHA-256 of every output that was told of.
         cancelled, deleted: whether its owner asked for that.
         deletion_answered: whether the owner was told that it is gone.
+        cancel_answer: the state that its cancellation was answered with.
+        cancel_refused: whether that was refused, as it had ended.
         file_is_right: whether its output was downloaded and seen to be as ordered; None
             as long as nobody looked.
     """
@@ -60,17 +64,27 @@ class Accepted:
     cancelled: bool = False
     deleted: bool = False
     deletion_answered: bool = False
+    cancel_answer: ExportState | None = None
+    cancel_refused: bool = False
     file_is_right: bool | None = None
 
 
 class Journal:
-    """All that was accepted, in memory and in a file; and what users found wrong."""
+    """All that was accepted, in memory and in a file; and what was found wrong on the way.
+
+    Attributes:
+        exports: by their ids.
+        sources: owner and video id of each.
+        unsure_uploads: how often an upload of an owner was given up, perhaps stored.
+        violations: what users, and whoever injects faults, found wrong.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] = path.open("w", encoding="utf-8")
         self.exports: dict[str, Accepted] = {}
         self.sources: set[tuple[str, str]] = set()
+        self.unsure_uploads: Counter[str] = Counter()
         self.violations: list[Violation] = []
 
     def close(self) -> None:
@@ -89,7 +103,7 @@ class Journal:
         return entry
 
     def violated(self, rule: str, subject: str, evidence: str) -> None:
-        """Write down what a user found wrong."""
+        """Write down what was found wrong."""
         self.violations.append(Violation(rule, subject, evidence))
 
     @property

@@ -69,10 +69,11 @@ class Relay:
         self.cut()
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    def cut(self) -> None:
-        """Reset every connection; new ones are accepted unless `closed` is set."""
+    def cut(self) -> int:
+        """Reset every connection, and return how many; new ones are accepted unless `closed`."""
         for task in self._open:
             task.cancel()
+        return len(self._open)
 
     def heal(self) -> None:
         """Let everything pass again, at full speed."""

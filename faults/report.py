@@ -62,7 +62,9 @@ class Result:
     Attributes:
         seconds: that it took, checks aside.
         exports: how many ended in which state; `accepted` is how many were promised.
-        unfinished_uploads: left to the bucket's rule, each explained by a fault.
+        failed_runs: of the exports that are still there, by reason, each explained by a fault.
+        retried: how many exports had failed and were queued again by their owners.
+        unfinished_uploads: left to the bucket's rule.
         growth: of each service's memory in percent, where it was measured.
     """
 
@@ -72,6 +74,8 @@ class Result:
     exports: Mapping[str, int] = field(default_factory=dict)
     injected: Sequence[Injected] = field(default_factory=list)
     violations: Sequence[Violation] = field(default_factory=list)
+    failed_runs: Mapping[str, int] = field(default_factory=dict)
+    retried: int = 0
     unfinished_uploads: int = 0
     growth: Mapping[str, float] = field(default_factory=dict)
 
@@ -124,18 +128,20 @@ def table(result: Result) -> str:
     skipped = sum(line.not_injected for line in result.lines)
     survived = sum(line.survived for line in result.lines)
     counts = ", ".join(f"{count} {state.lower()}" for state, count in result.exports.items())
+    failed = ", ".join(f"{count} {reason}" for reason, count in result.failed_runs.items())
     parts = [
         aligned(rows, right={1, 2, 3, 4}) if result.lines else "",
         f"{injected} faults injected, {survived} survived"
         + (f"; {skipped} more found nothing to hit" if skipped else ""),
         f"exports: {counts or 'none'}",
+        f"runs that failed on the way: {failed or 'none'}; "
+        f"{result.retried} exports retried by their owners",
         f"seed {result.seed}, {result.seconds:.0f} s"
-        + (", interrupted: nothing was checked" if result.interrupted else ""),
+        + (", interrupted: the final checks were not made" if result.interrupted else ""),
     ]
     if result.unfinished_uploads:
         parts.append(
-            f"{result.unfinished_uploads} unfinished uploads of senders that a fault has hit "
-            "are left to the bucket's rule of a day"
+            f"{result.unfinished_uploads} unfinished uploads are left to the bucket's rule of a day"
         )
     if result.growth:
         limit = f"≤ {MOST_GROWTH_PERCENT:g} %"
@@ -189,6 +195,8 @@ def write_json(path: Path, result: Result) -> None:
         "exports": dict(result.exports),
         "faults": faults,
         "violations": [asdict(each) for each in result.violations],
+        "failed_runs": dict(result.failed_runs),
+        "retried": result.retried,
         "unfinished_uploads": result.unfinished_uploads,
         "memory_growth_percent": dict(result.growth),
         "log": log,

@@ -148,6 +148,7 @@ class S3Door:
         for rule in self.rules:
             rule.over.set()
         self.rules.clear()
+        self._signatures.clear()
         self._expired.clear()
         self.on_request = _ignore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import grpc.aio
@@ -13,6 +13,9 @@ import psutil
 from faults.cluster import FaultCluster, family
 from faults.fault import NotNow
 from faults.rows import Row, Rows, until
+from faults.times import now
+from services.api.states import ACTIVE_TASKS
+from services.common.subjects import Lane
 from services.local.services import ServicePart
 from videoexport.channel import call_metadata, open_channel
 from videoexport.v1 import export_service_pb2 as service
@@ -45,14 +48,15 @@ SUCCEEDED = """
     SELECT min(ended_at) AS at FROM tasks WHERE state = 'SUCCEEDED' AND ended_at > %(since)s
 """
 ACCEPTED = "SELECT min(created_at) AS at FROM exports WHERE created_at > %(since)s"
+# What an encoder has said itself: a run may also be ended by the API, of an encoder that is dead.
 WORKED = """
     SELECT least(
         min(started_at) FILTER (WHERE started_at > %(since)s),
-        min(ended_at) FILTER (WHERE ended_at > %(since)s)
+        min(runs.ended_at) FILTER (WHERE runs.ended_at > %(since)s AND outcome = 'SUCCEEDED')
     ) AS at
-    FROM runs WHERE encoder_id = %(encoder)s
+    FROM runs JOIN tasks ON tasks.id = runs.task_id
+    WHERE encoder_id = %(encoder)s AND tasks.lane = %(lane)s
 """
-UNDECIDED = frozenset({"WAITING", "PENDING", "DISPATCHED", "RUNNING"})
 
 
 class Scene:
@@ -77,7 +81,7 @@ class Scene:
         """Send SIGKILL to parts; return when they were dead: nothing later is their doing."""
         pids = {self.cluster.pids[name] for name in names if name in self.cluster.pids}
         for name in names:
-            self.cluster.kill(name)
+            self.faulty.kill(name)
         while pids & set(self.cluster.pids.values()):
             await asyncio.sleep(0.01)
         return now()
@@ -128,7 +132,7 @@ class Scene:
             if row is not None and row["at"] is not None:
                 return (_seconds(since, row["at"]),)
             # Deleted with its export, cancelled, or done by the very run that was to fail.
-            return (None,) if row is None or row["state"] not in UNDECIDED else None
+            return (None,) if row is None or row["state"] not in ACTIVE_TASKS else None
 
         return (await until(look, RECOVERY_S))[0]
 
@@ -145,8 +149,8 @@ class Scene:
         return await self._next(ACCEPTED, since)
 
     async def worked(self, encoder: str, since: datetime) -> float:
-        """Return the seconds until an encoder began or ended a run."""
-        return await self._next(WORKED, since, encoder=encoder)
+        """Return the seconds until an encoder began or finished an encode."""
+        return await self._next(WORKED, since, encoder=encoder, lane=Lane.CPU.value)
 
     async def answered(self, api: ServicePart, since: datetime) -> float:
         """Return the seconds until a replica of the API answered from its rows."""
@@ -194,11 +198,6 @@ class Scene:
             return None if row is None or row["at"] is None else _seconds(since, row["at"])
 
         return await until(look, RECOVERY_S)
-
-
-def now() -> datetime:
-    """Return the time of this machine, which is also that of its Postgres."""
-    return datetime.now(UTC)
 
 
 def _seconds(since: datetime, at: datetime) -> float:

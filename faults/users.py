@@ -13,6 +13,7 @@ import grpc.aio
 
 from faults.journal import Accepted, Journal, Sight
 from faults.orders import RATE, Order, Ranges
+from services.api.states import TERMINAL_EXPORTS, ExportState
 from services.common.errors import Reason
 from services.local.cluster import LocalCluster
 from tests.media.frame_codes import Clip, generate
@@ -33,14 +34,6 @@ PAUSE_S = 0.3
 STREAM_S = 20.0
 # The output is always at least 720p; nothing here needs its quality.
 SETTINGS = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
-TERMINAL = frozenset(
-    {
-        pb.EXPORT_STATE_COMPLETED,
-        pb.EXPORT_STATE_FAILED,
-        pb.EXPORT_STATE_CANCELLED,
-        pb.EXPORT_STATE_EXPIRED,
-    }
-)
 # Answers to a stream that say that it is to be opened again.
 BROKEN = frozenset(
     {
@@ -113,7 +106,15 @@ class User:
         return await self._upload(path)
 
     async def _upload(self, path: Path) -> str:
-        video_id = await self.repeat(lambda: self.client.upload(path))
+        async def send() -> str:
+            try:
+                return await self.client.upload(path)
+            except (ServiceUnreachable, TransferFailed):
+                # It may be there all the same: the answer alone may have been lost.
+                self._journal.unsure_uploads[self.name] += 1
+                raise
+
+        video_id = await self.repeat(send)
         self._journal.sources.add((self.name, video_id))
         return video_id
 
@@ -153,10 +154,12 @@ class User:
         """Cancel, unless it has ended."""
         entry.cancelled = True
         try:
-            await self.repeat(lambda: self.client.cancel(entry.id))
+            export = await self.repeat(lambda: self.client.cancel(entry.id))
+            entry.cancel_answer = ExportState.of(export.state)
         except Refused as refusal:
             if refusal.reason != Reason.EXPORT_ENDED:
                 raise
+            entry.cancel_refused = True
 
     async def delete(self, entry: Accepted) -> None:
         """Delete, whatever it does."""
@@ -187,21 +190,25 @@ class User:
                     timeout=STREAM_S,
                     wait_for_ready=True,
                 )
+                ended = None
                 try:
+                    # To the end of the stream: nothing is to follow the end of the export.
                     async for response in call:
                         export = response.export
                         seen.append(Sight(export.state, export.progress))
                         if export.state == pb.EXPORT_STATE_COMPLETED:
                             entry.digests.add(export.output.sha256)
-                        if export.state in TERMINAL:
-                            return export
+                        if ExportState.of(export.state) in TERMINAL_EXPORTS:
+                            ended = ended or export
                 except grpc.aio.AioRpcError as error:
                     if error.code() is grpc.StatusCode.NOT_FOUND and entry.deleted:
                         return None
-                    if error.code() not in BROKEN:
+                    if ended is None and error.code() not in BROKEN:
                         raise
                 finally:
                     call.cancel()
+                if ended is not None:
+                    return ended
                 await asyncio.sleep(PAUSE_S)
 
     async def repeat(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -14,6 +14,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from services.api.migrate import migrate
+from services.local.cluster import LocalCluster
 from services.local.infra import Infrastructure
 
 # What shares a cluster runs in one process; of the rest, each file in whichever is free.
@@ -49,6 +50,7 @@ async def infrastructure(scratch: Path) -> AsyncIterator[Infrastructure]:
     """NATS, S3 and Postgres."""
     async with Infrastructure(scratch / "infrastructure", fsync=False) as running:
         yield running
+        kill_all(running)
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +74,12 @@ def database_url(infrastructure: Infrastructure, template_database: str) -> Iter
     yield other_database(url, name)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def kill_all(running: Infrastructure | LocalCluster) -> None:
+    """Kill all parts of what is about to be stopped: nobody waits for an end in good order."""
+    for part in running.pids:
+        running.kill(part)
 
 
 def other_database(url: str, name: str) -> str:

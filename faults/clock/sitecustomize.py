@@ -17,19 +17,19 @@ class _Datetime(datetime.datetime):
     """What asks for the present is answered with the wrong one."""
 
     @classmethod
-    def now(cls, tz=None):
+    def now(cls, tz: datetime.tzinfo | None = None) -> "_Datetime":
         return cls.fromtimestamp(time.time(), tz)
 
     @classmethod
-    def utcnow(cls):
+    def utcnow(cls) -> "_Datetime":
         return cls.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
 
     @classmethod
-    def today(cls):
+    def today(cls) -> "_Datetime":
         return cls.now()
 
 
 if OFFSET:
     time.time = lambda: _time() + OFFSET
     time.time_ns = lambda: _time_ns() + int(OFFSET * 1e9)
-    datetime.datetime = _Datetime
+    datetime.datetime = _Datetime  # type: ignore[misc]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from faults.cluster import resume
-from faults.fault import APIS, Fault
-from faults.scene import Scene, now
+from faults.fault import APIS, Fault, NotNow
+from faults.scene import Scene
+from faults.times import now
 from videoexport.channel import call_metadata, open_channel
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1.export_service_pb2_grpc import ExportServiceStub
@@ -14,6 +15,8 @@ from videoexport.v1.export_service_pb2_grpc import ExportServiceStub
 # Longer than a statement and a call may take by default.
 PAUSE_S = 6.0
 WATCHERS = 200
+# Of them are open, for the fault to count as one.
+MOST = 0.9
 OPENED_WITHIN_S = 20.0
 ITSELF = {api: (api,) for api in APIS}
 
@@ -41,14 +44,14 @@ async def pause(scene: Scene, api: str) -> float:
     return await scene.answered(scene.api(api), now())
 
 
-async def drop_watchers(scene: Scene, api: str) -> float | None:
+async def drop_watchers(scene: Scene, api: str) -> float:
     """Open many watches at a replica, and end them all at once without a word."""
     part = scene.api(api)
     found = await scene.rows.one(
         "SELECT id, user_id FROM exports WHERE ended_at IS NULL ORDER BY created_at DESC LIMIT 1"
     )
     if found is None:
-        return None
+        raise NotNow("no export goes on that could be watched")
     request = service.WatchExportRequest(export_id=str(found["id"]))
     metadata = call_metadata(str(found["user_id"]))
     async with open_channel(part.address) as channel:
@@ -57,8 +60,11 @@ async def drop_watchers(scene: Scene, api: str) -> float | None:
             stub.WatchExport(request, metadata=metadata, timeout=OPENED_WITHIN_S)
             for _ in range(WATCHERS)
         ]
-        # The export may be deleted meanwhile: then the watches end by themselves.
-        await asyncio.gather(*(call.read() for call in calls), return_exceptions=True)
+        first = await asyncio.gather(*(call.read() for call in calls), return_exceptions=True)
+        # The export may be deleted meanwhile: then they are refused.
+        opened = sum(isinstance(each, service.WatchExportResponse) for each in first)
+        if opened < MOST * WATCHERS:
+            raise NotNow(f"{opened} of {WATCHERS} watches opened")
         since = now()
     return await scene.answered(part, since)
 

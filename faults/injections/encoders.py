@@ -11,13 +11,17 @@ from faults.cluster import ACK_WAIT_S, resume
 from faults.fault import BYTES_AWAY, ENCODERS, WORKERS_AWAY, Fault, Limit, NotNow
 from faults.full_disk import DEVICE
 from faults.rows import Row, until
-from faults.scene import PATIENCE_S, Scene, now
+from faults.scene import PATIENCE_S, Scene
+from faults.times import now
 from services.common.errors import Reason
 
 # How much longer than JetStream waits an encoder is paused.
 OVER_ACK_WAIT_S = 3.0
 # From the end of the ack wait until the task runs elsewhere.
 TAKEN_OVER_S = 2.0
+# FFmpeg, whose source came through the encoder, gives up by then: after its own limit of 15 s
+# for an answer, and as long for a connection.
+ORPHAN_S = 40.0
 ITSELF = {encoder: (encoder,) for encoder in ENCODERS}
 FULL = """
     SELECT id AS run, task_id AS task, ended_at AS at FROM runs
@@ -30,6 +34,22 @@ async def kill(scene: Scene, encoder: str) -> float | None:
     """SIGKILL an encoder that encodes."""
     running = await scene.encoding(encoder)
     return await scene.run_again(running, await scene.kill(encoder))
+
+
+async def kill_alone(scene: Scene, encoder: str) -> float | None:
+    """SIGKILL an encoder that encodes, and not its FFmpeg, which must not outlive it."""
+    running, ffmpeg = await scene.ffmpeg(encoder)
+    since = now()
+    scene.faulty.kill_alone(encoder)
+    seconds = await scene.run_again(running, since)
+    try:
+        async with asyncio.timeout(ORPHAN_S):
+            while _runs(ffmpeg):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        ffmpeg.kill()
+        raise TimeoutError(f"its FFmpeg goes on without it for {ORPHAN_S:g} s") from None
+    return seconds
 
 
 async def pause(scene: Scene, encoder: str) -> float | None:
@@ -99,6 +119,14 @@ async def _signal_ffmpeg(scene: Scene, encoder: str, number: signal.Signals) -> 
     return await scene.run_again(running, since)
 
 
+def _runs(process: psutil.Process) -> bool:
+    try:
+        # Whoever inherits it may not look after its children.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 FFMPEG_AWAY = frozenset({Reason.ENCODER_FAILED, Reason.ENCODE_STALLED})
 RUN_AGAIN = "from the signal until the task runs again, its turn in the queue included"
 FAULTS = (
@@ -107,6 +135,16 @@ FAULTS = (
         "SIGKILL of an encoder that encodes: a node dies, or its memory ends",
         "from the kill until the same task runs again",
         kill,
+        ENCODERS,
+        ITSELF,
+        WORKERS_AWAY,
+        TAKEN_OVER,
+    ),
+    Fault(
+        "encoder-process-kill",
+        "SIGKILL of the encoder alone, not of its FFmpeg: the kernel is short of memory",
+        "from the kill until the same task runs again",
+        kill_alone,
         ENCODERS,
         ITSELF,
         WORKERS_AWAY,

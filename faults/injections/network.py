@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from faults.cluster import ACK_WAIT_S
-from faults.fault import BYTES_AWAY, ENCODERS, WORKERS_AWAY, Fault
+from faults.fault import BYTES_AWAY, ENCODERS, WORKERS_AWAY, Fault, NotNow
 from faults.relay import Relay
-from faults.scene import Scene, now
+from faults.scene import PATIENCE_S, Scene
+from faults.times import now
 
 CLOSED_S = 5.0
 # Longer than JetStream waits for an encoder.
@@ -27,8 +28,13 @@ TARGETS = (
 
 async def cut(scene: Scene, target: str) -> float:
     """Reset every connection of a pair."""
-    for relay in _relays(scene, target):
-        relay.cut()
+    relays = _relays(scene, target)
+    end = asyncio.get_running_loop().time() + PATIENCE_S
+    # Some are only open while something goes that way.
+    while not sum(relay.cut() for relay in relays):
+        if asyncio.get_running_loop().time() > end:
+            raise NotNow("no connection was open")
+        await asyncio.sleep(0.02)
     return await _recovered(scene, target)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from faults.fault import BYTES_AWAY, Fault, NotNow
+from faults.fault import Fault, NotNow
 from faults.rows import Row, until
 from faults.s3_door import Harm, Operation
-from faults.scene import PATIENCE_S, Scene, now
+from faults.scene import PATIENCE_S, Scene
+from faults.times import now
 from services.common.errors import Reason
 from services.local.cluster import BUCKET
 
 # How many requests in a row suffer: more than one attempt has, fewer than make a task fail for
-# good.
+# good. A run may fail of that, and is tried again; no export does.
 REQUESTS = 2
 SLOW_S = 3.0
+# What a run fails with that S3 does not give its source, or does not take its file from.
+UNREAD = frozenset({Reason.SOURCE_UNAVAILABLE, Reason.ENCODER_FAILED})
+UNSTORED = frozenset({Reason.STORAGE_UNAVAILABLE})
 OPERATIONS = {
     "get": Operation.GET,
     "put": Operation.PUT,
@@ -93,13 +97,17 @@ def _fault(name: str, does: str, harm: Harm, *, requests: int = REQUESTS) -> Fau
         Harm.CUT_BODY: ("get",),
         Harm.FORBIDDEN: ("get", "put"),
     }.get(harm, TARGETS)
+    excuses = frozenset[Reason]()
+    if harm is not Harm.SLOW:
+        excuses |= UNREAD if "get" in targets else excuses
+        excuses |= UNSTORED if set(targets) != {"get"} else excuses
     return Fault(
         name,
         does,
         "from the first such request until the next task succeeds",
         partial(answer, harm=harm, requests=requests),
         targets,
-        excuses=BYTES_AWAY,
+        excuses=excuses,
     )
 
 

@@ -12,7 +12,8 @@ import nats
 import nats.errors
 
 from faults.fault import BYTES_AWAY, WORKERS_AWAY, Fault, Limit, NotNow
-from faults.scene import RECOVERY_S, Scene, now
+from faults.scene import RECOVERY_S, Scene
+from faults.times import now
 from services.common.subjects import TASKS_STREAM
 from services.local.nats import NatsPart
 

@@ -76,7 +76,6 @@ class Dispatcher:
                 self._report(error.reason)
             except TRANSIENT as error:
                 # Nothing is marked as sent: the rows wait, and are sent once there is room.
-                self._metrics.publishes.held_up.labels(publish_problem(error)).inc()
                 self._report(trouble(error))
             except Exception as error:
                 # A defect of ours, or a schema that is still to come: the service
@@ -111,8 +110,14 @@ class Dispatcher:
         )
         stored = [task.id for task, error in zip(due, results, strict=True) if error is None]
         failures = [error for error in results if error is not None]
+        for error in failures:
+            if isinstance(error, TRANSIENT):
+                self._metrics.publishes.held_up.labels(publish_problem(error)).inc()
         if failures and not stored:
             raise failures[0]
+        if failures:
+            # The rows of the others are marked; these are sent in the next round.
+            log.warning("some tasks wait", count=len(failures), problem=trouble(failures[0]))
         return stored
 
     async def _publish_one(self, record: TaskRecord) -> None:

@@ -102,6 +102,13 @@ class LiveEncoders:
         deadline = self._clock() - self._timeout
         return sum(heard.slots[lane] for heard in self._heard.values() if heard.at >= deadline)
 
+    def problem(self, lane: Lane) -> str | None:
+        """Return what keeps a live encoder from a lane that it is made for, of the first such."""
+        for encoder in self.all():
+            if _built_for(encoder)[lane] and not _slots_of(encoder)[lane]:
+                return encoder.problem or f"Encoder {encoder.id} is going away."
+        return None
+
     def toolchain(self, family: pb.EncoderFamily.ValueType) -> Toolchain:
         """Return what encodes in most slots of a family: parts are looked for under its keys.
 
@@ -140,9 +147,15 @@ def _slots_of(encoder: pb.Encoder) -> dict[Lane, int]:
     slots = dict.fromkeys(Lane, 0)
     if encoder.draining:
         return slots
-    slots[Lane.PROBE] = encoder.probe_slots
     if encoder.problem:
-        return slots
+        return slots | {Lane.PROBE: encoder.probe_slots}
+    return _built_for(encoder)
+
+
+def _built_for(encoder: pb.Encoder) -> dict[Lane, int]:
+    """Return what an encoder could take on if nothing kept it from it, by lane."""
+    slots = dict.fromkeys(Lane, 0)
+    slots[Lane.PROBE] = encoder.probe_slots
     slots[Lane.MUX] = encoder.mux_slots
     for capability in encoder.capabilities:
         # A newer encoder may have a family that we do not know.

@@ -7,7 +7,7 @@ twice, late or out of order it changes nothing: the rows decide.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
@@ -27,22 +27,22 @@ from services.api.store.tasks import Applied
 from services.common.cancellation import cancel_until_done
 from services.common.errors import TABLE, DomainError, Reason
 from services.common.nats import ANSWER_SECONDS, TRANSIENT
-from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM
+from services.common.subjects import EVENTS_CONSUMER, EVENTS_STREAM, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
 BATCH = 64
-# Most of an event's time is waiting for Postgres and NATS, and other exports' events need
-# not wait with it. Below the connections of the loops, for dispatch needs some too.
-SIDE_BY_SIDE = 8
 # A pull that a lost leader of the consumer had taken is over with it.
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
+# A pull can stall after a server restart without an error. So after so long without an event
+# the consumer is asked for, which raises when it is gone, and bound anew.
+CHECK_SECONDS = 10.0
 ACK_SECONDS = 5.0
-# How often an event is tried that meets a defect of ours.
-DELIVERIES = 5
+# How often an event is tried that meets a defect of ours, by each replica.
+TRIES = 5
 
 
 class EventConsumer:
@@ -65,6 +65,13 @@ class EventConsumer:
         self._replanner = replanner
         self._signals = signals
         self._metrics = metrics
+        # Tries that met a defect, by the event's place in the stream. What NATS counts are
+        # deliveries, of which an outage of Postgres takes one a second.
+        self._defects: Counter[int] = Counter()
+        self._problem: str | None = None
+        # Most of an event's time is waiting for Postgres and NATS, and other exports' events
+        # need not wait with it; but dispatch takes a connection for each lane.
+        self._side_by_side = max(1, settings.loop_connections - len(Lane))
 
     async def run(self) -> None:
         """Consume for ever; after any trouble with NATS, bind anew."""
@@ -73,22 +80,29 @@ class EventConsumer:
                 await self._consume()
             except TRANSIENT as error:
                 log.debug("event consumer binds again", problem=type(error).__name__)
-            await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _consume(self) -> None:
+        """Take batches until none has come for a while."""
         subscription = await self._js.pull_subscribe_bind(
             durable=EVENTS_CONSUMER, stream=EVENTS_STREAM
         )
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK_SECONDS
         try:
             while True:
                 try:
                     messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
                 except TimeoutError:
-                    # A pull can stall after a server restart without an error;
-                    # asking for the consumer raises when it is gone.
+                    messages = []
+                if messages:
+                    await self._handle_all(messages)
+                    check_at = loop.time() + CHECK_SECONDS
+                elif loop.time() >= check_at:
                     await subscription.consumer_info()
-                    continue
-                await self._handle_all(messages)
+                    # What came after its pull was given up is not to be lost with the inbox.
+                    if not subscription.pending_msgs:
+                        return
         finally:
             # A closed connection has dropped it already.
             await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)
@@ -107,7 +121,9 @@ class EventConsumer:
                     await self._handle(*queue[0])
                     queue.popleft()
 
-        workers = [asyncio.ensure_future(work()) for _ in range(min(SIDE_BY_SIDE, len(queues)))]
+        workers = [
+            asyncio.ensure_future(work()) for _ in range(min(self._side_by_side, len(queues)))
+        ]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -128,33 +144,47 @@ class EventConsumer:
                 await self.apply(event)
             except DomainError as error:
                 # The database is away: JetStream brings the event again.
-                log.warning("event not applied", reason=error.reason)
+                self._report(error.reason)
                 await message.nak(delay=PAUSE_SECONDS)
             except Exception as error:
                 # A defect of ours must not stop the events behind it.
                 log.error("event not applied", exc_info=error)
                 await self._put_off(message, event)
             else:
+                self._report(None)
+                self._defects.pop(message.metadata.sequence.stream, None)
                 await message.ack_sync(timeout=ACK_SECONDS)
+
+    def _report(self, problem: str | None) -> None:
+        """Log that events wait or go on again, once each: they come every second meanwhile."""
+        if problem != self._problem:
+            self._problem = problem
+            if problem is None:
+                log.info("events go on")
+            else:
+                log.warning("events are held up", problem=problem)
 
     async def _put_off(self, message: Msg, event: task_pb2.TaskEvent) -> None:
         """Let an event come again; the export fails when that did not help.
 
         Should not even that be possible, the reconciler will find the task lost.
         """
-        delivered = message.metadata.num_delivered
-        if delivered < DELIVERIES:
-            await message.nak(delay=self._settings.retry_delay * 2**delivered)
+        place = message.metadata.sequence.stream
+        self._defects[place] += 1
+        tries = self._defects[place]
+        if tries < TRIES:
+            await message.nak(delay=self._settings.retry_delay * 2**tries)
             return
         error = _error(Reason.INTERNAL, "What an encoder said was not understood.")
         try:
             await self._after(event, await self._tasks.failed(event, lambda _: error))
         except DomainError as away:
-            log.warning("event not applied", reason=away.reason)
+            self._report(away.reason)
             await message.nak(delay=PAUSE_SECONDS)
             return
         except Exception as problem:
             log.error("event dropped", exc_info=problem)
+        del self._defects[place]
         await message.ack()
 
     async def apply(self, event: task_pb2.TaskEvent) -> None:
@@ -164,7 +194,6 @@ class EventConsumer:
             DomainError: STORE_UNAVAILABLE; it must come again.
         """
         kind = event.WhichOneof("kind")
-        log.info("task event", kind=kind, run_id=event.run_id, encoder_id=event.encoder_id)
         if kind == "started":
             applied = await self._tasks.started(event)
         elif kind == "released":
@@ -182,6 +211,8 @@ class EventConsumer:
         else:
             log.error("event of an unknown kind; dropped")
             return
+        # Once it is applied: while the database is away the same comes again and again.
+        log.info("task event", kind=kind, run_id=event.run_id, encoder_id=event.encoder_id)
         await self._after(event, applied)
 
     async def _failed(self, event: task_pb2.TaskEvent) -> Applied:

@@ -266,7 +266,7 @@ class Exports:
         return to_export(record, self._progress.of(record.id), await self._estimate(record), url)
 
     def _url_lifetime(self, record: ExportRecord) -> timedelta:
-        """Return how long a URL may be promised to work: no longer than the file is kept."""
+        """Return how long a URL works: no longer than its file, but a minute at least."""
         lifetime = timedelta(seconds=self._settings.download_url_seconds)
         if record.expires_at is not None:
             lifetime = min(lifetime, record.expires_at - datetime.now(UTC))

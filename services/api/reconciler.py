@@ -46,8 +46,10 @@ from videoexport.v1 import task_pb2
 
 log = structlog.get_logger()
 
-# Between two rounds while a duty is held up.
+# Between two tries of these while they are held up: without the streams, which are made once
+# NATS is there, nothing can be sent out, and other services wait for what is announced.
 HELD_UP_SECONDS = 0.5
+URGENT = ("topology", "announce")
 # First pause of a deletion that failed, in limits of a call to the StorageService.
 DELETION_PATIENCE = 1.5
 
@@ -87,13 +89,14 @@ class Reconciler:
         self._signals = signals
         self._metrics = metrics
         self._problems: dict[str, str] = {}
+        self._topology_is_set = False
         self._garbage = Wake()
         self._gpu_seen_at = time.monotonic()
 
     async def run(self) -> None:
         """Go round for ever; one duty that fails does not stop the others."""
-        urgent: Duties = [("announce", self._announce)]
-        regular: Duties = [
+        duties: Duties = [
+            ("announce", self._announce),
             ("topology", self._ensure_topology),
             ("expire", self._expire),
             ("find lost tasks", self._find_lost),
@@ -105,21 +108,30 @@ class Reconciler:
         ]
         last_round = -math.inf
         while True:
-            # An end of an export wakes us for what is urgent alone.
-            due = time.monotonic() >= last_round + self._pause
+            due = time.monotonic() >= last_round + self._settings.reconcile_interval
             if due:
                 last_round = time.monotonic()
-            for name, duty in [*urgent, *regular] if due else urgent:
-                await self._attempt(name, duty)
-            self._garbage.set()
+            hurried = self._hurried
+            for name, duty in duties:
+                # An end of an export wakes us for the announcement alone.
+                if due or name == "announce" or name in hurried:
+                    await self._attempt(name, duty)
+            if due or not hurried:
+                self._garbage.set()
             await self._signals.reconcile.wait(self._pause)
 
     @property
+    def _hurried(self) -> list[str]:
+        """The duties that are held up, and that are wanted as soon as they can be.
+
+        The others are not: on a database that is slow they would make it slower.
+        """
+        return [name for name in URGENT if name in self._problems]
+
+    @property
     def _pause(self) -> float:
-        # What is held up is wanted as soon as it can be: without the streams, which are made
-        # once NATS is there, nothing can be sent out.
         usual = self._settings.reconcile_interval
-        return min(HELD_UP_SECONDS, usual) if self._problems else usual
+        return min(HELD_UP_SECONDS, usual) if self._hurried else usual
 
     async def run_storage(self) -> None:
         """Delete objects and keep others alive for ever, after each round."""
@@ -130,7 +142,7 @@ class Reconciler:
 
     async def _attempt(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
         try:
-            await duty()
+            outcome = await duty()
         except DomainError as error:
             self._report(name, error.reason)
         except TRANSIENT as error:
@@ -138,6 +150,9 @@ class Reconciler:
         except Exception as error:
             log.error("duty failed", duty=name, exc_info=error)
         else:
+            # False: there was nothing to do, which says nothing of what kept it from being done.
+            if outcome is False:
+                return
             if self._problems.pop(name, None):
                 log.info("duty goes on", duty=name)
 
@@ -147,11 +162,15 @@ class Reconciler:
             log.warning("duty is held up", duty=name, problem=problem)
 
     async def _ensure_topology(self) -> None:
-        """Make the streams again when NATS has lost its disk."""
+        """Set up the streams when this replica is new, and again when NATS has lost its disk."""
         require_connection(self._nats)
         await ensure_topology(
-            self._js, replicas=self._settings.nats_replicas, ack_wait=self._settings.ack_wait
+            self._js,
+            replicas=self._settings.nats_replicas,
+            ack_wait=self._settings.ack_wait,
+            update=not self._topology_is_set,
         )
+        self._topology_is_set = True
 
     async def _announce(self) -> None:
         require_connection(self._nats)
@@ -175,23 +194,33 @@ class Reconciler:
             log.info("export expired", export_id=export_id)
             await self._signals.export_changed(export_id)
 
-    async def _delete_objects(self) -> None:
+    async def _delete_objects(self) -> bool:
+        """Delete what is due; return whether anything was: what has failed is not, for a while."""
+        deleted = False
         backoff = timedelta(seconds=DELETION_PATIENCE * self._settings.storage_timeout)
         while count := await self._housekeeping.delete_objects(self._delete, backoff=backoff):
             self._metrics.deletions.inc(count)
+            deleted = True
+        return deleted
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
         await self._storage.delete(deletions[0].user_id, [item.object for item in deletions])
 
-    async def _renew_parts(self) -> None:
-        """Write parts that were used onto themselves: storage counts their age from then."""
+    async def _renew_parts(self) -> bool:
+        """Write parts that were used onto themselves: storage counts their age from then.
+
+        Returns:
+            whether there were any.
+        """
 
         async def renew(part: PartName) -> None:
             reference = storage.ObjectRef(cache_key=part.key.hex())
             await self._storage.copy(part.user_id, reference, reference)
 
+        renewed = False
         while await self._reuse.renew_parts(renew):
-            pass
+            renewed = True
+        return renewed
 
     async def _find_lost(self) -> None:
         """Send tasks again that neither an encoder nor JetStream has.
@@ -268,10 +297,15 @@ class Reconciler:
     def _why_it_waits(self, overdue: Overdue) -> str:
         if not self._signals.connected:
             return "encoders cannot be told of it at the moment."
+        work = WORK_OF_LANE[overdue.lane]
         slots = self._encoders.slots(overdue.lane)
-        if not slots:
-            return f"no encoder is live that does {WORK_OF_LANE[overdue.lane]}."
-        return f"the {slots} slots for {WORK_OF_LANE[overdue.lane]} had other work all the time."
+        if slots:
+            # Whether they had other work, or were not told of this, nobody has noted.
+            return f"none of the {slots} slots for {work} worked on it."
+        problem = self._encoders.problem(overdue.lane)
+        if problem is None:
+            return f"no encoder is live that does {work}."
+        return f"no encoder takes {work} now. {problem}"
 
     async def _measure(self) -> None:
         self._metrics.queues(

@@ -59,6 +59,10 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
         # Nobody waits for the loops' answer, and what they give up is only done later.
         loop_database = _database(settings, for_loops, pool_timeout=settings.database_timeout)
         stack.push_async_callback(loop_database.close)
+        # And one for health: behind a dispatch that waits for NATS, a replica that can serve
+        # its callers would look as if it could not.
+        health_database = _database(settings, 1, pool_timeout=settings.database_pool_timeout)
+        stack.push_async_callback(health_database.close)
         nats = await stack.enter_async_context(
             connect(settings.nats_url, name="videoexport-api", on_closed=stop.set)
         )
@@ -82,7 +86,12 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
             ExportPlanner(settings, encoders, ReuseStore(database)),
             *(encoders, progress, forecast, signals, metrics),
         )
-        watches = Watches(exports.get, metrics, limit=settings.watch_limit)
+        watches = Watches(
+            exports.get,
+            metrics,
+            limit=settings.watch_limit,
+            per_user=settings.watches_per_user,
+        )
         progress.on_progress(watches.mark)
         writer = ProgressWriter(tasks, signals, progress)
         reconciler = Reconciler(
@@ -113,7 +122,7 @@ async def run(settings: ApiSettings, stop: asyncio.Event) -> None:
                 services=[SERVICE_NAME],
                 register=register,
                 dependencies=[
-                    Dependency(DependencyName.POSTGRES, loop_database.ping),
+                    Dependency(DependencyName.POSTGRES, health_database.ping),
                     # Without these two exports are accepted, read, watched and cancelled: a
                     # replica that said otherwise would be taken from its callers for nothing.
                     Dependency(DependencyName.NATS, nats_health, needed=False),

@@ -33,7 +33,7 @@ class ApiSettings(ServiceSettings):
         description="postgresql://user:password@host:port/database"
     )
     database_pool_size: Annotated[int, Field(ge=2)] = Field(
-        20, description="most connections of this process"
+        20, description="most connections of this process, beside one that health has to itself"
     )
     database_loop_connections: Count = Field(
         0,
@@ -74,6 +74,9 @@ class ApiSettings(ServiceSettings):
     # Of an export with 1,000 segments each costs 150 kB: together less than the pod has.
     watch_limit: PositiveCount = Field(
         2000, description="WatchExport streams of this process; more are refused"
+    )
+    watches_per_user: PositiveCount = Field(
+        200, description="WatchExport streams of this process that one user may have"
     )
     source_buckets: list[str] = Field(
         [],

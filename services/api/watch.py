@@ -7,6 +7,7 @@ reads slowly skips to the newest state, and one that never reads costs nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from nats.aio.msg import Msg
 
 from services.api.metrics import ApiMetrics
 from services.api.states import TERMINAL_EXPORTS
-from services.common.errors import DomainError, Reason
+from services.common.errors import DomainError, QuotaViolation, Reason
 from services.common.subjects import UPDATES
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -59,13 +60,15 @@ class Watches:
     Args:
         read: returns an export as its owner sees it.
         limit: how many may watch at a time, for each costs its connection's buffers.
+        per_user: how many of them one user may have, so that nobody takes them all.
     """
 
-    def __init__(self, read: Read, metrics: ApiMetrics, *, limit: int) -> None:
+    def __init__(self, read: Read, metrics: ApiMetrics, *, limit: int, per_user: int) -> None:
         self._read = read
         self._metrics = metrics
         self._limit = limit
-        self._watchers = 0
+        self._per_user = per_user
+        self._watchers: Counter[str] = Counter()
         self._topics: dict[tuple[str, str], _Topic] = {}
         self._by_export: dict[str, list[_Topic]] = {}
         self._closed = False
@@ -118,11 +121,7 @@ class Watches:
     def _join(self, export_id: str, user_id: str) -> _Topic:
         if self._closed:
             raise DomainError(Reason.DRAINING, "The service is restarting; call again.")
-        if self._watchers >= self._limit:
-            raise DomainError(
-                Reason.TOO_MANY_WATCHES,
-                f"This replica has {self._limit} watches, as many as it may; try again, or poll.",
-            )
+        self._check_limits(user_id)
         # The user is part of the key: nobody joins the watch of another user's export.
         key = (export_id, user_id)
         topic = self._topics.get(key)
@@ -134,14 +133,31 @@ class Watches:
             topic.dirty.set()
             topic.reader = asyncio.create_task(self._keep_reading(topic))
         topic.watchers += 1
-        self._watchers += 1
+        self._watchers[user_id] += 1
         self._metrics.watchers.inc()
         return topic
+
+    def _check_limits(self, user_id: str) -> None:
+        if self._watchers[user_id] >= self._per_user:
+            raise DomainError(
+                Reason.TOO_MANY_WATCHES,
+                f"You have {self._per_user} watches at this replica, as many as a user may;"
+                " end some, or poll.",
+                quota=QuotaViolation(f"user:{user_id}", "watches of a user at one replica"),
+            )
+        if self._watchers.total() >= self._limit:
+            raise DomainError(
+                Reason.TOO_MANY_WATCHES,
+                f"This replica has {self._limit} watches, as many as it may; try again, or poll.",
+                quota=QuotaViolation("replica", "watches of all users at one replica"),
+            )
 
     def _leave(self, topic: _Topic) -> None:
         self._metrics.watchers.dec()
         topic.watchers -= 1
-        self._watchers -= 1
+        self._watchers[topic.user_id] -= 1
+        if not self._watchers[topic.user_id]:
+            del self._watchers[topic.user_id]
         if topic.watchers == 0:
             self._retire(topic)
             if topic.reader is not None:

@@ -144,10 +144,14 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.RESOURCE_EXHAUSTED, True, "Every slot of this encoder is busy."
     ),
     Reason.TOO_MANY_WATCHES: ReasonInfo(
-        StatusCode.RESOURCE_EXHAUSTED, True, "The replica has as many watch streams as it may."
+        StatusCode.RESOURCE_EXHAUSTED,
+        True,
+        "The replica, or the user at it, has as many watches as may be.",
     ),
     Reason.STORE_UNAVAILABLE: ReasonInfo(
-        StatusCode.UNAVAILABLE, True, "The database cannot be reached; nothing was stored."
+        StatusCode.UNAVAILABLE,
+        True,
+        "The database cannot be reached; unless the message says otherwise, nothing was stored.",
     ),
     Reason.QUEUE_UNAVAILABLE: ReasonInfo(StatusCode.UNAVAILABLE, True, "NATS cannot be reached."),
     Reason.STORAGE_UNAVAILABLE: ReasonInfo(

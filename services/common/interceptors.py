@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -21,6 +21,11 @@ log = structlog.get_logger()
 # Quoted: generic in the stubs only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
+# How long a message of a stream may wait for its caller to read. A caller who is only slow, or
+# loses its connection for a moment, takes less; another one has stopped reading, and would keep
+# its place among the watches for as long as its connection lives.
+WRITE_SECONDS = 120.0
+
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Answers `DomainError` with its status and details, everything else with INTERNAL.
@@ -31,11 +36,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     Args:
         unary_limit: seconds that a unary call may take, whatever its caller allows. Streams have
             none: they end with what they tell of, or with their connection.
+        write_limit: seconds after which a stream ends that its caller does not read.
     """
 
-    def __init__(self, metrics: RpcMetrics, *, unary_limit: float) -> None:
+    def __init__(
+        self, metrics: RpcMetrics, *, unary_limit: float, write_limit: float = WRITE_SECONDS
+    ) -> None:
         self._metrics = metrics
         self._unary_limit = unary_limit
+        self._write_limit = write_limit
 
     async def intercept_service(
         self,
@@ -81,7 +90,26 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return unary
 
     def _wrap_stream(self, method: str, behavior: Any) -> Any:
-        async def stream(request: Any, context: ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def stream(request: Any, context: ServicerContext[Any, Any]) -> None:
+            responses = answers(request, context)
+            try:
+                async for response in responses:
+                    async with asyncio.timeout(self._write_limit) as limit:
+                        await context.write(response)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                # First of all it gives up its place: the status stands behind the message, so
+                # that it is sent when the caller reads again, or never.
+                await responses.aclose()
+                log.info("stream ended: its caller does not read", method=method)
+                await self._abort(context, self._not_read())
+            finally:
+                await responses.aclose()
+
+        async def answers(
+            request: Any, context: ServicerContext[Any, Any]
+        ) -> AsyncGenerator[Any, None]:
             started = time.perf_counter()
             code = grpc.StatusCode.OK
             responses = behavior(request, context)
@@ -92,7 +120,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 error = self._domain_error(method, raised)
                 code = error.status
                 await self._abort(context, error)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):
+                # The latter where a message could not be written.
                 code = grpc.StatusCode.CANCELLED
                 raise
             finally:
@@ -114,6 +143,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.errors.labels(reason=Reason.TIME_LIMIT.value).inc()
         return DomainError(
             Reason.TIME_LIMIT, f"The call was not done after {self._unary_limit:g} s."
+        )
+
+    def _not_read(self) -> DomainError:
+        self._metrics.errors.labels(reason=Reason.TIME_LIMIT.value).inc()
+        return DomainError(
+            Reason.TIME_LIMIT, f"The stream was not read for {self._write_limit:g} s; call again."
         )
 
     async def _abort(self, context: ServicerContext[Any, Any], error: DomainError) -> None:

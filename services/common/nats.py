@@ -185,19 +185,27 @@ def require_connection(client: Client) -> None:
         raise nats.errors.ConnectionReconnectingError
 
 
-async def ensure_topology(js: JetStreamContext, *, replicas: int, ack_wait: float) -> None:
-    """Create the streams and consumers that are missing; bring changed ones up to date.
+async def ensure_topology(
+    js: JetStreamContext, *, replicas: int, ack_wait: float, update: bool = True
+) -> None:
+    """Create the streams and consumers that are missing.
 
     What is as it should be is only looked at: each change is a vote of the NATS cluster.
+
+    Args:
+        replicas: copies of each stream.
+        ack_wait: silence in seconds after which a task is given to another encoder.
+        update: whether those that are set otherwise are brought up to date. Once for each
+            process: replicas of two versions or settings would undo each other's for ever.
     """
     for stream in streams(replicas):
-        await _ensure_stream(js, stream)
+        await _ensure_stream(js, stream, update=update)
     for lane in Lane:
-        await _ensure_consumer(js, TASKS_STREAM, task_consumer(lane, ack_wait))
-    await _ensure_consumer(js, EVENTS_STREAM, events_consumer())
+        await _ensure_consumer(js, TASKS_STREAM, task_consumer(lane, ack_wait), update=update)
+    await _ensure_consumer(js, EVENTS_STREAM, events_consumer(), update=update)
 
 
-async def _ensure_stream(js: JetStreamContext, wanted: StreamConfig) -> None:
+async def _ensure_stream(js: JetStreamContext, wanted: StreamConfig, *, update: bool) -> None:
     name = str(wanted.name)
     try:
         present = (await js.stream_info(name)).config
@@ -208,17 +216,19 @@ async def _ensure_stream(js: JetStreamContext, wanted: StreamConfig) -> None:
             # Another replica may have been first.
             await js.stream_info(name)
     else:
-        if _differs(present, wanted):
+        if update and _differs(present, wanted):
             await js.update_stream(wanted)
 
 
-async def _ensure_consumer(js: JetStreamContext, stream: str, wanted: ConsumerConfig) -> None:
+async def _ensure_consumer(
+    js: JetStreamContext, stream: str, wanted: ConsumerConfig, *, update: bool
+) -> None:
     try:
         present = (await js.consumer_info(stream, str(wanted.durable_name))).config
     except NotFoundError:
         await js.add_consumer(stream, wanted)
     else:
-        if _differs(present, wanted):
+        if update and _differs(present, wanted):
             await js.add_consumer(stream, wanted)
 
 

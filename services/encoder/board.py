@@ -97,6 +97,13 @@ class TaskBoard:
             return False
         return lane is Lane.PROBE or self.problem() is None
 
+    def not_ready(self) -> str | None:
+        """Return why callers had better go elsewhere, in words that stay while that lasts."""
+        if self.draining:
+            return "draining"
+        # The problem's own words hold figures that move all the time.
+        return "taking no work but probes" if self.problem() is not None else None
+
     def running(self) -> list[Run]:
         """Return what runs now."""
         return list(self._runs.values())

@@ -9,6 +9,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from services.common.cancellation import honour_cancellation
 from services.common.nats import (
     TRANSIENT,
     PublishMetrics,
@@ -56,6 +57,7 @@ class EventPublisher:
                     message_id=f"{event.run_id}.{event.WhichOneof('kind')}",
                 )
             except TRANSIENT as error:
+                honour_cancellation()
                 self._metrics.held_up.labels(publish_problem(error)).inc()
                 if trouble(error) != said:
                     said = trouble(error)

@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import psutil
 
 from services.encoder.errors import EncoderFailed, EncodeStalled, TimeLimitExceeded
-from services.encoder.ffmpeg_failure import failure_of
+from services.encoder.ffmpeg_failure import failure_of, is_telling
 
 # How long FFmpeg may take to end by itself before it is killed, in seconds.
 TERM_GRACE = 3.0
@@ -214,6 +214,8 @@ class FfmpegProcess:
     _usage: _Usage = field(default_factory=_Usage, init=False)
     _last_sign: float = field(default=0.0, init=False)
     _errors: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES), init=False)
+    # Threads that still run may write any number of lines after those that say what went wrong.
+    _telling: list[str] = field(default_factory=list, init=False)
 
     @property
     def cpu_seconds(self) -> float:
@@ -248,7 +250,7 @@ class FfmpegProcess:
             await _stop(process)
             await readers
         if process.returncode:
-            raise failure_of(self._errors, self.memory_limit)
+            raise failure_of([*self._telling, *self._errors], self.memory_limit)
         return FfmpegResult(
             loop.time() - started,
             self._usage.cpu_seconds,
@@ -312,7 +314,10 @@ class FfmpegProcess:
 
     async def _read_errors(self, process: Process) -> None:
         async for line in _lines(process.stderr):
-            self._errors.append(line[:_KEPT_CHARACTERS])
+            kept = line[:_KEPT_CHARACTERS]
+            self._errors.append(kept)
+            if is_telling(kept) and len(self._telling) < _KEPT_LINES:
+                self._telling.append(kept)
 
 
 def _counts(progress: Progress) -> Progress:

@@ -39,6 +39,11 @@ _DAMAGED = re.compile(
 _SOUND_CHANGED = re.compile(r"^\[aost#\d+:\d+/(?!copy)[^\]]*\] Non-monotonic DTS")
 
 
+def is_telling(line: str) -> bool:
+    """Return whether a line alone decides what a run has failed of."""
+    return any(pattern.search(line) for pattern in (_NO_ROOM, _NO_MEMORY, _DAMAGED, _SOUND_CHANGED))
+
+
 def failure_of(lines: Sequence[str], memory_limit: int | None) -> MediaError:
     """Return what a run that wrote these lines has failed of.
 

@@ -19,8 +19,9 @@ log = structlog.get_logger()
 # Also how long an idle encoder takes to drain.
 FETCH_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
-# A pull can stall after a server restart without an error; asking for the consumer raises
-# when it is gone. Seldom, for an answer costs the server more than a pull.
+# A pull can stall after a server restart without an error. A slot that has received nothing for
+# so long asks for the consumer, which raises when that is gone, and binds anew, with another
+# inbox. Seldom, for an answer costs the server more than a pull.
 CHECK_SECONDS = 10.0
 
 
@@ -66,6 +67,7 @@ class LaneConsumer:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _pull(self) -> None:
+        """Take messages until none has come for a while."""
         subscription = await self._js.pull_subscribe_bind(
             durable=self._lane.value, stream=TASKS_STREAM
         )
@@ -81,11 +83,15 @@ class LaneConsumer:
                 try:
                     [message] = await subscription.fetch(1, timeout=FETCH_SECONDS)
                 except nats.errors.TimeoutError:
-                    if loop.time() >= check_at:
-                        await subscription.consumer_info()
-                        check_at = loop.time() + CHECK_SECONDS
-                    continue
+                    if loop.time() < check_at:
+                        continue
+                    await subscription.consumer_info()
+                    if subscription.pending_msgs:
+                        # Came after its pull was given up: it is not to be lost with the inbox.
+                        continue
+                    return
                 await self._handle(message, self._lane)
+                check_at = loop.time() + CHECK_SECONDS
         finally:
             # A closed connection has dropped it already.
             await asyncio.gather(subscription.unsubscribe(), return_exceptions=True)

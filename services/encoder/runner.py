@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
 from services.common import ids
+from services.common.cancellation import cancel_until_done
 from services.common.errors import DomainError, Reason, as_sentence
 from services.common.nats import TRANSIENT
 from services.common.subjects import MAX_DELIVERIES, Lane
@@ -83,8 +84,7 @@ class TaskRunner:
             if run.stop_reason == RELEASED:
                 await self._events.publish(_event(task, run, released=task_pb2.TaskReleased()))
         finally:
-            alive.cancel()
-            await asyncio.gather(alive, return_exceptions=True)
+            await cancel_until_done([alive])
             await self._events.over(run)
         await self._ack(message)
 

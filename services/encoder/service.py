@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
+from services.common.cancellation import cancel_until_done
 from services.common.config import StartupError
 from services.common.content_key import Toolchain
 from services.common.health import Dependency, DependencyName
@@ -27,8 +28,9 @@ from services.encoder.board import TaskBoard
 from services.encoder.capabilities import prove_encoder
 from services.encoder.description import EncoderDescription
 from services.encoder.direct import DirectCalls
+from services.encoder.errors import EncoderFailed
 from services.encoder.events import EventPublisher, Reporter
-from services.encoder.ffmpeg import ffmpeg_build, find_ffmpeg
+from services.encoder.ffmpeg import FfmpegBuild, ffmpeg_build, find_ffmpeg
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.lanes import FETCH_SECONDS, LaneConsumer
 from services.encoder.metrics import EncoderMetrics
@@ -60,7 +62,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     metrics = EncoderMetrics(registry)
     prepare_scratch(settings.own_scratch)
     ffmpeg = _program(settings.ffmpeg)
-    build = await ffmpeg_build(ffmpeg, timeout=settings.trial_timeout)
+    build = await _build(ffmpeg, settings.trial_timeout)
     problems = await _trial_encodes(ffmpeg, settings.trial_timeout)
     space = ScratchSpace(settings.own_scratch, settings.scratch_least_free_bytes, metrics)
     board = TaskBoard(_slots(settings, problems), metrics, space.problem)
@@ -84,7 +86,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:
-            return "draining" if board.draining else board.problem()
+            return board.not_ready()
 
         def register(server: grpc.aio.Server) -> None:
             limit = timedelta(seconds=settings.preview_limit_seconds)
@@ -127,8 +129,7 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             await board.drained(settings.task_drain_seconds)
             # A pull under way may still bring a message, which is then handed back.
             await asyncio.wait(working, timeout=FETCH_SECONDS + 1)
-            for task in (*working, *beside):
-                task.cancel()
+            await cancel_until_done([*working, *beside])
 
 
 def _program(configured: Path | None) -> Path:
@@ -136,6 +137,15 @@ def _program(configured: Path | None) -> Path:
         return find_ffmpeg(configured)
     except FileNotFoundError as error:
         raise StartupError(str(error)) from None
+
+
+async def _build(ffmpeg: Path, timeout: float) -> FfmpegBuild:
+    try:
+        return await ffmpeg_build(ffmpeg, timeout=timeout)
+    except EncoderFailed as error:
+        raise StartupError(f"{ffmpeg}: {error.message}") from None
+    except OSError as error:
+        raise StartupError(f"{ffmpeg} cannot be run: {error.strerror}") from None
 
 
 async def _trial_encodes(

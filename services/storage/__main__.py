@@ -33,9 +33,12 @@ async def run(settings: StorageSettings, stop: asyncio.Event) -> None:
     uploads = Uploads(s3, objects, settings, metrics)
     keys = Keys(settings.bucket, settings.source_buckets)
     servicer = StorageServicer(keys, objects, uploads, settings.max_upload_bytes)
-    bucket = BucketKeeper(s3, settings.bucket, settings.s3_region)
+    # Health has threads and connections of its own: much work is no reason to look dead.
+    s3_for_health = S3(settings, metrics)
+    bucket = BucketKeeper(s3_for_health, settings.bucket, settings.s3_region)
     async with AsyncExitStack() as stack:
         stack.callback(s3.close)
+        stack.callback(s3_for_health.close)
         background = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(background.create_task(bucket.run()).cancel)
         await stack.enter_async_context(

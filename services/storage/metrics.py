@@ -61,7 +61,7 @@ class StorageMetrics:
         )
         self.seconds = Histogram(
             "videoexport_storage_s3_duration_seconds",
-            "Time of a request to S3, waiting for a free thread included.",
+            "Time of a request to S3, waiting for its turn included.",
             ("operation",),
             buckets=S3_SECONDS,
             registry=registry,

@@ -12,7 +12,7 @@ from services.common.errors import DomainError, Reason
 from services.storage.keys import Location
 from services.storage.metrics import Operation
 from services.storage.requests import Download
-from services.storage.s3 import S3, THREADS, Refused
+from services.storage.s3 import AT_ONCE, S3, Refused
 
 # Metadata is ASCII only, so the name is kept percent-encoded.
 FILE_NAME_METADATA = "file-name"
@@ -21,8 +21,8 @@ _NOT_THERE = frozenset({"404", "NoSuchKey"})
 # Without the right to list a bucket, S3 answers 403 for a key that is missing.
 _NOT_THERE_ABROAD = _NOT_THERE | {"403", "NoSuchBucket"}
 
-# A batch leaves threads to the other calls, and never lasts longer than this.
-BATCH_CONCURRENCY = THREADS // 2
+# A batch leaves turns to the other calls, and never lasts longer than this.
+BATCH_CONCURRENCY = AT_ONCE // 2
 BATCH_SECONDS = 60
 # S3 copies about 100 MB a second and part; the largest output has a thousand parts.
 COPY_SECONDS = 120

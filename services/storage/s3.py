@@ -25,7 +25,14 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-THREADS = 16
+# How many requests run at a time, those that may take a minute or two apart from the others:
+# quick ones must not stand behind them.
+AT_ONCE = 16
+LONG_AT_ONCE = 8
+LONG = frozenset({Operation.LIST_PARTS, Operation.COMPLETE_UPLOAD, Operation.COPY_OBJECT})
+# More than that, because a thread whose call was given up goes on until S3 falls silent: an
+# answer that trickles holds its thread, but not the place of another request.
+THREADS = 4 * (AT_ONCE + LONG_AT_ONCE)
 CONNECT_SECONDS = 2
 
 # S3 cannot be reached, or broke off in the middle of an answer.
@@ -70,6 +77,8 @@ class S3:
         # Signs for the name under which callers reach S3; never sends anything.
         self._signer = _client(settings, settings.public_s3_endpoint or settings.s3_endpoint)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._long_turns = asyncio.Semaphore(LONG_AT_ONCE)
 
     def close(self) -> None:
         """Drop what has not begun; what has, ends by its timeouts."""
@@ -97,8 +106,9 @@ class S3:
         """
         started = time.perf_counter()
         result = Result.ERROR
+        turns = self._long_turns if operation in LONG else self._turns
         try:
-            async with asyncio.timeout(self._deadline if deadline is None else deadline):
+            async with asyncio.timeout(self._deadline if deadline is None else deadline), turns:
                 loop = asyncio.get_running_loop()
                 value = await loop.run_in_executor(self._threads, call, self._client)
         except ClientError as error:

@@ -12,6 +12,7 @@ import pytest
 
 from services.local.cluster import LocalCluster
 from services.local.s3 import S3Part
+from tests.conftest import kill_all
 from tests.media.frame_codes import Clip, generate
 from videoexport.client import AsyncClient
 
@@ -37,6 +38,7 @@ async def cluster(scratch: Path) -> AsyncIterator[LocalCluster]:
         scratch / "cluster", encoders=1, encoder_threads=1, extra_env=settings, fsync=False
     ) as running:
         yield running
+        kill_all(running)
 
 
 @pytest.fixture

@@ -108,29 +108,3 @@ async def test_encode_lists_every_violation(
         await stub.Encode(request, metadata=call_metadata(client.user), timeout=20).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "segments[0].end_time" in str(refused.value.details())
-
-
-async def test_drain_takes_no_new_work_and_another_encoder_does_it(
-    scratch: Path, clip: MakeClip, tmp_path: Path
-) -> None:
-    async with (
-        LocalCluster(scratch / "drain-rpc", encoders=2, encoder_threads=1, fsync=False) as cluster,
-        AsyncClient(cluster.api.address, user="drain") as client,
-        open_channel(cluster.encoders[0].address) as channel,
-    ):
-        stub = EncoderServiceStub(channel)
-        metadata = call_metadata("drain")
-        drained = await stub.Drain(service.DrainRequest(), metadata=metadata, timeout=10)
-        assert drained.encoder.draining
-        video_id = await client.upload(clip(SHORT))
-        request = service.EncodeRequest(source=pb.Source(video_id=video_id))
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.Encode(request, metadata=metadata, timeout=10).read()
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        export = await client.create_export(video_id, settings=SMALL)
-        done = await client.wait(export.id)
-        assert done.output.frame_count == 100
-        described = await stub.GetEncoder(
-            service.GetEncoderRequest(), metadata=metadata, timeout=10
-        )
-        assert not described.encoder.running_tasks

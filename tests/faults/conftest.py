@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from faults.cluster import FaultCluster
+from tests.conftest import kill_all
 from tests.e2e.conftest import Leftovers
 from tests.faults.truth import Truth
 from tests.media.frame_codes import Clip, generate
@@ -30,9 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(LEFT_OPEN))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _nothing_left_to_others() -> Iterator[None]:
-    """Collect that garbage here, and not in a test of something else."""
+    """Collect that garbage with the last test here, and not in a test of something else."""
     yield
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
@@ -43,8 +44,11 @@ def _nothing_left_to_others() -> Iterator[None]:
 @pytest.fixture(scope="package")
 async def whole_cluster(scratch: Path) -> AsyncIterator[FaultCluster]:
     """The cluster that faults are injected into."""
-    async with FaultCluster(scratch / "faults", fsync=False) as running:
+    # Nearly every test waits for the reconciler at its end.
+    settings = {"api": {"VIDEOEXPORT_API_RECONCILE_INTERVAL": "1"}}
+    async with FaultCluster(scratch / "faults", settings=settings, fsync=False) as running:
         yield running
+        kill_all(running.cluster)
 
 
 @pytest.fixture

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 from nats.aio.msg import Msg
 
 from faults.cluster import FaultCluster
+from faults.relay import Relay
 from services.common.nats import connect, first_connection
 from services.common.subjects import events_subject
+from services.local.services import ServicePart
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip, read_frame_numbers
 from videoexport.client import AsyncClient
@@ -28,6 +31,22 @@ LONGER = Clip(frames=100, width=320, height=180)
 # Generous: it bounds what hangs, not what is slow.
 FINISHED_S = 120
 TIDY_S = 60
+
+
+def shut(relays: Iterable[Relay]) -> None:
+    """Let nobody through until the cluster is healed."""
+    for relay in relays:
+        relay.closed = True
+        relay.cut()
+
+
+async def watch_streams(api: ServicePart) -> int:
+    """Return how many watchers a replica of the API counts."""
+    url = f"http://{api.metrics_address}/metrics"
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        lines = (await answer.text()).splitlines()
+    [value] = [line.split()[1] for line in lines if line.startswith("videoexport_watch_streams ")]
+    return int(float(value))
 
 
 def export_of(path: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from faults.cluster import FaultCluster, resume
 from faults.relay import Relay
 from services.common.subjects import TASKS_STREAM
+from tests.faults.evidence import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
@@ -35,9 +36,9 @@ async def near(faulty: FaultCluster, client: AsyncClient) -> AsyncIterator[Async
         yield opened
 
 
-def to_nats(faulty: FaultCluster) -> list[Relay]:
-    """Return the first replica's ways to NATS."""
-    return faulty.network.select(lambda part, server: part == "api" and server.startswith("nats"))
+def ways_to(faulty: FaultCluster, servers: str) -> list[Relay]:
+    """Return the first replica's ways to the servers whose names begin so."""
+    return faulty.network.select(lambda part, server: part == "api" and server.startswith(servers))
 
 
 async def is_locked(truth: Truth, task_id: str) -> bool:
@@ -52,7 +53,7 @@ async def is_locked(truth: Truth, task_id: str) -> bool:
 async def killed(faulty: FaultCluster, truth: Truth, task_id: str) -> None:
     """Kill the first replica, and let nothing pass that it has sent and nobody has received."""
     faulty.cluster.kill("api")
-    for relay in to_nats(faulty):
+    for relay in [*ways_to(faulty, "nats"), *ways_to(faulty, "postgres")]:
         relay.cut()
 
     async def is_rolled_back() -> bool:
@@ -71,9 +72,9 @@ async def test_task_whose_message_did_not_pass_is_sent_by_another_replica(
     tmp_path: Path,
 ) -> None:
     video_id = await near.upload(clip(SHORT))
-    for relay in to_nats(faulty):
+    for relay in ways_to(faulty, "nats"):
         relay.stalled = True
-    created = await near.create_export(video_id)
+    created = await near.create_export(video_id, settings=SMALL)
     [task] = await truth.tasks(created.id)
     # By the transaction that sends it, which waits for NATS.
     await until(lambda: is_locked(truth, task["id"]))
@@ -101,26 +102,42 @@ async def test_task_whose_message_is_stored_and_not_marked_is_run_once(
     tmp_path: Path,
 ) -> None:
     video_id = await near.upload(clip(SHORT))
-    for encoder in ("encoder-1", "encoder-2", "encoder-3"):
-        faulty.pause(encoder)
-    for relay in to_nats(faulty):
-        # Of the two seconds that a message may take to be stored and to be answered for.
-        relay.delay = 0.7
-    created = await near.create_export(video_id)
+    for relay in ways_to(faulty, "nats"):
+        relay.stalled = True
+    created = await near.create_export(video_id, settings=SMALL)
     [task] = await truth.tasks(created.id)
+    await until(lambda: is_locked(truth, task["id"]))
+    # The transaction waits for NATS. From here on that answers, and Postgres does not: the
+    # message is stored, and the row cannot be marked. Nor does anyone take it.
+    for encoder in faulty.cluster.encoders:
+        faulty.pause(encoder.name)
+    for relay in ways_to(faulty, "postgres"):
+        relay.stalled = True
+    for relay in ways_to(faulty, "nats"):
+        relay.stalled = False
 
     async def is_stored() -> bool:
         return await truth.messages(TASKS_STREAM) == 1
 
     await until(is_stored)
+    assert await is_locked(truth, task["id"])
     await killed(faulty, truth, task["id"])
     [task] = await truth.tasks(created.id)
     assert (task["state"], task["attempt"], task["run_count"]) == ("PENDING", 0, 0)
     assert await truth.messages(TASKS_STREAM) == 1
 
+    # Sent again under the same id, which JetStream drops.
+    faulty.network.heal()
+    resume(faulty.cluster.pids["api-2"])
+
+    async def is_sent() -> bool:
+        [task] = await truth.tasks(created.id)
+        return bool(task["state"] == "DISPATCHED")
+
+    await until(is_sent)
+    assert await truth.messages(TASKS_STREAM) == 1
     faulty.heal()
     await completed(client, created.id, FRAMES, tmp_path)
-    # Sent again under the same id, which JetStream dropped.
     assert {(each["attempt"], each["run_count"]) for each in await truth.tasks(created.id)} == {
         (1, 1)
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from faults.cluster import FaultCluster
 from faults.relay import Relay
 from services.common.subjects import EVENTS_STREAM, events_subject
+from tests.faults.evidence import SMALL, shut
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
@@ -36,9 +37,7 @@ async def test_events_that_were_applied_and_not_acknowledged_change_nothing_agai
         return faulty.network.select(lambda part, server: part == api and "nats" in server)
 
     def hear_alone(api: str, other: str) -> None:
-        for relay in ways(other):
-            relay.closed = True
-            relay.cut()
+        shut(ways(other))
         for relay in ways(api):
             relay.closed = False
             relay.delay_up = SLOW_S
@@ -50,7 +49,7 @@ async def test_events_that_were_applied_and_not_acknowledged_change_nothing_agai
 
     # The event of the probe plans the export.
     hear_alone("api", "api-2")
-    created = await client.create_export(video_id)
+    created = await client.create_export(video_id, settings=SMALL)
 
     async def is_planned() -> bool:
         return len(await truth.tasks(created.id)) == 2

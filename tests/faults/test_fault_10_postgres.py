@@ -1,4 +1,4 @@
-"""Fault 10: Postgres is restarted amid transactions, and is away for longer than any wait."""
+"""Fault 10: Postgres is restarted amid transactions; away, or frozen, for longer than any wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pytest
 
-from faults.cluster import FaultCluster
+from faults.cluster import FaultCluster, resume
+from tests.faults.evidence import SMALL
 from tests.faults.truth import Truth, all_completed, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
@@ -21,7 +23,7 @@ SHORT = Clip(frames=len(FRAMES))
 # Whoever waits for a row or a lock is inside a transaction.
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 # Longer than the API waits for Postgres or a caller for the API, than an encoder or an event
-# may be silent, and than the pauses between any tries.
+# may be silent, and than the pauses between any tries: nothing more happens within 30 s.
 AWAY_S = 15.0
 # Time to notice a commit before the API hears of it.
 SLOW_S = 0.1
@@ -39,13 +41,15 @@ async def test_restart_amid_transactions_loses_and_doubles_nothing(
     faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(SHORT))
-    running = await client.create_export(video_id)
+    running = await client.create_export(video_id, settings=SMALL)
     holder = await truth.postgres()
     # A caller's transaction waits for another one of the same user, ...
     await holder.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [client.user])
     # ... and that of an event for one at its export.
     await holder.execute("SELECT 1 FROM exports WHERE id = %s FOR UPDATE", [running.id])
-    ordering = asyncio.create_task(client.create_export(video_id, request_id="once"))
+    ordering = asyncio.create_task(
+        client.create_export(video_id, request_id="once", settings=SMALL)
+    )
 
     async def both_wait() -> bool:
         return bool(await truth.value(WAITING) >= 2)
@@ -75,7 +79,7 @@ async def test_commit_whose_answer_is_lost_is_found_by_the_next_try(
     ways = faulty.network.select(lambda _, server: server == "postgres")
     for relay in ways:
         relay.delay = SLOW_S
-    ordering = asyncio.create_task(client.create_export(video_id))
+    ordering = asyncio.create_task(client.create_export(video_id, settings=SMALL))
 
     async def is_committed() -> bool:
         return bool(
@@ -93,20 +97,31 @@ async def test_commit_whose_answer_is_lost_is_found_by_the_next_try(
     await truth.nothing_left(client.user)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 async def test_away_for_longer_than_any_wait_is_told_and_outlasted(
-    faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
+    faulty: FaultCluster,
+    client: AsyncClient,
+    truth: Truth,
+    clip: MakeClip,
+    tmp_path: Path,
+    frozen: bool,
 ) -> None:
     video_id = await client.upload(clip(SHORT))
-    created = await client.create_export(video_id)
+    created = await client.create_export(video_id, settings=SMALL)
     seen: list[pb.Export] = []
 
     async def follow() -> None:
         seen.extend([export async for export in client.watch(created.id)])
 
     following = asyncio.create_task(follow())
-    await faulty.cluster.stop("postgres")
-    await asyncio.sleep(AWAY_S)
-    await faulty.cluster.start("postgres")
+    if frozen:
+        paused = faulty.pause("postgres")
+        await asyncio.sleep(AWAY_S)
+        resume(paused)
+    else:
+        await faulty.cluster.stop("postgres")
+        await asyncio.sleep(AWAY_S)
+        await faulty.cluster.start("postgres")
     back = time.monotonic()
     await client.get(created.id)
     print(f"first answer {time.monotonic() - back:.2f} s after postgres was back")

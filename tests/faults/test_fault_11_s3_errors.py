@@ -15,6 +15,8 @@ from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 
 MakeClip = Callable[[Clip], Path]
+# Of an answer that is late, and waited for.
+SLOW_S = 0.5
 # What requests meet one after the other; a slow one is carried out, and so comes last. S3's
 # own client tries twice by itself: what is to reach ours comes twice.
 HARMS = {
@@ -58,7 +60,7 @@ async def test_trouble_of_s3_that_passes_costs_nothing_but_time(
     video_id = await client.upload(clip(SHORT))
     place = video_id if request_kind == "get" else f"/exports/{client.user}/"
     rules = [
-        faulty.s3_door.harm(operation, harm, times=times, key=place)
+        faulty.s3_door.harm(operation, harm, times=times, key=place, seconds=SLOW_S)
         for operation, harm, times in HARMS[request_kind]
     ]
     before = faulty.s3_door.requests[Operation.CREATE]

@@ -11,6 +11,7 @@ import pytest
 
 from faults.cluster import FaultCluster
 from services.common.subjects import TASKS_STREAM
+from tests.faults.evidence import SMALL, shut
 from tests.faults.truth import Truth, completed
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Refused
@@ -25,9 +26,7 @@ async def test_same_call_on_both_replicas_without_nats_is_one_export(
     faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(Clip(frames=len(FRAMES))))
-    for relay in faulty.network.select(lambda part, nats: "api" in part and "nats" in nats):
-        relay.closed = True
-        relay.cut()
+    shut(faulty.network.select(lambda part, nats: "api" in part and "nats" in nats))
     async with AsyncExitStack() as stack:
         replicas = [
             await stack.enter_async_context(AsyncClient(api.address, user=client.user))
@@ -35,7 +34,9 @@ async def test_same_call_on_both_replicas_without_nats_is_one_export(
         ]
         made = await asyncio.gather(
             *(
-                replicas[call % len(replicas)].create_export(video_id, request_id="once")
+                replicas[call % len(replicas)].create_export(
+                    video_id, request_id="once", settings=SMALL
+                )
                 for call in range(CALLS)
             )
         )
@@ -43,7 +44,7 @@ async def test_same_call_on_both_replicas_without_nats_is_one_export(
         assert made[0].state == pb.EXPORT_STATE_QUEUED
         for replica in replicas:
             with pytest.raises(Refused) as refused:
-                await replica.create_export(video_id, [(0, 0.4)], request_id="once")
+                await replica.create_export(video_id, [(0, 0.4)], request_id="once", settings=SMALL)
             assert refused.value.reason == "REQUEST_ID_REUSED"
     [task] = await truth.tasks(export_id)
     assert (task["state"], task["attempt"]) == ("PENDING", 0)

@@ -1,6 +1,6 @@
 """Fault 16: an encoder is told to leave, while it encodes and while it uploads.
 
-While it encodes: tests/e2e/test_running.py.
+While it encodes: tests/e2e/test_encoder_drain.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from faults.cluster import FaultCluster
-from faults.s3_door import Harm, Operation
+from faults.s3_door import Harm, Operation, Rule
+from tests.faults.evidence import SMALL, shut
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, ExportFailed, Refused
@@ -22,14 +23,15 @@ FRAMES = range(20)
 SHORT = Clip(frames=len(FRAMES))
 # Longer than the cluster's threshold: made in parts.
 LONG = Clip(rate=Fraction(5), frames=14 * 5, gop=5, clicks=None)
-RACES = 8
+# Seconds after which an export is cancelled whose file S3 is told to join: before it is, then
+# later and later, then when it is known to have ended.
+JOINING, ENDED = -1.0, 3600.0
+RACES = (JOINING, 0.0, 0.02, ENDED)
 
 
 def no_nats(faulty: FaultCluster) -> None:
     """Let no API reach NATS."""
-    for relay in faulty.network.select(lambda api, nats: "api" in api and "nats" in nats):
-        relay.closed = True
-        relay.cut()
+    shut(faulty.network.select(lambda api, nats: "api" in api and "nats" in nats))
 
 
 def no_encoder(faulty: FaultCluster) -> None:
@@ -75,10 +77,10 @@ async def test_cancel_and_delete_leave_nothing_of_an_export_that_is(
 ) -> None:
     video_id = await client.upload(clip(moment.clip))
     if moment.known:
-        first = await client.create_export(video_id, [(0, 0.4)])
+        first = await client.create_export(video_id, [(0, 0.4)], settings=SMALL)
         await client.wait(first.id)
     moment.held(faulty)
-    cancelled, deleted = [await client.create_export(video_id) for _ in range(2)]
+    cancelled, deleted = [await client.create_export(video_id, settings=SMALL) for _ in range(2)]
 
     async def are_held() -> bool:
         tasks = [await truth.tasks(each.id) for each in (cancelled, deleted)]
@@ -106,38 +108,53 @@ async def test_cancel_and_delete_leave_nothing_of_an_export_that_is(
 
 
 async def test_cancel_that_races_completion_has_one_of_two_ends(
-    client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
+    faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(SHORT))
-    first = await client.create_export(video_id, [(0, 0.4)])
-    await client.wait(first.id)
-
-    for number in range(RACES):
+    await client.plan(video_id, settings=SMALL)
+    ends = []
+    for number, after in enumerate(RACES):
         frames = [*FRAMES, *range(number + 1)]
+        joining = faulty.s3_door.harm(
+            Operation.COMPLETE, Harm.SLOW, key=f"exports/{client.user}/", seconds=60
+        )
         created = await client.create_export(
-            video_id, [(0, len(FRAMES) / 25), (0, (number + 1) / 25)]
+            video_id, [(0, len(FRAMES) / 25), (0, (number + 1) / 25)], settings=SMALL
         )
 
-        async def is_running(export_id: str = created.id) -> bool:
-            return bool((await truth.export(export_id))["state"] != "QUEUED")
+        async def is_joining(rule: Rule = joining) -> bool:
+            return rule.met == 1
 
-        await until(is_running)
-        await asyncio.sleep(0.1 * number)
-        answer = await asyncio.gather(client.cancel(created.id), return_exceptions=True)
-        match answer:
-            case [pb.Export(state=pb.EXPORT_STATE_CANCELLED)]:
-                with pytest.raises(ExportFailed):
-                    await client.wait(created.id)
-                told = "cancelled"
-            case [Refused(reason="EXPORT_ENDED")]:
-                await completed(client, created.id, frames, tmp_path)
-                told = "completed"
-            case _:
-                raise AssertionError(answer)
-        [other] = {"cancelled", "completed"} - {told}
+        await until(is_joining)
+        if after != JOINING:
+            joining.over.set()
+            await (client.wait(created.id) if after == ENDED else asyncio.sleep(after))
+        cancelled = await _cancelled(client, created.id)
+        joining.over.set()
+        if cancelled:
+            with pytest.raises(ExportFailed):
+                await client.wait(created.id)
+        else:
+            await completed(client, created.id, frames, tmp_path)
+        told, other = ("cancelled", "completed") if cancelled else ("completed", "cancelled")
         await until(lambda: _told(truth, created.id, told))  # noqa: B023
         assert await truth.ends_told(created.id, other) == 0
+        ends.append(told)
+    print(f"cancelled as they completed: {ends}")
+    assert (ends[0], ends[-1]) == ("cancelled", "completed")
     await truth.nothing_left(client.user)
+
+
+async def _cancelled(client: AsyncClient, export_id: str) -> bool:
+    """Cancel an export; return whether it was not too late."""
+    try:
+        answer = await client.cancel(export_id)
+    except Refused as refused:
+        if refused.reason != "EXPORT_ENDED":
+            raise
+        return False
+    assert answer.state == pb.EXPORT_STATE_CANCELLED
+    return True
 
 
 async def _told(truth: Truth, export_id: str, end: str) -> bool:

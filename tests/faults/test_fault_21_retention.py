@@ -11,6 +11,7 @@ import pytest
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation
 from services.local.cluster import BUCKET
+from tests.faults.evidence import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Refused
@@ -18,8 +19,8 @@ from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
 FRAMES = range(10)
-# Time to remove a file in.
-SLOW_S = 2.0
+# Longer than it takes to remove a file, which ends the waiting.
+SLOW_S = 30.0
 MANY = 8
 
 
@@ -28,7 +29,9 @@ async def ready(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip, tmp_path: Path
 ) -> pb.Export:
     """A completed export, told with its file."""
-    created = await client.create_export(await client.upload(clip(Clip(frames=len(FRAMES)))))
+    created = await client.create_export(
+        await client.upload(clip(Clip(frames=len(FRAMES)))), settings=SMALL
+    )
     return await completed(client, created.id, FRAMES, tmp_path)
 
 
@@ -64,6 +67,7 @@ async def test_file_that_goes_as_it_is(
     await until(is_on_its_way)
     await remove(faulty, truth, ready)
     assert not asking.done()
+    slow.over.set()
     if asked == "told":
         told = await asking
         assert (told.state, told.output.download_url) == (pb.EXPORT_STATE_EXPIRED, "")
@@ -90,7 +94,7 @@ async def test_two_reconcilers_expire_each_file_once(
 ) -> None:
     source = ready.source.video_id
     # The copies of the first: identical exports are not encoded again.
-    created = [await client.create_export(source) for _ in range(MANY)]
+    created = [await client.create_export(source, settings=SMALL) for _ in range(MANY)]
     ids = [ready.id, *[export.id for export in created]]
     await asyncio.gather(*(client.wait(export_id) for export_id in ids))
     assert len(await asyncio.to_thread(truth.objects, client.user)) == len(ids)

@@ -17,6 +17,7 @@ from tests.faults.evidence import (
     SMALL,
     check_exact,
     check_tidy,
+    shut,
     task_events,
 )
 from tests.media.frame_codes import Clip
@@ -35,11 +36,13 @@ async def test_clock_of_an_encoder_is_compared_with_nobody_elses(
 ) -> None:
     now = time.time()
     # Only the one whose clock is off can take work.
-    for relay in faulty.network.select(
-        lambda part, server: part.startswith("encoder") and part != CLOCK_OFF and "nats" in server
-    ):
-        relay.closed = True
-        relay.cut()
+    shut(
+        faulty.network.select(
+            lambda part, server: (
+                part.startswith("encoder") and part != CLOCK_OFF and "nats" in server
+            )
+        )
+    )
     short, long = await client.upload(clip(LONGER)), await client.upload(clip(LONG))
     seen: list[pb.Export] = []
     async with task_events(faulty) as events:

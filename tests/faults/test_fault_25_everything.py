@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 
 from faults.cluster import FaultCluster
+from tests.faults.evidence import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Timeouts
@@ -27,27 +29,33 @@ class Progress:
     """The progress of a user's exports as the rows tell it, reading after reading.
 
     Attributes:
+        most: the most that was read of each.
         went_back: what was less than before.
+        readings: how often the rows were read.
     """
 
     def __init__(self, truth: Truth, user: str) -> None:
         self._truth = truth
         self._user = user
-        self._most: dict[str, float] = {}
+        self.most: dict[str, float] = {}
         self.went_back: list[tuple[str, float, float]] = []
+        self.readings = 0
+
+    async def read(self) -> None:
+        """Read them once."""
+        query = "SELECT id, progress FROM exports WHERE user_id = %s"
+        for row in await self._truth.rows(query, self._user):
+            most = self.most.get(row["id"], 0.0)
+            if row["progress"] < most:
+                self.went_back.append((row["id"], most, row["progress"]))
+            self.most[row["id"]] = row["progress"]
+        self.readings += 1
 
     async def follow(self) -> None:
         """Read for ever, whenever Postgres is there."""
-        query = "SELECT id, progress FROM exports WHERE user_id = %s"
         while True:
-            try:
-                for row in await self._truth.rows(query, self._user):
-                    most = self._most.get(row["id"], 0.0)
-                    if row["progress"] < most:
-                        self.went_back.append((row["id"], most, row["progress"]))
-                    self._most[row["id"]] = row["progress"]
-            except psycopg.OperationalError:
-                pass
+            with suppress(psycopg.OperationalError):
+                await self.read()
             await asyncio.sleep(0.2)
 
 
@@ -59,9 +67,11 @@ async def test_fifty_exports_end_right_although_everything_is_killed(
         video_id = await client.upload(clip(CLIP))
         numbers = {
             # Each its own frames, so that none can be taken for another.
-            (await client.create_export(video_id, [(first / 25, (first + FRAMES) / 25)])).id: range(
-                first, first + FRAMES
-            )
+            (
+                await client.create_export(
+                    video_id, [(first / 25, (first + FRAMES) / 25)], settings=SMALL
+                )
+            ).id: range(first, first + FRAMES)
             for first in range(EXPORTS)
         }
         progress = Progress(truth, client.user)
@@ -84,7 +94,12 @@ async def test_fifty_exports_end_right_although_everything_is_killed(
         async with asyncio.timeout(WITHIN_S):
             await asyncio.gather(*(client.wait(export_id) for export_id in numbers))
         print(f"all had ended {time.monotonic() - began:.1f} s after everything was killed")
+        # A reader that had died would have seen nothing go back.
+        assert not following.done(), following
         following.cancel()
+        await progress.read()
+        assert progress.readings > 5
+        assert progress.most == dict.fromkeys(numbers, 100.0)
         assert progress.went_back == []
         ends = await asyncio.gather(
             *(

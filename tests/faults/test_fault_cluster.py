@@ -10,6 +10,7 @@ import pytest
 
 from faults.cluster import FaultCluster
 from services.common.subjects import EVENTS_STREAM, TASKS_STREAM
+from tests.faults.evidence import SMALL
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
@@ -20,7 +21,7 @@ MakeClip = Callable[[Clip], Path]
 async def test_export_runs_through_relays_and_both_replicas(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip
 ) -> None:
-    created = await client.create_export(await client.upload(clip(Clip(frames=50))))
+    created = await client.create_export(await client.upload(clip(Clip(frames=50))), settings=SMALL)
     done = [export async for export in client.watch(created.id)][-1]
     assert done.state == pb.EXPORT_STATE_COMPLETED
     assert done.output.frame_count == 50

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation
-from tests.faults.truth import Truth, completed
+from tests.faults.evidence import SMALL, watch_streams
+from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Timeouts
 
@@ -25,13 +26,17 @@ async def test_calls_to_a_replica_that_hangs_are_answered_by_the_other_one(
     async with AsyncClient(faulty.cluster.address, user=client.user, timeouts=hasty) as caller:
         await caller.encoders()
         faulty.s3_door.harm(Operation.GET, Harm.STALL, times=None, key="videos/")
-        watched = await caller.create_export(video_id, [(0, 0.4)])
+        watched = await caller.create_export(video_id, [(0, 0.4)], settings=SMALL)
         # The replicas are called in turn: one of two watches is of each.
         watches = [asyncio.create_task(caller.wait(watched.id)) for _ in range(2)]
-        await asyncio.sleep(1)
+
+        async def each_has_one() -> bool:
+            return [await watch_streams(api) for api in faulty.cluster.apis] == [1, 1]
+
+        await until(each_has_one)
         faulty.pause("api-2")
         # One of two calls is to the other replica first.
-        created = [await caller.create_export(video_id) for _ in range(CALLS)]
+        created = [await caller.create_export(video_id, settings=SMALL) for _ in range(CALLS)]
         assert len({export.id for export in created}) == CALLS
         await caller.delete(created[0].id)
         # That a watch is of a replica that hangs is noticed after 18 s.

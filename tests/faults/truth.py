@@ -95,6 +95,16 @@ class Truth:
             export_id,
         )
 
+    async def times_completed(self, export_id: str) -> int:
+        """Return how often an export has become COMPLETED, by its history."""
+        return int(
+            await self.value(
+                "SELECT count(*) FROM state_changes WHERE export_id = %s AND task_id IS NULL"
+                " AND to_state = 'COMPLETED'",
+                export_id,
+            )
+        )
+
     async def messages(self, stream: str, subject: str = ">") -> int:
         """Return how many messages a stream holds under a subject."""
         info = await self.js.stream_info(stream, subjects_filter=subject)

@@ -17,6 +17,9 @@ from videoexport.client.errors import Refused, ServiceUnreachable, error_of
 
 R = TypeVar("R")
 
+# Where nobody answered, or only the database knows whether it has committed, the attempt may
+# have been done; whatever else a service answers was said instead of doing it.
+_PERHAPS_DONE = ("", "STORE_UNAVAILABLE")
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -133,8 +136,7 @@ class Connection:
                     return done_before[1]
                 if not _passing(error, meaning) or not await backoff.pause():
                     raise meaning from error
-                # Where the service itself answered, the attempt did nothing.
-                repeated = repeated or not meaning.reason
+                repeated = repeated or meaning.reason in _PERHAPS_DONE
 
 
 def _passing(error: grpc.aio.AioRpcError, meaning: Refused | ServiceUnreachable) -> bool:

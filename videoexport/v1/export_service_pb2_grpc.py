@@ -105,8 +105,9 @@ class ExportServiceServicer:
         PERMISSION_DENIED: the bucket is not on the operators' allow-list.
         ALREADY_EXISTS: `request_id` was used with another body.
         RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-        `validate_only`, no encoder is free to examine the source.
+        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+        says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+        encoder is free to examine the source.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,8 +139,9 @@ class ExportServiceServicer:
         is terminal. Call again after a disconnect; any replica answers the same.
 
         NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-        RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-        again, and GetExport says the same meanwhile.
+        RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+        QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+        DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
         UNAVAILABLE: the service is restarting; call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,8 +48,9 @@ class ExportServiceStub:
     PERMISSION_DENIED: the bucket is not on the operators' allow-list.
     ALREADY_EXISTS: `request_id` was used with another body.
     RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-    `validate_only`, no encoder is free to examine the source.
+    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+    says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+    encoder is free to examine the source.
     """
     GetExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]
     """Returns one export. Idempotent.
@@ -69,8 +70,9 @@ class ExportServiceStub:
     is terminal. Call again after a disconnect; any replica answers the same.
 
     NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-    RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-    again, and GetExport says the same meanwhile.
+    RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+    QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+    DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
     UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]
@@ -120,8 +122,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     PERMISSION_DENIED: the bucket is not on the operators' allow-list.
     ALREADY_EXISTS: `request_id` was used with another body.
     RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-    `validate_only`, no encoder is free to examine the source.
+    UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+    says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+    encoder is free to examine the source.
     """
     GetExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]  # type: ignore[assignment]
     """Returns one export. Idempotent.
@@ -141,8 +144,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     is terminal. Call again after a disconnect; any replica answers the same.
 
     NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-    RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-    again, and GetExport says the same meanwhile.
+    RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+    QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+    DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
     UNAVAILABLE: the service is restarting; call again.
     """
     CancelExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.CancelExportRequest, _export_service_pb2.CancelExportResponse]  # type: ignore[assignment]
@@ -195,8 +199,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         PERMISSION_DENIED: the bucket is not on the operators' allow-list.
         ALREADY_EXISTS: `request_id` was used with another body.
         RESOURCE_EXHAUSTED: a quota or the queue is full; QuotaFailure and RetryInfo say which and when.
-        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored; or, with
-        `validate_only`, no encoder is free to examine the source.
+        UNAVAILABLE: the store or storage cannot be reached, and nothing was stored unless the message
+        says that it may have been: the same `request_id` finds it; or, with `validate_only`, no
+        encoder is free to examine the source.
         """
 
     @_abc_1.abstractmethod
@@ -234,8 +239,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         is terminal. Call again after a disconnect; any replica answers the same.
 
         NOT_FOUND: the caller has no such export, or has deleted it meanwhile.
-        RESOURCE_EXHAUSTED: the replica has as many watches as it may; RetryInfo says when to call
-        again, and GetExport says the same meanwhile.
+        RESOURCE_EXHAUSTED: the replica, or the caller at this replica, has as many watches as may be;
+        QuotaFailure says which and RetryInfo when to call again. GetExport says the same meanwhile.
+        DEADLINE_EXCEEDED: the caller did not read the stream for two minutes; call again.
         UNAVAILABLE: the service is restarting; call again.
         """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import and_, func, select, text, update
+from sqlalchemy import Select, and_, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import exports, submissions
@@ -28,14 +28,6 @@ async def lock_user(connection: AsyncConnection, user_id: str) -> None:
     await connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:user, 0))"), {"user": user_id}
     )
-
-
-async def _lock_queue(connection: AsyncConnection) -> None:
-    """Let one transaction at a time count the exports of all and add to them.
-
-    From here to its commit are a few inserts, so some hundred exports a second pass.
-    """
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": QUEUE_LOCK})
 
 
 async def earlier_submission(
@@ -78,6 +70,9 @@ async def check_quotas(
 ) -> None:
     """Refuse one more unfinished export where a limit is reached.
 
+    The user's are exact. That of the queue spares what is in vain: many may pass it at the
+    same time, and `keep_within_queue` has the last word.
+
     Args:
         count_hour: whether it is a new one, which the hourly quota counts.
 
@@ -86,9 +81,9 @@ async def check_quotas(
     """
     if count_hour and quotas.exports_per_hour:
         await _check_hour(connection, user_id, quotas.exports_per_hour)
-    active = select(func.count()).select_from(exports).where(exports.c.state.in_(ACTIVE_EXPORTS))
     if quotas.running_per_user:
-        mine = (await connection.execute(active.where(exports.c.user_id == user_id))).scalar_one()
+        of_user = _count_active().where(exports.c.user_id == user_id)
+        mine = (await connection.execute(of_user)).scalar_one()
         if mine >= quotas.running_per_user:
             raise DomainError(
                 Reason.RUNNING_QUOTA,
@@ -96,16 +91,43 @@ async def check_quotas(
                 quota=QuotaViolation(f"user:{user_id}", "unfinished exports at the same time"),
                 retry_after=BUSY_RETRY_AFTER,
             )
+    await _check_queue(connection, quotas)
+
+
+async def keep_within_queue(connection: AsyncConnection, quotas: Quotas) -> None:
+    """Take the new export back where the queue is over its limit; the last before the commit.
+
+    One transaction at a time may count the exports of all and add to them. Whatever comes
+    between this and the commit, all other users would wait for.
+
+    Raises:
+        DomainError: QUEUE_FULL.
+    """
     if quotas.queue_limit:
-        await _lock_queue(connection)
-        everyone = (await connection.execute(active)).scalar_one()
-        if everyone >= quotas.queue_limit:
-            raise DomainError(
-                Reason.QUEUE_FULL,
-                f"The queue is full ({everyone} unfinished exports); try again later.",
-                quota=QuotaViolation("cluster", "unfinished exports of all users"),
-                retry_after=BUSY_RETRY_AFTER,
-            )
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": QUEUE_LOCK})
+        await _check_queue(connection, quotas, stored=1)
+
+
+async def _check_queue(connection: AsyncConnection, quotas: Quotas, *, stored: int = 0) -> None:
+    """Refuse where the queue is full.
+
+    Args:
+        stored: how many of the exports are the caller's new one.
+    """
+    if not quotas.queue_limit:
+        return
+    everyone = (await connection.execute(_count_active())).scalar_one() - stored
+    if everyone >= quotas.queue_limit:
+        raise DomainError(
+            Reason.QUEUE_FULL,
+            f"The queue is full ({everyone} unfinished exports); try again later.",
+            quota=QuotaViolation("cluster", "unfinished exports of all users"),
+            retry_after=BUSY_RETRY_AFTER,
+        )
+
+
+def _count_active() -> Select[int]:
+    return select(func.count()).select_from(exports).where(exports.c.state.in_(ACTIVE_EXPORTS))
 
 
 async def _check_hour(connection: AsyncConnection, user_id: str, limit: int) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from services.api.migrate import driver_url, misfit
+from services.api.store.connection import LimitedConnection
 from services.api.store.history import Change, say
 from services.common.errors import DomainError, Reason
+
+# What a server says to a change that takes none: it follows another one, or is told so.
+READ_ONLY = "25006"
 
 
 class Database:
@@ -45,8 +51,11 @@ class Database:
             # costs a round trip and saves the caller's transaction.
             pool_pre_ping=True,
             connect_args={
+                "async_creator_fn": partial(LimitedConnection.open, timeout),
+                # After a failover the address may lead to a server that follows another one.
+                "target_session_attrs": "read-write",
                 "connect_timeout": max(2, int(timeout)),
-                # Statement limits are the server's; these notice that it is gone.
+                # These notice between two statements that the server is gone.
                 "keepalives_idle": 5,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
@@ -56,6 +65,7 @@ class Database:
                 f" -c idle_in_transaction_session_timeout={int(timeout * 4000)}",
             },
         )
+        event.listen(self._engine.sync_engine, "handle_error", _leave_read_only)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -70,26 +80,29 @@ class Database:
 
         Raises:
             DomainError: STORE_UNAVAILABLE when Postgres cannot be reached or
-                does not answer in time, or its schema is of an older version;
-                nothing was stored.
+                does not answer in time, or its schema is of an older version.
+                Nothing was stored, unless the answer to the commit is lost.
         """
+        committing = False
         try:
-            async with self._engine.begin() as connection:
+            async with self._engine.connect() as connection:
                 if not self._schema_fits:
                     await self._check_schema(connection)
                 if change is not None:
                     await say(connection, change)
                 yield connection
+                committing = True
+                await connection.commit()
         except PoolTimeout as error:
             raise DomainError(
                 Reason.STORE_UNAVAILABLE,
                 "Every connection to the database is busy at the moment; nothing was stored.",
             ) from error
         except (OperationalError, InterfaceError) as error:
-            raise unavailable() from error
+            raise unavailable(committing) from error
         except DBAPIError as error:
             if error.connection_invalidated:
-                raise unavailable() from error
+                raise unavailable(committing) from error
             raise
 
     async def _check_schema(self, connection: AsyncConnection) -> None:
@@ -114,14 +127,30 @@ class Database:
             async with self.transaction() as connection:
                 # Again each time: somebody may have taken a migration back.
                 await self._check_schema(connection)
+                read_only = await connection.execute(text("SHOW transaction_read_only"))
+                if read_only.scalar_one() == "on":
+                    await connection.invalidate()
+                    raise DomainError(
+                        Reason.STORE_UNAVAILABLE, "The database takes no changes at the moment."
+                    )
         except DomainError as error:
             return error.message
         return None
 
 
-def unavailable() -> DomainError:
-    """Return the error for a database that does not answer."""
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Drop the connections to a server that takes no changes: the next may lead to another."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def unavailable(committing: bool) -> DomainError:
+    """Return the error for a database that does not answer.
+
+    Args:
+        committing: whether it was to commit: only it knows then whether it has.
+    """
+    stored = "the change may have been stored or not" if committing else "nothing was stored"
     return DomainError(
-        Reason.STORE_UNAVAILABLE,
-        "The database cannot be reached at the moment; nothing was stored.",
+        Reason.STORE_UNAVAILABLE, f"The database cannot be reached at the moment; {stored}."
     )

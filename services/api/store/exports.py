@@ -29,7 +29,12 @@ from services.api.states import (
     ExportState,
     export_sources,
 )
-from services.api.store.admission import check_quotas, earlier_submission, lock_user
+from services.api.store.admission import (
+    check_quotas,
+    earlier_submission,
+    keep_within_queue,
+    lock_user,
+)
 from services.api.store.announcements import ENDED, announce_later
 from services.api.store.database import Database
 from services.api.store.garbage import discard_run_objects
@@ -108,7 +113,9 @@ class ExportStore:
                 )
             )
             await insert_work(connection, new.id, new.user_id, new.priority, work)
-            return await _get(connection, new.id, new.user_id)
+            record = await _get(connection, new.id, new.user_id)
+            await keep_within_queue(connection, quotas)
+            return record
 
     async def earlier(self, user_id: str, submission: Submission) -> ExportRecord | None:
         """Return the export that the same call stored within 24 hours, if any.
@@ -205,7 +212,9 @@ class ExportStore:
                 )
             await check_quotas(connection, user_id, quotas, count_hour=False)
             await _queue_again(connection, export_id)
-            return await _get(connection, export_id, user_id)
+            record = await _get(connection, export_id, user_id)
+            await keep_within_queue(connection, quotas)
+            return record
 
     async def delete(self, export_id: str, user_id: str) -> list[str]:
         """Remove an export and all that it has made; return tasks that may be running.

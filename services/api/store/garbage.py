@@ -49,9 +49,14 @@ async def discard_run_objects(
     await discard(connection, [(row.user_id, output_of(export_id, row.id)) for row in outputs])
 
 
+async def write_off(connection: AsyncConnection, run_id: str) -> None:
+    """Have one run count as ended from now on, whatever it says later."""
+    await _end_discarded(connection, [run_id])
+
+
 async def condemn_run(connection: AsyncConnection, event: task_pb2.TaskEvent) -> None:
     """Have the object of one run deleted, which counts as ended from now on."""
-    await _end_discarded(connection, [event.run_id])
+    await write_off(connection, event.run_id)
     await discard(connection, [(event.user_id, output_of(event.export_id, event.run_id))])
 
 

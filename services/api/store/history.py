@@ -39,7 +39,7 @@ class Cause(StrEnum):
     PARTS_DONE = "PARTS_DONE"  # nothing is missing for the assembly
     LOST = "LOST"  # neither a message nor a sign of life
     EXPORT_FAILED = "EXPORT_FAILED"  # together with the task that was given up
-    CANCELLED = "CANCELLED"  # CancelExport or DeleteExport
+    CANCELLED = "CANCELLED"  # CancelExport; DeleteExport leaves no history
     RETRIED = "RETRIED"  # RetryExport
     RETENTION = "RETENTION"  # the time of the output is over
 

@@ -27,6 +27,7 @@ from services.api.store.garbage import (
     discard,
     discard_run_objects,
     output_of,
+    write_off,
 )
 from services.api.store.history import (
     DISPATCHER,
@@ -57,6 +58,7 @@ from services.api.store.reuse import keep_part
 from services.api.store.runs import begin_run, end_run, is_winner, unfinished_runs
 from services.api.store.task_states import finish_task, make_pending, set_processing
 from services.api.store.work import (
+    PARTS,
     assemble_if_ready,
     end_tasks,
     made_by_others,
@@ -145,6 +147,9 @@ class TaskStore:
                 # says no more: nothing but this knows of the object.
                 if begun and (task is None or task.kind in OUTPUTS):
                     await condemn_run(connection, event)
+                elif begun and task is not None and task.kind in PARTS:
+                    # It says no more either, and what it may store all the same is kept.
+                    await write_off(connection, event.run_id)
                 return Applied(stop_runs=(event.run_id,))
             if event.attempt < task.attempt:
                 return Applied(stop_runs=(event.run_id,))

@@ -99,11 +99,14 @@ class Parts:
             self.metrics,
         )
 
-    def encoder(self, name: str = "encoder-1", *, cpu: int = 1, gpu: int = 0) -> None:
+    def encoder(
+        self, name: str = "encoder-1", *, cpu: int = 1, gpu: int = 0, problem: str = ""
+    ) -> None:
         """Let an encoder be heard of."""
         self.encoders.heard(
             pb.Encoder(
                 id=name,
+                problem=problem,
                 probe_slots=1,
                 mux_slots=1,
                 ffmpeg_build="build",

@@ -13,6 +13,7 @@ from api_rig import Case, Rig
 from api_service import (
     ANNA,
     BEN,
+    NOT_SERVING,
     SERVING,
     Api,
     FakeEncoder,
@@ -78,6 +79,43 @@ async def test_connections_that_callers_use_up_are_said_so_and_hold_up_no_loop(
         assert await is_state(api, blocked.id, pb.EXPORT_STATE_CANCELLED)
 
 
+async def test_loops_that_wait_do_not_make_the_service_look_dead(
+    around: Surroundings, rig: Rig
+) -> None:
+    pool = {"database_pool_size": 4, "database_loop_connections": 2}
+    waits = {"database_lock_timeout": 60, "database_timeout": 60}
+    async with api_running(around, **pool, **waits) as api:
+        await api.until(SERVING)
+        async with await psycopg.AsyncConnection.connect(around.database) as other:
+            await other.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+            await until(lambda: _all_wait(rig, 2))
+            # Longer than a check may take, and than what follows it.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5):
+                    await api.until(NOT_SERVING)
+
+
+async def test_events_leave_dispatch_a_connection_for_each_lane(rig: Rig, nats: Client) -> None:
+    replica = Parts(rig, nats, database_pool_size=12, database_loop_connections=len(Lane) + 2)
+    cases = [await rig.create(f"user-{number}") for number in range(5)]
+    await rig.dispatch()
+    for case in cases:
+        begun = task_pb2.TaskStarted(delivery_count=1)
+        await replica.publish(case.event(f"run_{case.id}", started=begun))
+    async with await psycopg.AsyncConnection.connect(rig.url) as other:
+        await other.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        async with running(replica.consumer.run):
+            await until(lambda: _all_wait(rig, 2))
+            await asyncio.sleep(0.5)
+            assert not await _all_wait(rig, 3)
+            await other.rollback()
+            await until(lambda: _all_begun(rig, len(cases)))
+
+
+async def _all_begun(rig: Rig, count: int) -> bool:
+    return bool(await rig.value("SELECT count(*) FROM tasks WHERE state = 'RUNNING'") == count)
+
+
 async def _all_wait(rig: Rig, count: int) -> bool:
     found = await rig.value(
         "SELECT count(*) FROM pg_stat_activity"
@@ -98,7 +136,8 @@ async def test_watchers_that_vanish_or_never_read_leave_nothing_and_hold_up_nobo
 ) -> None:
     case, other = await rig.create(), await rig.create("ben")
     count = 300
-    async with api_running(around, watch_limit=count + 1) as api:
+    limits = {"watch_limit": count + 1, "watches_per_user": count}
+    async with api_running(around, **limits) as api:
         await api.until(SERVING)
         own = asyncio.all_tasks()
         request = service.WatchExportRequest(export_id=case.id)
@@ -183,7 +222,7 @@ async def test_full_stream_of_tasks_is_told_once_and_loses_nothing(
             assert (row["state"], row["attempt"]) == ("PENDING", 0)
             await js.purge_stream(TASKS_STREAM)
             await until(lambda: _is_sent(case))
-            await until(lambda: _goes_on(logs))
+            await until(lambda: _told(logs, "dispatch goes on"))
     told = [(entry["event"], entry.get("problem")) for entry in logs]
     assert told == [
         ("dispatch is held up", "maximum messages exceeded"),
@@ -191,6 +230,29 @@ async def test_full_stream_of_tasks_is_told_once_and_loses_nothing(
     ]
     assert (await case.task_row())["attempt"] == 1
     assert await parts.messages(TASKS_STREAM) == 1
+
+
+async def test_tasks_that_find_no_room_beside_others_are_counted_and_told(
+    parts: Parts, rig: Rig, nats: Client
+) -> None:
+    js = nats.jetstream()
+    await shrink(js, TASKS_STREAM, 1)
+    parts.encoder(cpu=4)
+    for _ in range(3):
+        await rig.create()
+    with capture_logs() as logs:
+        async with running(parts.dispatcher.run):
+            await until(lambda: _told(logs, "some tasks wait"))
+            assert await parts.messages(TASKS_STREAM) == 1
+            # Each of the two that are left, and not each round.
+            parts.encoder(cpu=4)
+            parts.signals.dispatch.set()
+            await until(lambda: _told(logs, "dispatch is held up"))
+    [entry] = [entry for entry in logs if entry["event"] == "some tasks wait"]
+    assert (entry["count"], entry["problem"]) == (2, "maximum messages exceeded")
+    held_up = parts.metrics.publishes.held_up.labels("full")._value.get()
+    assert held_up >= 4
+    assert held_up % 2 == 0
 
 
 async def test_event_of_an_encoder_waits_for_room_in_a_full_stream(
@@ -256,5 +318,5 @@ async def _is_running(case: Case) -> bool:
     return bool((await case.task_row())["state"] == "RUNNING")
 
 
-async def _goes_on(logs: list[Any]) -> bool:
-    return any(entry["event"] == "dispatch goes on" for entry in logs)
+async def _told(logs: list[Any], event: str) -> bool:
+    return any(entry["event"] == event for entry in logs)

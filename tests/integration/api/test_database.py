@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from api_rig import Rig
@@ -112,3 +114,47 @@ async def test_transaction_that_is_cancelled_releases_its_rows(rig: Rig) -> None
 async def test_defect_in_a_statement_is_not_taken_for_an_outage(rig: Rig) -> None:
     with pytest.raises(DBAPIError):
         await run(rig.database, "SELECT nonsense")
+
+
+@asynccontextmanager
+async def read_only(rig: Rig) -> AsyncIterator[None]:
+    """Have the server take no changes for the block, in sessions that are open as well."""
+
+    async def settle(value: str) -> None:
+        await rig.sql(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        await rig.sql("SELECT pg_reload_conf()")
+        async with asyncio.timeout(10):
+            while await rig.value("SHOW default_transaction_read_only") != value:
+                await asyncio.sleep(0.02)
+
+    await settle("on")
+    try:
+        yield
+    finally:
+        await settle("off")
+        await rig.sql("ALTER SYSTEM RESET default_transaction_read_only")
+
+
+async def test_server_that_takes_no_changes_is_unavailable_and_left(
+    rig: Rig, empty_database: str
+) -> None:
+    database = Database(empty_database, pool_size=1, timeout=5)
+    change = "DELETE FROM exports"
+    await run(database, change)
+    async with read_only(rig):
+        error = await refusal(run(database, change))
+        assert error.reason is Reason.STORE_UNAVAILABLE
+        # The next connection looks for one that does: there may be another server by now.
+        assert (await refusal(run(database, "SELECT 1"))).reason is Reason.STORE_UNAVAILABLE
+    await run(database, change)
+    await database.close()
+
+
+async def test_server_that_takes_no_changes_is_not_ready(rig: Rig, empty_database: str) -> None:
+    database = Database(empty_database, pool_size=1, timeout=5)
+    assert await database.ping() is None
+    async with read_only(rig):
+        assert await database.ping() == "The database takes no changes at the moment."
+        assert await database.ping() is not None
+    assert await database.ping() is None
+    await database.close()

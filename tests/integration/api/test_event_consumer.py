@@ -53,9 +53,13 @@ async def is_export(case: Case, state: ExportState) -> bool:
     return await case.state() is state
 
 
+async def holds(parts: Parts, events: int) -> bool:
+    return await parts.messages(EVENTS) == events
+
+
 async def settled(parts: Parts) -> bool:
     """Whether every event is applied and acknowledged."""
-    return await parts.messages(EVENTS) == 0
+    return await holds(parts, 0)
 
 
 @pytest.fixture
@@ -82,6 +86,23 @@ async def test_events_are_applied_and_acknowledged(parts: Parts, sent: Case) -> 
     await until(lambda: is_export(sent, ExportState.COMPLETED))
     await until(lambda: settled(parts))
     assert (await sent.now()).output_run_id == "run_1"
+
+
+async def test_pull_that_stalls_without_an_error_is_bound_anew(
+    parts: Parts, sent: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(events, "CHECK_SECONDS", 1.0)
+    async with running(parts.consumer.run):
+        await parts.publish(started(sent))
+        await until(lambda: is_task(sent, TaskState.RUNNING))
+        # The server forgets where pulls are answered to. What takes its messages one by one,
+        # rather than by a callback, is a pull.
+        [pull] = [number for number, one in parts.nats._subs.items() if one._cb is None]
+        await parts.nats._send_unsubscribe(pull)
+        await parts.nats.flush()
+        await parts.publish(succeeded(sent))
+        await until(lambda: is_export(sent, ExportState.COMPLETED))
 
 
 @pytest.mark.usefixtures("consuming")
@@ -301,9 +322,9 @@ async def test_event_that_meets_a_defect_does_not_stop_those_behind_it(
         await parts.publish(started(sent, "run_\0"), message_id="x")
         await parts.publish(started(sent, "run_2"))
         await until(lambda: is_task(sent, TaskState.RUNNING))
-        assert await parts.messages(EVENTS) == 1
+        await until(lambda: holds(parts, 1))
         await until(lambda: settled(parts))
-    assert [entry["event"] for entry in logs].count("event not applied") == events.DELIVERIES
+    assert [entry["event"] for entry in logs].count("event not applied") == events.TRIES
     assert "event dropped" in [entry["event"] for entry in logs]
 
 
@@ -330,14 +351,49 @@ async def test_export_fails_when_a_defect_keeps_its_event_from_being_applied(
 async def test_event_comes_again_after_postgres_was_away(
     parts: Parts, sent: Case, infrastructure: Infrastructure
 ) -> None:
-    await infrastructure.stop("postgres")
+    with capture_logs() as logs:
+        await infrastructure.stop("postgres")
+        try:
+            await parts.publish(started(sent))
+            await parts.publish(succeeded(sent))
+            # Each is brought more than once.
+            await asyncio.sleep(2 * events.PAUSE_SECONDS + 0.3)
+            assert await parts.messages(EVENTS) == 2
+        finally:
+            await infrastructure.start("postgres")
+        await until(lambda: is_export(sent, ExportState.COMPLETED))
+        await until(lambda: settled(parts))
+    words = [entry["event"] for entry in logs if "event" in entry["event"]]
+    assert words == ["events are held up", "task event", "events go on", "task event"]
+
+
+@pytest.mark.usefixtures("consuming")
+async def test_outage_of_postgres_takes_no_tries_of_an_event(
+    parts: Parts,
+    rig: Rig,
+    sent: Case,
+    infrastructure: Infrastructure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "PAUSE_SECONDS", 0.1)
+    # A defect that waits behind the outage, and is mended after the first try.
+    await rig.sql("ALTER TABLE runs RENAME TO mislaid")
     try:
-        await parts.publish(started(sent))
-        await parts.publish(succeeded(sent))
-        await asyncio.sleep(0.3)
-        assert await parts.messages(EVENTS) == 2
+        await infrastructure.stop("postgres")
+        try:
+            await parts.publish(succeeded(sent))
+            # Many more deliveries than there are tries.
+            await asyncio.sleep(events.TRIES * 0.5)
+        finally:
+            await infrastructure.start("postgres")
+        with capture_logs() as logs:
+
+            async def is_tried() -> bool:
+                return any("exc_info" in entry for entry in logs)
+
+            await until(is_tried)
     finally:
-        await infrastructure.start("postgres")
+        await rig.sql("ALTER TABLE mislaid RENAME TO runs")
     await until(lambda: is_export(sent, ExportState.COMPLETED))
     await until(lambda: settled(parts))
 

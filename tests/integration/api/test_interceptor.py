@@ -27,6 +27,7 @@ from videoexport.v1.export_service_pb2_grpc import (
 
 # Far above what the other calls take here.
 LIMIT = 3.0
+WRITE_LIMIT = 0.5
 
 Behaviour = Callable[[], Awaitable[None]]
 
@@ -37,6 +38,7 @@ class Door(ExportServiceServicer):
     def __init__(self) -> None:
         self.behaviour: Behaviour
         self.closed = asyncio.Event()
+        self.flooding = False
 
     async def GetExport(
         self, request: service.GetExportRequest, context: Any
@@ -49,6 +51,8 @@ class Door(ExportServiceServicer):
     ) -> AsyncIterator[service.WatchExportResponse]:
         try:
             yield service.WatchExportResponse()
+            while self.flooding:
+                yield service.WatchExportResponse(export=pb.Export(id="x" * 50_000))
             await self.behaviour()
         finally:
             self.closed.set()
@@ -86,7 +90,9 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    interceptor = ErrorInterceptor(RpcMetrics(made.registry), unary_limit=LIMIT)
+    interceptor = ErrorInterceptor(
+        RpcMetrics(made.registry), unary_limit=LIMIT, write_limit=WRITE_LIMIT
+    )
     server = grpc.aio.server(interceptors=[interceptor])
     add_ExportServiceServicer_to_server(made.door, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -184,3 +190,35 @@ async def test_timeout_of_a_handlers_own_is_a_defect(server: Server) -> None:
     server.door.behaviour = run_out_of_time
     refused = await refusal(server.get())
     assert (refused.code, refused.reason) == (StatusCode.INTERNAL, "INTERNAL")
+
+
+async def test_stream_that_its_caller_does_not_read_gives_its_place_up(server: Server) -> None:
+    server.door.behaviour, server.door.flooding = well, True
+    stream = server.stub.WatchExport(service.WatchExportRequest())
+    await stream.read()
+    async with asyncio.timeout(10):
+        await server.door.closed.wait()
+    assert await server.calls("WatchExport", "CANCELLED") == 1
+    # Whoever reads again is told.
+    refused = await refusal(_read_on(stream))
+    assert (refused.code, refused.reason) == (StatusCode.DEADLINE_EXCEEDED, "TIME_LIMIT")
+    assert server.errors("TIME_LIMIT") == 1
+
+
+async def test_stream_that_is_read_slowly_goes_on(server: Server) -> None:
+    server.door.behaviour, server.door.flooding = well, True
+    stream = server.stub.WatchExport(service.WatchExportRequest())
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 4 * WRITE_LIMIT
+    while loop.time() < end:
+        assert await stream.read() is not grpc.aio.EOF
+        await asyncio.sleep(WRITE_LIMIT / 100)
+    server.door.flooding = False
+    async with asyncio.timeout(10):
+        await _read_on(stream)
+    assert await server.calls("WatchExport", "OK") == 1
+
+
+async def _read_on(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass

@@ -55,6 +55,17 @@ async def test_topology_is_brought_up_to_date(nats: Client) -> None:
     assert (await js.stream_info(TASKS_STREAM)).state.messages == 1
 
 
+async def test_topology_that_another_replica_has_set_is_left_but_completed(nats: Client) -> None:
+    js = nats.jetstream()
+    await ensure_topology(js, replicas=1, ack_wait=7)
+    await js.delete_consumer(TASKS_STREAM, Lane.GPU)
+    await js.delete_stream(EVENTS_STREAM)
+    await ensure_topology(js, replicas=1, ack_wait=60, update=False)
+    waits = [(await js.consumer_info(TASKS_STREAM, lane)).config.ack_wait for lane in Lane]
+    assert waits == [60 if lane is Lane.GPU else 7 for lane in Lane]
+    await js.consumer_info(EVENTS_STREAM, "api")
+
+
 async def test_replicas_may_make_the_topology_at_the_same_time(nats: Client) -> None:
     js = nats.jetstream()
     for stream in (TASKS_STREAM, EVENTS_STREAM):

@@ -110,13 +110,26 @@ async def test_two_replicas_give_up_an_export_once(rig: Rig, replica: Rig) -> No
     assert await rig.value("SELECT count(*) FROM announcements") == 1
 
 
-@pytest.mark.parametrize("live", [False, True])
-async def test_reconciler_says_how_long_and_why(rig: Rig, nats: Client, live: bool) -> None:
-    parts = Parts(rig, nats, queue_wait_seconds=3600)
+FULL = "The scratch disk of encoder encoder-1 is full."
+
+
+@pytest.mark.parametrize(
+    ("slots", "problem", "why"),
+    [
+        (0, "", "no encoder is live that does encodes on the CPU."),
+        (3, "", "none of the 3 slots for encodes on the CPU worked on it."),
+        (3, FULL, f"no encoder takes encodes on the CPU now. {FULL}"),
+    ],
+)
+async def test_reconciler_says_how_long_and_why(
+    rig: Rig, nats: Client, slots: int, problem: str, why: str
+) -> None:
+    # The one heartbeat of the encoder is to last.
+    parts = Parts(rig, nats, queue_wait_seconds=3600, encoder_timeout=60)
     case = await rig.create()
     fresh = await rig.create("ben")
-    if live:
-        parts.encoder(cpu=3)
+    if slots:
+        parts.encoder(cpu=slots, problem=problem)
     async with running(parts.dispatcher.run):
         await until(lambda: _is_sent(case))
     await rig.sql(
@@ -134,9 +147,7 @@ async def test_reconciler_says_how_long_and_why(rig: Rig, nats: Client, live: bo
     error = (await case.now()).error
     assert error is not None
     assert (error.code, error.retryable) == ("QUEUE_TIMEOUT", True)
-    assert error.message.startswith("Nothing was done for 1 hour: ")
-    why = "the 3 slots for encodes on the CPU had" if live else "no encoder is live that does"
-    assert why in error.message
+    assert error.message == f"Nothing was done for 1 hour: {why}"
     assert list(stopped[0].task_ids) == [case.task.id]
     assert await fresh.state() is ExportState.QUEUED
 

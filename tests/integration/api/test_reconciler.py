@@ -12,6 +12,7 @@ from api_rig import INFO, SOURCE, Case, Rig
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
+from services.api.reconciler import HELD_UP_SECONDS
 from services.api.states import ExportState, TaskState
 from services.api.store.records import source_key
 from services.common.storage import StorageCalls
@@ -168,9 +169,10 @@ async def test_storage_that_is_away_is_logged_once_and_asked_seldom(rig: Rig, na
             await asyncio.sleep(0.7)
     assert away.asked == 1
     assert await rig.deletions() == [("anna", "run_1")]
-    held_up = [entry for entry in logs if entry["event"] == "duty is held up"]
-    assert [(entry["duty"], entry["problem"]) for entry in held_up] == [
-        ("delete objects", "STORAGE_UNAVAILABLE")
+    # Nor is it said to go on, when what was put off leaves nothing to try.
+    told = [entry for entry in logs if entry["event"].startswith("duty")]
+    assert [(entry["event"], entry["duty"], entry.get("problem")) for entry in told] == [
+        ("duty is held up", "delete objects", "STORAGE_UNAVAILABLE")
     ]
 
 
@@ -399,3 +401,55 @@ async def test_what_was_held_up_goes_on_as_soon_as_it_can(
         finally:
             if "nats" not in infrastructure.pids:
                 await infrastructure.start("nats")
+
+
+async def test_replicas_of_other_settings_do_not_undo_each_other(rig: Rig, nats: Client) -> None:
+    old, new = Parts(rig, nats, ack_wait=30), Parts(rig, nats, ack_wait=20)
+
+    async def waits(wanted: float) -> bool:
+        info = await old.js.consumer_info(TASKS, Lane.CPU)
+        return info.config.ack_wait == wanted
+
+    async with running(old.reconciler.run):
+        await until(lambda: waits(30))
+        async with running(new.reconciler.run):
+            await until(lambda: waits(20))
+            # Some rounds of both.
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+                assert await waits(20)
+
+
+async def test_outage_of_nats_hurries_nothing_that_asks_much_of_postgres(
+    rig: Rig, nats: Client, infrastructure: Infrastructure
+) -> None:
+    parts = Parts(rig, nats, reconcile_interval=60)
+    await infrastructure.stop("nats")
+    try:
+        await until(lambda: _connected(nats, False))
+        await _assert_no_second_round(parts, "topology")
+    finally:
+        await infrastructure.start("nats")
+
+
+async def test_outage_of_storage_hurries_nothing(rig: Rig, nats: Client) -> None:
+    parts = Parts(rig, nats, AwayStorage(), reconcile_interval=60)
+    case = await rig.create()
+    await case.complete()
+    await rig.exports.delete(case.id, "anna")
+    await _assert_no_second_round(parts, "delete objects")
+
+
+async def _assert_no_second_round(parts: Parts, held_up: str) -> None:
+    """Run the loops for longer than between two tries of what is held up."""
+    case = await parts.rig.create()
+    await case.complete(f"run_{case.id}")
+    with capture_logs() as logs:
+        async with running(parts.reconciler.run, parts.reconciler.run_storage):
+            await until(lambda: _logged(logs, "duty is held up", held_up))
+            await asyncio.sleep(HELD_UP_SECONDS)
+            await parts.rig.sql("UPDATE exports SET expires_at = now()")
+            # An end of an export, after which it would go on at the other pace.
+            parts.signals.reconcile.set()
+            await asyncio.sleep(2 * HELD_UP_SECONDS + 0.3)
+            assert await case.state() is ExportState.COMPLETED

@@ -240,6 +240,31 @@ async def test_queue_limit_is_exact_among_users_at_the_same_time_on_two_replicas
     assert await rig.value("SELECT count(*) FROM exports") == 3
 
 
+async def test_export_that_takes_long_to_store_holds_up_no_other_user(
+    rig: Rig, replica: Rig
+) -> None:
+    async with await psycopg.AsyncConnection.connect(rig.url) as other:
+        # Anna's is stored only once this has ended.
+        await other.execute(
+            "INSERT INTO submissions (user_id, export_id, request_id, body_hash)"
+            " VALUES ('anna', 'exp_other', 'r', '')"
+        )
+        slow = asyncio.create_task(rig.create(request_id="r", quotas=quotas(queue=2)))
+        await until(lambda: _waits(rig))
+        async with asyncio.timeout(1):
+            await replica.create("ben", quotas=quotas(queue=2))
+        assert not slow.done()
+        await other.rollback()
+    await slow
+    error = await refusal(rig.create("cleo", quotas=quotas(queue=2)))
+    assert error.reason is Reason.QUEUE_FULL
+
+
+async def _waits(rig: Rig) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    return bool(await rig.value(query))
+
+
 async def test_running_quota_is_exact_among_concurrent_retries(rig: Rig, replica: Rig) -> None:
     cases = [await rig.create() for _ in range(6)]
     for number, case in enumerate(cases):

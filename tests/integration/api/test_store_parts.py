@@ -126,6 +126,25 @@ async def test_part_of_a_cancelled_export_is_kept_for_later_ones(rig: Rig) -> No
     assert (await long_export(rig)).video[0].made
 
 
+async def test_run_that_begins_after_the_end_counts_as_ended_and_its_part_is_kept(rig: Rig) -> None:
+    case = await long_export(rig)
+    await rig.dispatch()
+    await rig.exports.cancel(case.id, "anna")
+    # It hears that it is to stop, and says no more.
+    for task in (case.audio, case.video[0]):
+        assert (await case.begun(task, f"run_{task.kind}")).stop_runs == (f"run_{task.kind}",)
+    rows = await rig.sql("SELECT outcome, ended_at FROM runs")
+    assert [row["outcome"] for row in rows] == ["DISCARDED"] * 2
+    assert all(row["ended_at"] for row in rows)
+    assert await rig.deletions() == []
+    # Unless it has just stored its part: nothing is wrong with that.
+    part = task_pb2.StoredPart(key=case.video[0].part_key or b"", size_bytes=9)
+    done = task_pb2.TaskSucceeded(part=part)
+    event = case.event("run_VIDEO", task=case.video[0].id, succeeded=done)
+    assert await rig.tasks.part_succeeded(event) == Applied()
+    assert (await long_export(rig)).video[0].made
+
+
 async def test_speed_of_a_chunk_counts(rig: Rig) -> None:
     case = await long_export(rig)
     await rig.dispatch()

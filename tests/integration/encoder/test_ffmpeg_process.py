@@ -20,6 +20,7 @@ from services.encoder.command import FfmpegCommand, Site, whole_commands
 from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
+    InvalidSource,
     MediaError,
     MemoryExceeded,
     OutputMismatch,
@@ -203,6 +204,17 @@ async def test_flood_of_output_does_not_block_or_grow() -> None:
     with pytest.raises(EncoderFailed) as failed:
         await FfmpegProcess(script(body), stall_timeout=20).run()
     assert len(failed.value.message) <= 1000
+
+
+async def test_reason_is_not_lost_behind_what_others_still_write() -> None:
+    damaged = (
+        "[vist#0:0/h264 @ 0x1] [dec:h264 @ 0x2] Task finished with error code: -1094995529"
+        " (Invalid data found when processing input)"
+    )
+    noise = "[h264 @ 0x3] missing picture in access unit with size 152"
+    body = f"sys.stderr.write({damaged!r} + '\\n' + 1000 * ({noise!r} + '\\n'))\nsys.exit(183)"
+    with pytest.raises(InvalidSource, match="some of its pictures cannot be decoded"):
+        await FfmpegProcess(script(body)).run()
 
 
 async def test_report_that_raises_does_not_stop_the_run() -> None:

@@ -177,3 +177,17 @@ def test_last_toolchain_is_remembered_while_there_is_no_slot(cluster: Cluster) -
     assert cluster.encoders.all() == []
     assert cluster.encoders.toolchain(cpu) == Toolchain("build", 2)
     assert cluster.encoders.toolchain(gpu) == Toolchain("", 0), "it had no GPU"
+
+
+def test_what_keeps_live_encoders_from_a_lane_is_told(cluster: Cluster) -> None:
+    assert cluster.encoders.problem(Lane.CPU) is None, "none is live"
+    stuck = encoder("b")
+    stuck.problem = "The scratch disk of encoder b is full."
+    cluster.encoders.heard(stuck)
+    assert cluster.encoders.problem(Lane.CPU) == stuck.problem
+    assert cluster.encoders.problem(Lane.PROBE) is None, "it takes these nevertheless"
+    assert cluster.encoders.problem(Lane.GPU) is None, "it would take none anyway"
+    cluster.encoders.heard(encoder("a", draining=True))
+    assert cluster.encoders.problem(Lane.PROBE) == "Encoder a is going away."
+    cluster.clock.now += TIMEOUT + 1
+    assert cluster.encoders.problem(Lane.CPU) is None, "they have gone"

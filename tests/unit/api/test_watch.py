@@ -27,6 +27,7 @@ class Row:
         self.export = pb.Export(id=EXPORT, user_id="anna", state=PROCESSING)
         self.error: DomainError | None = None
         self.reads = 0
+        self.owners = {"anna"}
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -35,7 +36,7 @@ class Row:
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        if (export_id, user_id) != (EXPORT, "anna"):
+        if export_id != EXPORT or user_id not in self.owners:
             raise DomainError(Reason.EXPORT_NOT_FOUND, "There is no such export.")
         copy = pb.Export()
         copy.CopyFrom(self.export)
@@ -45,10 +46,10 @@ class Row:
 class Watched:
     """Watches of the row, and their gauge."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, *, per_user: int = 9) -> None:
         self.row = row
         self.registry = CollectorRegistry()
-        self.watches = Watches(row.read, ApiMetrics(self.registry), limit=4)
+        self.watches = Watches(row.read, ApiMetrics(self.registry), limit=4, per_user=per_user)
 
     def watch(self, user_id: str = "anna") -> AsyncIterator[pb.Export]:
         return self.watches.watch(EXPORT, user_id)
@@ -303,9 +304,33 @@ async def test_no_more_watch_than_may_and_one_that_leaves_makes_room(watched: Wa
     with pytest.raises(DomainError) as refused:
         await anext(watched.watch())
     assert refused.value.reason is Reason.TOO_MANY_WATCHES
+    assert refused.value.quota is not None
+    assert refused.value.quota.subject == "replica"
     assert refused.value.retry_after is not None
     assert watched.open == 4
     await streams.pop().aclose()  # type: ignore[attr-defined]
+    streams.append(watched.watch())
+    await anext(streams[-1])
+    for stream in streams:
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert watched.open == 0
+
+
+async def test_one_user_leaves_watches_to_others() -> None:
+    watched = Watched(Row(), per_user=2)
+    watched.row.owners.add("ben")
+    streams = [watched.watch() for _ in range(2)]
+    for stream in streams:
+        await anext(stream)
+    with pytest.raises(DomainError) as refused:
+        await anext(watched.watch())
+    assert refused.value.reason is Reason.TOO_MANY_WATCHES
+    assert refused.value.quota is not None
+    assert refused.value.quota.subject == "user:anna"
+    assert refused.value.retry_after is not None
+    streams.append(watched.watch("ben"))
+    await anext(streams[-1])
+    await streams.pop(0).aclose()  # type: ignore[attr-defined]
     streams.append(watched.watch())
     await anext(streams[-1])
     for stream in streams:

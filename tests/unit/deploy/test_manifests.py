@@ -209,6 +209,17 @@ def test_probes_ask_the_right_names(objects: list[Object]) -> None:
             assert asked.get("service") == service, (workload.name, probe)
 
 
+def test_encoder_has_time_to_start(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
+    for workload in deployments(objects):
+        with monkeypatch.context() as patch:
+            settings = loaded(workload, objects, patch)
+        if isinstance(settings, EncoderSettings):
+            # `-version`; then, of each family, `-h` and a trial encode.
+            longest = 5 * settings.trial_timeout
+            probe = workload.container["startupProbe"]
+            assert probe["periodSeconds"] * probe["failureThreshold"] > longest, workload.name
+
+
 def test_pods_are_confined(objects: list[Object]) -> None:
     for workload in workloads(objects):
         assert workload.pod["enableServiceLinks"] is False, workload.name

@@ -22,7 +22,7 @@ class IdleLane:
     """JetStream with nothing to do; it is its own subscription."""
 
     def __init__(self) -> None:
-        self.bound = self.pulls = self.questions = 0
+        self.bound = self.pulls = self.questions = self.pending_msgs = 0
         self.is_gone = False
 
     async def pull_subscribe_bind(self, **_: Any) -> IdleLane:
@@ -65,9 +65,22 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_idle_slot_asks_for_its_consumer_seldom() -> None:
     js = IdleLane()
     await idle(js, 0.5)
-    assert js.bound == 1
     assert js.pulls > 10
     assert js.questions == 2
+
+
+async def test_slot_that_receives_nothing_binds_anew_after_it_has_asked() -> None:
+    js = IdleLane()
+    await idle(js, 0.5)
+    assert js.bound == 1 + js.questions
+
+
+async def test_slot_does_not_leave_a_message_that_came_late() -> None:
+    js = IdleLane()
+    js.pending_msgs = 1
+    await idle(js, 0.5)
+    assert js.questions
+    assert js.bound == 1
 
 
 async def test_slot_whose_consumer_is_gone_binds_anew() -> None:

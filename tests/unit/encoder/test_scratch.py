@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from services.common.config import StartupError
 from services.common.errors import DomainError, Reason
+from services.common.health import HealthReporter
 from services.common.subjects import Lane
 from services.encoder import scratch as scratch_module
 from services.encoder.board import Run, TaskBoard
@@ -144,6 +146,36 @@ def test_space_says_what_is_full_and_when_there_is_room_again(
         "taking work again",
         "taking no work but probes",
     ]
+
+
+async def test_health_says_once_that_there_is_no_room_while_the_figures_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr(shutil, "disk_usage", disk.usage)
+    monkeypatch.setattr(scratch_module, "LOOK_SECONDS", 0)
+    metrics = EncoderMetrics(CollectorRegistry())
+    space = ScratchSpace(tmp_path / "encoder-7", 4 * GIB, metrics)
+    board = TaskBoard(dict.fromkeys(Lane, 1), metrics, space.problem)
+    looks = 0
+
+    async def check() -> str | None:
+        nonlocal looks
+        looks += 1
+        disk.free -= GIB // 10
+        return board.not_ready()
+
+    with capture_logs() as logs:
+        health = HealthReporter([], check, interval=0.01)
+        await health.start()
+        reporting = asyncio.create_task(health.run())
+        async with asyncio.timeout(10):
+            while looks < 30:
+                await asyncio.sleep(0.01)
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+    told = [entry["event"] for entry in logs]
+    assert told == ["serving", "taking no work but probes", "not serving"]
 
 
 def test_space_of_a_real_disk(tmp_path: Path) -> None:
