@@ -1362,6 +1362,7 @@ class Encoder(_message.Message):
     PROBE_SLOTS_FIELD_NUMBER: _builtins.int
     MUX_SLOTS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    RECIPE_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. Identifier, stable for the life of the process."""
     address: _builtins.str
@@ -1383,6 +1384,10 @@ class Encoder(_message.Message):
     problem: _builtins.str
     """Output only. Why it takes nothing but probes at the moment, such as a full scratch disk;
     empty where it does.
+    """
+    recipe_version: _builtins.int
+    """Output only. What it can be asked for: goes up where a task says something that encoders of
+    before would pass over, such as a new setting. 0 for those that do not tell.
     """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncoderCapability]:
@@ -1416,10 +1421,11 @@ class Encoder(_message.Message):
         probe_slots: _builtins.int = ...,
         mux_slots: _builtins.int = ...,
         problem: _builtins.str = ...,
+        recipe_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "problem", b"problem", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "problem", b"problem", "recipe_version", b"recipe_version", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
