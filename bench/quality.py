@@ -12,8 +12,9 @@ import av
 
 from bench import ffmpeg
 from services.common.frames import FrameRange
-from services.encoder.filters import Timeline, cpu_picture, video_graph
+from services.encoder.filters import Timeline, video_graph
 from services.encoder.options import fraction
+from services.encoder.picture import picture_filters
 from services.encoder.readings import Reading
 from videoexport.v1 import export_pb2 as pb
 
@@ -54,7 +55,10 @@ async def compare(
     timeline = Timeline(rate, fraction(info.first_frame_time))
     frames = FrameRange(*(round(time * rate) for time in segment))
     wanted = video_graph(
-        [Reading((frames,))], timeline, info.video.index, cpu_picture(info.video, plan)
+        [Reading((frames,))],
+        timeline,
+        info.video.index,
+        picture_filters(pb.ENCODER_FAMILY_CPU, info.video, plan),
     )
     # By number, whatever the files say of time.
     counted = f"setpts=N/({rate})/TB"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.common.content_key import Toolchain
+from services.common.content_key import RECIPE_VERSION, Toolchain
 from services.common.errors import DomainError, Reason
 from services.common.families import LANE_OF_FAMILY
 from services.common.subjects import ENCODERS, HELLO, Lane
@@ -101,6 +101,15 @@ class LiveEncoders:
         """Return how many tasks of a lane can run at the same time."""
         deadline = self._clock() - self._timeout
         return sum(heard.slots[lane] for heard in self._heard.values() if heard.at >= deadline)
+
+    def oldest_recipe(self, lane: Lane) -> int:
+        """Return the least that an encoder of a lane can be asked for; all, where none is live."""
+        taking = (
+            encoder.recipe_version
+            for encoder in self.all()
+            if _built_for(encoder)[lane] and not encoder.draining
+        )
+        return min(taking, default=RECIPE_VERSION)
 
     def problem(self, lane: Lane) -> str | None:
         """Return what keeps a live encoder from a lane that it is made for, of the first such."""

@@ -12,7 +12,8 @@ from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
 from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_parts
-from services.common.content_key import Toolchain, output_key
+from services.common.content_key import RECIPE_WITH_FIT, Toolchain, output_key
+from services.common.errors import DomainError, Reason
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import (
     DEFAULT_PIXELS_PER_SECOND,
@@ -20,6 +21,7 @@ from services.common.planner import (
     plan_export,
     processing_time,
 )
+from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -52,12 +54,14 @@ class ExportPlanner:
             parts: whether it may be made in parts; otherwise whole, however long it is.
 
         Raises:
-            DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE.
+            DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE; NO_ENCODER where some are too old
+                for what is asked for.
         """
         order = replace(order, limits=self._limits)
         plan = plan_export(info, order.segments, order.settings)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
+        self._require(plan, choice.lane)
         tools = self._encoders.toolchain(choice.family)
         fingerprint = output_key(
             order.user_id, order.source, info, plan, choice.family, tools.build
@@ -72,6 +76,15 @@ class ExportPlanner:
             tasks = [whole_task(order, info, plan, choice)]
         await self._estimate(plan, tasks, choice)
         return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
+
+    def _require(self, plan: pb.Plan, lane: Lane) -> None:
+        """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
+        needed = RECIPE_WITH_FIT if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD) else 0
+        if self._encoders.oldest_recipe(lane) < needed:
+            raise DomainError(
+                Reason.NO_ENCODER,
+                f"Not every encoder knows {pb.Fit.Name(plan.fit)} yet: they are being upgraded.",
+            )
 
     async def _parts(
         self,
@@ -101,7 +114,7 @@ class ExportPlanner:
 
     async def _estimate(self, plan: pb.Plan, tasks: list[NewTask], choice: FamilyChoice) -> None:
         """Say in a plan how long its tasks take on an idle cluster, at the measured speed."""
-        speed = await self._reuse.speed(choice.family, plan.resolution, plan.quality)
+        speed = await self._reuse.speed(choice.family, plan)
         if speed is None:
             speed = DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height)
         *parts, last = tasks

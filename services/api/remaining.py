@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from services.api.encode_kind import EncodeKind, kind_of
 from services.api.eta import TAIL_LANE, Backlog, LaneWork
 from services.api.progress import Pace
 from services.api.states import ExportState
@@ -11,7 +12,6 @@ from services.api.store.backlog import (
     InFlightTask,
     PlanSummary,
     Speed,
-    SpeedKind,
     UnfinishedExport,
 )
 from services.api.work import FRAMES_PER_JOIN
@@ -33,20 +33,21 @@ TRIAL_SECONDS = 1.0
 PaceOf = Callable[[str], Pace | None]
 
 
-def speed_of(lane: Lane, plan: PlanSummary | None, speeds: Mapping[SpeedKind, Speed]) -> Speed:
+def speed_of(lane: Lane, plan: PlanSummary | None, speeds: Mapping[EncodeKind, Speed]) -> Speed:
     """Return the speed of a slot of a lane: measured with such plans, or else assumed."""
     if plan is None:
         return Speed(1.0, PROBE_SECONDS)
     # Sounds and assemblies are weighed in frames of the CPU.
     family = FAMILY_OF_LANE.get(lane, pb.ENCODER_FAMILY_CPU)
-    measured = speeds.get((family, plan.resolution, plan.quality))
+    kind, scale = kind_of(family, plan)
+    measured = speeds.get(kind)
     if measured is not None:
-        return measured
+        return Speed(measured.frames_per_second / scale, measured.overhead_seconds)
     return Speed(DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height), OVERHEAD_SECONDS)
 
 
 def backlog_of(
-    export: UnfinishedExport, speeds: Mapping[SpeedKind, Speed], pace_of: PaceOf
+    export: UnfinishedExport, speeds: Mapping[EncodeKind, Speed], pace_of: PaceOf
 ) -> Backlog | None:
     """Return what is left of an export; None where it has no task at the moment.
 

@@ -167,6 +167,7 @@ class _VideoTasks:
             frame_rate=plan.frame_rate,
             width=plan.width,
             height=plan.height,
+            fit=plan.fit,
             quality=plan.quality,
             family=choice.family,
             generation=order.generation,

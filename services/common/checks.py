@@ -65,6 +65,7 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
         "quality": pb.Quality,
         "format": pb.Format,
         "encoder": pb.EncoderPreference,
+        "fit": pb.Fit,
     }
     violations = [
         Violation(f"settings.{name}", "is not a known value")

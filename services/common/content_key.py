@@ -20,7 +20,9 @@ from videoexport.v1 import task_pb2
 
 # Goes up with every change to what services/encoder/command.py makes; a test that holds its
 # whole output fails until it does.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
+# Since when a picture can be cropped or stretched; before, encoders pad whatever they are asked.
+RECIPE_WITH_FIT = 2
 
 
 @dataclass(frozen=True, slots=True)

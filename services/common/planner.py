@@ -15,6 +15,7 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.errors import DomainError, Reason, Violation
+from services.common.geometry import frame_of
 from videoexport.v1 import export_pb2 as pb
 
 MAX_SEGMENTS = 1000
@@ -27,8 +28,6 @@ NANOS = 1_000_000_000
 END_GRACE_FRAMES = 1
 # A frame's length is rarely a whole number of milliseconds, but callers' times often are.
 ROUNDING = Fraction(1, 1000)
-
-SIZES = {pb.RESOLUTION_720P: (1280, 720), pb.RESOLUTION_1080P: (1920, 1080)}
 
 # Bits per pixel that libx264 needs at each quality, from our own trials with
 # camera material; good to a factor of two, which is what an estimate is for.
@@ -112,9 +111,9 @@ def plan_export(
         violations.append(Violation("segments", problem))
     if violations:
         raise _invalid(violations)
-    resolution = _resolution(info, settings)
+    frame = frame_of(info.video, settings)
     quality = settings.quality or pb.QUALITY_MEDIUM
-    width, height = SIZES[resolution]
+    pixels = frame.width * frame.height
     return pb.Plan(
         segments=[
             pb.PlannedSegment(
@@ -128,17 +127,16 @@ def plan_export(
         frame_rate=pb.Rational(numerator=grid.rate.numerator, denominator=grid.rate.denominator),
         frame_count=frame_count,
         duration=duration_of(duration),
-        width=width,
-        height=height,
-        resolution=resolution,
+        width=frame.width,
+        height=frame.height,
+        resolution=frame.resolution,
+        fit=frame.fit,
         quality=quality,
         has_audio=info.HasField("audio"),
         estimated_size_bytes=_estimate_bytes(
-            width * height * frame_count, quality, duration, info.HasField("audio")
+            pixels * frame_count, quality, duration, info.HasField("audio")
         ),
-        estimated_processing_time=processing_time(
-            frame_count, DEFAULT_PIXELS_PER_SECOND / (width * height)
-        ),
+        estimated_processing_time=processing_time(frame_count, DEFAULT_PIXELS_PER_SECOND / pixels),
     )
 
 
@@ -259,14 +257,6 @@ def _invalid(violations: list[Violation]) -> DomainError:
     return DomainError(
         Reason.INVALID_SEGMENTS, f"{first.field}: {first.description}{more}", violations=violations
     )
-
-
-def _resolution(info: pb.SourceInfo, settings: pb.ExportSettings) -> pb.Resolution.ValueType:
-    if settings.resolution:
-        return settings.resolution
-    # Lines as displayed; a portrait source is fitted by its longer side.
-    lines = info.video.width if info.video.rotation in (90, 270) else info.video.height
-    return pb.RESOLUTION_720P if lines <= 720 else pb.RESOLUTION_1080P
 
 
 def _estimate_bytes(

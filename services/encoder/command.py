@@ -18,8 +18,6 @@ from services.encoder.filters import (
     SoundCut,
     Timeline,
     audio_graph,
-    cpu_picture,
-    gpu_picture,
     samples_of,
     video_graph,
 )
@@ -35,6 +33,7 @@ from services.encoder.options import (
     source_input,
     video_codec,
 )
+from services.encoder.picture import picture_filters
 from services.encoder.readings import (
     Reading,
     group_ranges,
@@ -94,7 +93,7 @@ class _Job:
     """What is the same for all runs of a task.
 
     Attributes:
-        picture: size and quality of the pictures; None where only sound is made.
+        picture: size, fit and quality of the pictures; None where only sound is made.
         stitchable: whether what comes out is joined with others of its kind.
     """
 
@@ -130,7 +129,7 @@ def whole_commands(
 
 def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCommand, ...]:
     """Return the run that makes the pictures of one chunk."""
-    picture = pb.Plan(width=chunk.width, height=chunk.height, quality=chunk.quality)
+    picture = pb.Plan(width=chunk.width, height=chunk.height, fit=chunk.fit, quality=chunk.quality)
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
     timeline = _timeline(chunk.info, chunk.frame_rate)
     return _commands(
@@ -160,7 +159,7 @@ def trial_command(ffmpeg: Path, family: pb.EncoderFamily.ValueType) -> tuple[str
     """Return a run that takes generated frames through the filters and codec of `family`."""
     video = pb.VideoStream(width=640, height=480)
     plan = pb.Plan(width=1280, height=720, quality=pb.QUALITY_MEDIUM)
-    filters = ",".join(_picture(family, video, plan))
+    filters = ",".join(picture_filters(family, video, plan))
     return (
         *global_options(ffmpeg),
         *devices(family),
@@ -251,7 +250,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             readings,
             job.timeline,
             job.info.video.index,
-            _picture(job.family, job.info.video, job.picture),
+            picture_filters(job.family, job.info.video, job.picture),
             picture_first=_may_repeat_frames(job),
         )
     if job.sound:
@@ -302,10 +301,3 @@ def concat_script(
         lines += [options] if options else []
         place = end
     return "\n".join(lines) + "\n"
-
-
-def _picture(family: pb.EncoderFamily.ValueType, video: pb.VideoStream, plan: pb.Plan) -> list[str]:
-    """Return the filters that make a source's frame a frame of the output."""
-    if family == pb.ENCODER_FAMILY_NVENC:
-        return gpu_picture(video, plan)
-    return cpu_picture(video, plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from services.common.content_key import RECIPE_VERSION
 from services.common.families import LANE_OF_FAMILY
 from services.common.subjects import Lane
 from services.common.times import timestamp_of
@@ -47,6 +48,7 @@ class EncoderDescription:
             probe_slots=self.board.slots[Lane.PROBE],
             mux_slots=self.board.slots[Lane.MUX],
             problem=self.board.problem() or "",
+            recipe_version=RECIPE_VERSION,
         )
 
     def _capability(self, family: pb.EncoderFamily.ValueType) -> pb.EncoderCapability:

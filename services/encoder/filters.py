@@ -15,20 +15,9 @@ from fractions import Fraction
 
 from services.common.frames import FrameRange
 from services.encoder.readings import Reading
-from videoexport.v1 import export_pb2 as pb
 
 SAMPLE_RATE = 48_000
 FADE_SAMPLES = 192  # 4 ms: too short to be heard as a fade, long enough not to click
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the fitted picture lies in the output, in pixels."""
-
-    width: int
-    height: int
-    left: int
-    top: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,40 +48,6 @@ class Timeline:
     def time(self, frame: int | Fraction) -> Fraction:
         """Return when a frame begins, in seconds on the container's clock."""
         return self.origin + frame / self.rate
-
-
-def place(video: pb.VideoStream, width: int, height: int) -> Placement:
-    """Return where the picture goes: as large as fits, its aspect kept, centred.
-
-    Sizes and offsets are even, because 4:2:0 shares chroma between pairs of pixels.
-    """
-    sar = _upright_sar(video)
-    upright = (video.height, video.width) if _turned(video) else (video.width, video.height)
-    aspect = Fraction(*upright) * sar
-    fitted_width = min(width, _even(height * aspect))
-    fitted_height = min(height, _even(width / aspect))
-    return Placement(
-        fitted_width,
-        fitted_height,
-        (width - fitted_width) // 4 * 2,
-        (height - fitted_height) // 4 * 2,
-    )
-
-
-def _turned(video: pb.VideoStream) -> bool:
-    return video.rotation in (90, 270)
-
-
-def _upright_sar(video: pb.VideoStream) -> Fraction:
-    ratio = video.sample_aspect_ratio
-    if ratio.numerator <= 0 or ratio.denominator <= 0:
-        return Fraction(1)
-    sar = Fraction(ratio.numerator, ratio.denominator)
-    return 1 / sar if _turned(video) else sar
-
-
-def _even(length: Fraction) -> int:
-    return max(2, round(length / 2) * 2)
 
 
 def selection(ranges: Sequence[FrameRange], origin: int) -> str:
@@ -212,56 +167,6 @@ def _fades(length: int, *, fade_in: bool, fade_out: bool) -> list[str]:
 def samples_of(frames: int, timeline: Timeline) -> int:
     """Return how many samples of sound so many frames last."""
     return round(frames * SAMPLE_RATE / timeline.rate)
-
-
-def cpu_picture(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
-    """Return the filters that fit, pad and convert a frame on the CPU.
-
-    They do as `place` does for every frame's own size: broadcasts and recordings of calls
-    change it on the way.
-    """
-    width, height, sar = plan.width, plan.height, _upright_sar(video)
-    wide, high = f"iw*{sar.numerator}", f"ih*{sar.denominator}"
-    size = (
-        f"w='min({width},max(2,2*round({height}*{wide}/({high})/2)))'"
-        f":h='min({height},max(2,2*round({width}*{high}/({wide})/2)))'"
-    )
-    return [
-        f"scale={size}:eval=frame:flags=bicubic:{_colour(video)}",
-        f"pad={width}:{height}:'2*floor((ow-iw)/4)':'2*floor((oh-ih)/4)':eval=frame",
-        "setsar=1",
-        "format=yuv420p",
-    ]
-
-
-def gpu_picture(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
-    """Return the filters that convert and upload a frame and fit and pad it on the GPU.
-
-    Cutting stays on the CPU, where it only counts frames; so does decoding,
-    because NVDEC refuses too many sources (10 bit H.264, 4:2:2, rotation) to be
-    proven by a trial, and dozens of inputs would each take its surfaces.
-    """
-    placement = place(video, plan.width, plan.height)
-    return [
-        f"scale={_colour(video)}",
-        "format=yuv420p",
-        "hwupload_cuda",
-        f"scale_cuda={placement.width}:{placement.height}:interp_algo=bicubic",
-        f"pad_cuda={plan.width}:{plan.height}:{placement.left}:{placement.top}",
-        "setsar=1",
-    ]
-
-
-def _colour(video: pb.VideoStream) -> str:
-    """Return how `scale` is to convert: to the range that players expect of H.264.
-
-    What the source says of its colours goes through with the frames. RGB says
-    nothing, and becomes what is taken for granted at these sizes.
-    """
-    rgb = video.color_space == "gbr" or video.pixel_format.lstrip("a0x").startswith(
-        ("rgb", "bgr", "gbr", "pal8")
-    )
-    return "out_range=tv:out_color_matrix=bt709" if rgb else "out_range=tv"
 
 
 def _seconds(time: Fraction) -> str:

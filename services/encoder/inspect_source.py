@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from google.protobuf.duration_pb2 import Duration
 
+from services.common.geometry import MAX_SIDE
 from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, is_playlist
 from services.encoder.errors import InvalidSource, SourceUnavailable
@@ -29,7 +30,6 @@ from videoexport.v1 import export_pb2 as pb
 FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv")
 FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 
-MAX_SIDE = 8192
 # Pixels left, right, above and below that the container has cut off, in FFmpeg's description.
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _REQUEST_TIMEOUT = 60.0

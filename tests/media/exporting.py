@@ -55,6 +55,7 @@ def plan_of(
     rate: Fraction | None = None,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     quality: pb.Quality.ValueType = pb.QUALITY_MEDIUM,
+    fit: pb.Fit.ValueType = pb.FIT_PAD,
 ) -> pb.Plan:
     """The plan for ranges of frames, `end` not included."""
     own = info.video.frame_rate
@@ -66,6 +67,7 @@ def plan_of(
         width=size[0],
         height=size[1],
         quality=quality,
+        fit=fit,
         has_audio=info.HasField("audio"),
     )
 
@@ -78,6 +80,7 @@ async def export(
     rate: Fraction | None = None,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     quality: pb.Quality.ValueType = pb.QUALITY_MEDIUM,
+    fit: pb.Fit.ValueType = pb.FIT_PAD,
     stall_timeout: float = 30.0,
 ) -> Export:
     """Export ranges of a file that is served over HTTP; None is the whole source."""
@@ -94,6 +97,7 @@ async def export(
             rate=rate,
             size=size,
             quality=quality,
+            fit=fit,
         )
         async with gateway.expose(server.source()) as handle:
             for margin in LEAST_MARGINS:

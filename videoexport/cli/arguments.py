@@ -22,8 +22,17 @@ _INT32_MAX = 2**31 - 1
 
 _RESOLUTIONS = {
     None: export_pb2.RESOLUTION_UNSPECIFIED,
+    "480p": export_pb2.RESOLUTION_480P,
     "720p": export_pb2.RESOLUTION_720P,
     "1080p": export_pb2.RESOLUTION_1080P,
+    "1440p": export_pb2.RESOLUTION_1440P,
+    "2160p": export_pb2.RESOLUTION_2160P,
+    "source": export_pb2.RESOLUTION_SOURCE,
+}
+_FITS = {
+    "pad": export_pb2.FIT_PAD,
+    "crop": export_pb2.FIT_CROP,
+    "stretch": export_pb2.FIT_STRETCH,
 }
 _QUALITIES = {
     None: export_pb2.QUALITY_UNSPECIFIED,
@@ -181,6 +190,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         segments: tuple[export_pb2.Segment, ...],
         resolution: str | None,
+        fit: str,
         quality: str | None,
         frame_rate: export_pb2.Rational | None,
         encoder: str,
@@ -188,6 +198,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         settings = export_pb2.ExportSettings(
             resolution=_RESOLUTIONS[resolution],
+            fit=_FITS[fit],
             quality=_QUALITIES[quality],
             frame_rate=frame_rate,
             encoder=_ENCODERS[encoder],
@@ -206,8 +217,16 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--resolution",
-            type=click.Choice(["720p", "1080p"]),
-            help="Frame size, padded to keep the aspect. Default: by the source's size.",
+            type=click.Choice([name for name in _RESOLUTIONS if name]),
+            help="Frame size. Default: 720p for sources of up to 720 lines, else 1080p.",
+        ),
+        click.option(
+            "--fit",
+            type=click.Choice(list(_FITS)),
+            default="pad",
+            show_default=True,
+            help="What becomes of a picture of another shape: black bars around it, the frame "
+            "filled and the rest cut off, or the frame filled out of shape.",
         ),
         click.option(
             "--quality",

@@ -162,11 +162,19 @@ class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution
     """1280 × 720."""
     RESOLUTION_1080P: _Resolution.ValueType  # 2
     """1920 × 1080."""
+    RESOLUTION_480P: _Resolution.ValueType  # 3
+    """854 × 480."""
+    RESOLUTION_1440P: _Resolution.ValueType  # 4
+    """2560 × 1440."""
+    RESOLUTION_2160P: _Resolution.ValueType  # 5
+    """3840 × 2160."""
+    RESOLUTION_SOURCE: _Resolution.ValueType  # 6
+    """The size at which the source is shown: upright and with square pixels, an odd last row or
+    column left out.
+    """
 
 class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
-    """Frame size of the output. The picture is fitted inside with its aspect ratio
-    kept, and padded with black.
-    """
+    """Frame size of the output."""
 
 RESOLUTION_UNSPECIFIED: Resolution.ValueType  # 0
 """Chosen from the source's size."""
@@ -174,7 +182,45 @@ RESOLUTION_720P: Resolution.ValueType  # 1
 """1280 × 720."""
 RESOLUTION_1080P: Resolution.ValueType  # 2
 """1920 × 1080."""
+RESOLUTION_480P: Resolution.ValueType  # 3
+"""854 × 480."""
+RESOLUTION_1440P: Resolution.ValueType  # 4
+"""2560 × 1440."""
+RESOLUTION_2160P: Resolution.ValueType  # 5
+"""3840 × 2160."""
+RESOLUTION_SOURCE: Resolution.ValueType  # 6
+"""The size at which the source is shown: upright and with square pixels, an odd last row or
+column left out.
+"""
 Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
+
+class _Fit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIT_UNSPECIFIED: _Fit.ValueType  # 0
+    """Same as FIT_PAD."""
+    FIT_PAD: _Fit.ValueType  # 1
+    """All of the picture as large as fits, in its own shape, and black around it."""
+    FIT_CROP: _Fit.ValueType  # 2
+    """The frame filled: the middle of the picture, and what lies beyond the frame cut off."""
+    FIT_STRETCH: _Fit.ValueType  # 3
+    """The frame filled with all of the picture, out of shape."""
+
+class Fit(_Fit, metaclass=_FitEnumTypeWrapper):
+    """What becomes of a picture whose shape is not the frame's."""
+
+FIT_UNSPECIFIED: Fit.ValueType  # 0
+"""Same as FIT_PAD."""
+FIT_PAD: Fit.ValueType  # 1
+"""All of the picture as large as fits, in its own shape, and black around it."""
+FIT_CROP: Fit.ValueType  # 2
+"""The frame filled: the middle of the picture, and what lies beyond the frame cut off."""
+FIT_STRETCH: Fit.ValueType  # 3
+"""The frame filled with all of the picture, out of shape."""
+Global___Fit: _TypeAlias = Fit  # noqa: Y015
 
 class _Quality:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -699,6 +745,7 @@ class ExportSettings(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
     quality: Global___Quality.ValueType
@@ -707,6 +754,8 @@ class ExportSettings(_message.Message):
     """File format. Default: FORMAT_MP4."""
     encoder: Global___EncoderPreference.ValueType
     """Which encoders may be used. Default: ENCODER_PREFERENCE_AUTO."""
+    fit: Global___Fit.ValueType
+    """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
     @_builtins.property
     def frame_rate(self) -> Global___Rational:
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
@@ -719,10 +768,11 @@ class ExportSettings(_message.Message):
         format: Global___Format.ValueType = ...,
         frame_rate: Global___Rational | None = ...,
         encoder: Global___EncoderPreference.ValueType = ...,
+        fit: Global___Fit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "format", b"format", "frame_rate", b"frame_rate", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,6 +823,7 @@ class Plan(_message.Message):
     ESTIMATED_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     ESTIMATED_PROCESSING_TIME_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -794,6 +845,10 @@ class Plan(_message.Message):
     chunk_count: _builtins.int
     """Output only. Chunks that the pictures are encoded in, side by side; 0 where the output is
     made in one piece.
+    """
+    fit: Global___Fit.ValueType
+    """Output only. What becomes of a picture whose shape is not the frame's, as the request
+    resolved to.
     """
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedSegment]:
@@ -827,10 +882,11 @@ class Plan(_message.Message):
         estimated_size_bytes: _builtins.int = ...,
         estimated_processing_time: _duration_pb2.Duration | None = ...,
         chunk_count: _builtins.int = ...,
+        fit: Global___Fit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1306,6 +1362,7 @@ class Encoder(_message.Message):
     PROBE_SLOTS_FIELD_NUMBER: _builtins.int
     MUX_SLOTS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    RECIPE_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. Identifier, stable for the life of the process."""
     address: _builtins.str
@@ -1327,6 +1384,10 @@ class Encoder(_message.Message):
     problem: _builtins.str
     """Output only. Why it takes nothing but probes at the moment, such as a full scratch disk;
     empty where it does.
+    """
+    recipe_version: _builtins.int
+    """Output only. What it can be asked for: goes up where a task says something that encoders of
+    before would pass over, such as a new setting. 0 for those that do not tell.
     """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncoderCapability]:
@@ -1360,10 +1421,11 @@ class Encoder(_message.Message):
         probe_slots: _builtins.int = ...,
         mux_slots: _builtins.int = ...,
         problem: _builtins.str = ...,
+        recipe_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "problem", b"problem", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "draining", b"draining", "encoder_threads", b"encoder_threads", "ffmpeg_build", b"ffmpeg_build", "ffmpeg_version", b"ffmpeg_version", "id", b"id", "last_seen_time", b"last_seen_time", "mux_slots", b"mux_slots", "probe_slots", b"probe_slots", "problem", b"problem", "recipe_version", b"recipe_version", "running_tasks", b"running_tasks", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

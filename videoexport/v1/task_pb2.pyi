@@ -244,6 +244,7 @@ class VideoChunk(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     FAMILY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
     start_frame: _builtins.int
     """Required. First frame, counted from the beginning of the source."""
     end_frame: _builtins.int
@@ -260,6 +261,8 @@ class VideoChunk(_message.Message):
     """How often the parts of the export were made anew because they did not join. In the key, so
     that none of the earlier ones is found again.
     """
+    fit: _export_pb2.Fit.ValueType
+    """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is; of its keyframes the last that is not after the first frame."""
@@ -280,10 +283,11 @@ class VideoChunk(_message.Message):
         quality: _export_pb2.Quality.ValueType = ...,
         family: _export_pb2.EncoderFamily.ValueType = ...,
         generation: _builtins.int = ...,
+        fit: _export_pb2.Fit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping, Text, column, func, select, true, values
 
+from services.api.encode_kind import EncodeKind
 from services.api.models import encode_speeds, exports, tasks
 from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, TaskState
 from services.api.store.database import Database
@@ -15,8 +16,6 @@ from services.api.store.exports import without
 from services.common.families import FAMILY_OF_LANE
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
-
-SpeedKind = tuple[pb.EncoderFamily.ValueType, pb.Resolution.ValueType, pb.Quality.ValueType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,6 @@ class InFlightTask:
 class PlanSummary:
     """What a forecast needs to know of a plan; a `Plan` of each would take twice the time."""
 
-    resolution: pb.Resolution.ValueType
     quality: pb.Quality.ValueType
     width: int
     height: int
@@ -104,12 +102,12 @@ class WorkLeft:
 
     Attributes:
         served: when a task of a user ended last in a lane, in seconds since 1970.
-        speeds: what was measured, by family, resolution and quality.
+        speeds: what was measured, of the named sizes.
     """
 
     exports: list[UnfinishedExport]
     served: dict[tuple[str, Lane], float]
-    speeds: dict[SpeedKind, Speed]
+    speeds: dict[EncodeKind, Speed]
 
 
 class BacklogStore:
@@ -133,7 +131,7 @@ class BacklogStore:
             [_unfinished(row) for row in rows],
             {(row.user_id, Lane(row.lane)): row.at.timestamp() for row in served},
             {
-                (
+                EncodeKind(
                     pb.EncoderFamily.Value(row.family),
                     pb.Resolution.Value(row.resolution),
                     pb.Quality.Value(row.quality),
@@ -238,7 +236,6 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
 
 def _summary(plan: dict[str, Any]) -> PlanSummary:
     return PlanSummary(
-        resolution=pb.Resolution.Value(plan["resolution"]),
         quality=pb.Quality.Value(plan["quality"]),
         width=plan["width"],
         height=plan["height"],

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlalchemy import Double, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.api.encode_kind import Pictures, kind_of
 from services.api.models import encode_speeds, probes
 from services.api.store.records import to_json
-from services.common.planner import SIZES
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -32,24 +30,10 @@ async def keep_probe(connection: AsyncConnection, source_key: str, info: pb.Sour
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeKind:
-    """What an encode's speed depends on, beside the machine and the material."""
-
-    family: pb.EncoderFamily.ValueType
-    resolution: pb.Resolution.ValueType
-    quality: pb.Quality.ValueType
-
-
-def kind_of(chunk: task_pb2.VideoChunk) -> EncodeKind:
-    """Return the kind of a chunk's encode."""
-    [resolution] = [name for name, size in SIZES.items() if size == (chunk.width, chunk.height)]
-    return EncodeKind(chunk.family, resolution, chunk.quality)
-
-
 async def learn_speed(
     connection: AsyncConnection,
-    kind: EncodeKind,
+    family: pb.EncoderFamily.ValueType,
+    pictures: Pictures,
     frames: int,
     succeeded: task_pb2.TaskSucceeded,
 ) -> None:
@@ -62,6 +46,7 @@ async def learn_speed(
     if frames_per_second <= 0 or frames <= 0:
         return
     seconds = succeeded.run_time.ToTimedelta().total_seconds()
+    kind, scale = kind_of(family, pictures)
     names = (
         pb.EncoderFamily.Name(kind.family),
         pb.Resolution.Name(kind.resolution),
@@ -69,7 +54,7 @@ async def learn_speed(
     )
     sample = {
         **dict(zip(("family", "resolution", "quality"), names, strict=True)),
-        "frames_per_second": frames_per_second,
+        "frames_per_second": frames_per_second * scale,
         "overhead_seconds": max(0.0, seconds - frames / frames_per_second),
         "frames": frames,
         "samples": 1,

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.api.encode_kind import Pictures, kind_of
 from services.api.models import cached_parts, encode_speeds, exports, object_deletions
 from services.api.states import ExportState
 from services.api.store.database import Database
@@ -87,21 +88,17 @@ class ReuseStore:
         async with self._database.transaction() as connection:
             return {row.key: row.export_id for row in await connection.execute(query)}
 
-    async def speed(
-        self,
-        family: pb.EncoderFamily.ValueType,
-        resolution: pb.Resolution.ValueType,
-        quality: pb.Quality.ValueType,
-    ) -> float | None:
+    async def speed(self, family: pb.EncoderFamily.ValueType, pictures: Pictures) -> float | None:
         """Return the measured frames per second of finished encodes of this kind, in one slot."""
+        kind, scale = kind_of(family, pictures)
         query = select(encode_speeds.c.frames_per_second).where(
-            encode_speeds.c.family == pb.EncoderFamily.Name(family),
-            encode_speeds.c.resolution == pb.Resolution.Name(resolution),
-            encode_speeds.c.quality == pb.Quality.Name(quality),
+            encode_speeds.c.family == pb.EncoderFamily.Name(kind.family),
+            encode_speeds.c.resolution == pb.Resolution.Name(kind.resolution),
+            encode_speeds.c.quality == pb.Quality.Name(kind.quality),
         )
         async with self._database.transaction() as connection:
             speed: float | None = (await connection.execute(query)).scalar_one_or_none()
-            return speed
+        return None if speed is None else speed / scale
 
     async def forget(self, user_id: str, keys: Sequence[bytes]) -> None:
         """Forget parts that are not there."""

@@ -37,7 +37,7 @@ from services.api.store.history import (
     by_failure,
     say,
 )
-from services.api.store.knowledge import EncodeKind, keep_probe, kind_of, learn_speed
+from services.api.store.knowledge import keep_probe, learn_speed
 from services.api.store.progress import (
     Progress,
     keep_frames,
@@ -285,7 +285,7 @@ class TaskStore:
             others = await unfinished_runs(connection, task.id)
             if task.kind == "VIDEO":
                 chunk = task_pb2.Task.FromString(task.message).video.chunk
-                await learn_speed(connection, kind_of(chunk), task.frames, event.succeeded)
+                await learn_speed(connection, chunk.family, chunk, task.frames, event.succeeded)
             return Applied(changed=True, stop_runs=others)
 
     async def output_succeeded(self, event: task_pb2.TaskEvent, *, retention: timedelta) -> Applied:
@@ -325,8 +325,7 @@ class TaskStore:
             await discard_run_objects(connection, record.id, keep_run_id=keep)
             if completed and task.kind == "WHOLE" and record.plan is not None:
                 family = event.succeeded.output.encoder_family
-                kind = EncodeKind(family, record.plan.resolution, record.plan.quality)
-                await learn_speed(connection, kind, task.frames, event.succeeded)
+                await learn_speed(connection, family, record.plan, task.frames, event.succeeded)
             return Applied(changed=True, stop_runs=others, output=output if completed else None)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,8 @@ from services.api.store.records import NewExport, Planned, Submission, source_ke
 from services.api.store.tasks import Applied
 from services.api.work import Order
 from services.common import ids
-from services.common.errors import Reason
+from services.common.content_key import RECIPE_VERSION
+from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -73,6 +75,26 @@ async def test_parts_are_named_for_the_toolchain_of_most_slots(parts: Parts) -> 
     other.draining = True
     parts.encoders.heard(other)
     assert parts.encoders.toolchain(pb.ENCODER_FAMILY_CPU) == TOOLS
+
+
+@pytest.mark.parametrize("fit", [pb.FIT_CROP, pb.FIT_STRETCH])
+async def test_what_an_older_encoder_would_pass_over_is_refused_while_one_is_live(
+    parts: Parts, fit: pb.Fit.ValueType
+) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(fit=fit))
+    assert (await parts.planner.plan(wanted, INFO)).plan.fit == fit
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError) as refused:
+        await parts.planner.plan(wanted, INFO)
+    assert refused.value.reason is Reason.NO_ENCODER
+    assert (await parts.planner.plan(order(), INFO)).plan.fit == pb.FIT_PAD
+    for change in ({"draining": True}, {"recipe_version": RECIPE_VERSION}):
+        changed = pb.Encoder(**change)
+        changed.MergeFrom(old)
+        parts.encoders.heard(changed)
+        assert (await parts.planner.plan(wanted, INFO)).plan.fit == fit
 
 
 async def test_estimate_is_of_what_is_left_to_encode_on_all_slots(parts: Parts, rig: Rig) -> None:

@@ -29,7 +29,6 @@ async def test_export_that_waits_as_a_whole(rig: Rig) -> None:
         due=(DueTasks(Lane.GPU, 1, frames=100, longest=100, assembly=False),),
         in_flight=(),
         plan=PlanSummary(
-            resolution=PLAN.resolution,
             quality=PLAN.quality,
             width=PLAN.width,
             height=PLAN.height,

@@ -102,7 +102,7 @@ async def parts(rig: Rig) -> None:
     assert video.part_key is not None
     await rig.reuse.makers("anna", [video.part_key])
     await rig.reuse.finished("anna", b"fingerprint")
-    await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_LOW)
+    await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, pb.Plan(width=1280, height=720))
     await rig.sql("UPDATE cached_parts SET renew = true")
     assert await rig.reuse.renew_parts(renewed) > 0
     await rig.sql("UPDATE cached_parts SET renew = true")

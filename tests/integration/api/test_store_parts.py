@@ -149,8 +149,11 @@ async def test_speed_of_a_chunk_counts(rig: Rig) -> None:
     case = await long_export(rig)
     await rig.dispatch()
     await case.made(case.video[0], fps=80)
-    kind = (pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
-    assert await rig.reuse.speed(*kind) == 80
+    pictures = pb.Plan(width=1280, height=720, quality=pb.QUALITY_MEDIUM)
+    assert await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, pictures) == 80
+    # A source's own size goes with the nearest that has a name.
+    pictures.width = 1400
+    assert await rig.reuse.speed(pb.ENCODER_FAMILY_CPU, pictures) == pytest.approx(80 * 1280 / 1400)
 
 
 async def test_part_stored_under_another_key_is_joined_from_there(rig: Rig) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from api_rig import Rig
+from api_rig import PLAN, Rig
 
+from services.api.encode_kind import EncodeKind
 from services.api.store.backlog import Speed
 from services.api.store.knowledge import (
     REMEMBERED_FRAMES,
     REMEMBERED_RUNS,
-    EncodeKind,
     learn_speed,
 )
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
+MEDIUM = EncodeKind(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
 GPU_FALLBACK = pb.ExportWarning(code="GPU_FALLBACK", message="The GPU could not do it.")
 
 
@@ -27,7 +28,7 @@ async def learn(rig: Rig, frames: int, fps: float, seconds: float | None = None)
     await case.begin(case.task.id)
     await case.succeeded(case.task.id, fps=fps, seconds=seconds or frames / max(1, fps))
     speeds = (await rig.backlog.read()).speeds
-    assert set(speeds) <= {(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)}
+    assert set(speeds) <= {MEDIUM}
     [speed] = speeds.values() or [Speed(0, 0)]
     return speed
 
@@ -59,10 +60,9 @@ async def test_time_of_a_run_beside_its_encode_is_averaged(rig: Rig) -> None:
 
 async def test_encodes_that_end_together_do_not_wait_to_be_learnt_from(rig: Rig) -> None:
     await learn(rig, 100, 20)
-    kind = EncodeKind(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
     fast = task_pb2.TaskSucceeded(frames_per_second=500)
     async with rig.database.transaction() as first:
-        await learn_speed(first, kind, 100, fast)
+        await learn_speed(first, pb.ENCODER_FAMILY_CPU, PLAN, 100, fast)
         async with asyncio.timeout(2), rig.database.transaction() as second:
-            await learn_speed(second, kind, 100, fast)
+            await learn_speed(second, pb.ENCODER_FAMILY_CPU, PLAN, 100, fast)
     assert await rig.value("SELECT samples FROM encode_speeds") == 2

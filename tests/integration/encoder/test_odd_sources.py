@@ -13,6 +13,7 @@ from services.encoder.errors import InvalidSource
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import export
 from tests.media.frame_codes import Clip, read_pictures
+from videoexport.v1 import export_pb2 as pb
 
 PLAIN = Clip(frames=100)
 Join = Callable[[Clip], Awaitable[Path]]
@@ -46,6 +47,18 @@ async def test_pictures_that_change_their_size_are_fitted_each_by_itself(
         assert abs(picture.left - left) <= 2
         assert abs(picture.width - width) <= 2
         assert picture.height >= 142
+
+
+async def test_pictures_that_change_their_size_are_cropped_as_the_first_ones(
+    joined: Join, tmp_path: Path
+) -> None:
+    later = replace(PLAIN, container="ts", width=96, height=72)
+    source = await joined(later)
+    made = await export(source, [(90, 110)], tmp_path, size=(256, 144), fit=pb.FIT_CROP)
+    pictures = read_pictures(made.path)
+    assert [picture.number for picture in pictures] == [n % 100 for n in range(90, 110)]
+    for picture in pictures[10:]:
+        assert (abs(picture.left - 32) <= 2, abs(picture.width - 192) <= 2) == (True, True)
 
 
 async def test_sound_that_changes_its_channels_is_refused_only_where_it_is_wanted(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.api.encode_kind import EncodeKind
 from services.api.eta import Backlog, LaneWork
 from services.api.progress import Pace
 from services.api.remaining import (
@@ -31,12 +32,12 @@ EACH = OVERHEAD + HANDOVER_SECONDS
 # Frames per second, and seconds of a task beside its frames.
 SPEED = Speed(50.0, OVERHEAD)
 CREATED = datetime(2026, 3, 4, tzinfo=UTC)
-MEDIUM = (pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
-NVENC = (pb.ENCODER_FAMILY_NVENC, *MEDIUM[1:])
-LOW = (*MEDIUM[:2], pb.QUALITY_LOW)
+MEDIUM = EncodeKind(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
+NVENC = replace(MEDIUM, family=pb.ENCODER_FAMILY_NVENC)
+LOW = replace(MEDIUM, quality=pb.QUALITY_LOW)
 
 
-PLAN = PlanSummary(*MEDIUM[1:], width=1280, height=720, frame_count=500, chunk_count=0)
+PLAN = PlanSummary(MEDIUM.quality, width=1280, height=720, frame_count=500, chunk_count=0)
 LONG = replace(PLAN, frame_count=2000, chunk_count=3)
 
 

@@ -111,7 +111,7 @@ def test_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
         (["export", "talk.mp4", "--segment", "1-nan"], "'1-nan'"),
         (["export", "talk.mp4", "--segment", "1-2", "--segment", "-1-2"], "'-1-2'"),
         (["export", "talk.mp4", "--segment", "garbage"], "'garbage'"),
-        (["export", "talk.mp4", "--resolution", "480p"], "480p"),
+        (["export", "talk.mp4", "--resolution", "481p"], "481p"),
         (["export", "talk.mp4", "--quality", "best"], "best"),
         (["export", "talk.mp4", "--encoder", "abacus"], "abacus"),
         (["export", "talk.mp4", "--frame-rate", "fast"], "fast"),

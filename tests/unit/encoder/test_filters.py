@@ -1,81 +1,23 @@
-"""Filter graphs: where pictures lie, what is selected, how many samples there are."""
+"""Filter graphs: what is selected, how many samples there are."""
 
 import re
 from fractions import Fraction
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.frames import FrameRange
 from services.encoder.filters import (
-    Placement,
     SoundCut,
     Timeline,
     audio_graph,
-    cpu_picture,
-    gpu_picture,
-    place,
     selection,
     video_graph,
 )
 from services.encoder.readings import Reading, group_ranges
-from videoexport.v1 import export_pb2 as pb
 
 NTSC = Fraction(30000, 1001)
-FULL_HD = pb.Plan(width=1920, height=1080)
-
-
-def video(
-    width: int, height: int, rotation: int = 0, sar: tuple[int, int] = (1, 1)
-) -> pb.VideoStream:
-    ratio = pb.Rational(numerator=sar[0], denominator=sar[1])
-    return pb.VideoStream(width=width, height=height, rotation=rotation, sample_aspect_ratio=ratio)
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        (video(1280, 720), Placement(1280, 720, 0, 0)),
-        (video(640, 480), Placement(960, 720, 160, 0)),
-        (video(1920, 800), Placement(1280, 534, 0, 92)),
-        (video(720, 1280), Placement(404, 720, 438, 0)),
-        (video(1280, 720, rotation=90), Placement(404, 720, 438, 0)),
-        (video(1280, 720, rotation=180), Placement(1280, 720, 0, 0)),
-        (video(720, 576, sar=(64, 45)), Placement(1280, 720, 0, 0)),
-        (video(720, 576, sar=(16, 15)), Placement(960, 720, 160, 0)),
-        (video(576, 720, rotation=90, sar=(45, 64)), Placement(1280, 720, 0, 0)),
-        (video(1280, 720, sar=(0, 1)), Placement(1280, 720, 0, 0)),
-        (video(8192, 16), Placement(1280, 2, 0, 358)),
-    ],
-)
-def test_picture_is_fitted_and_centred(source: pb.VideoStream, expected: Placement) -> None:
-    assert place(source, 1280, 720) == expected
-
-
-@given(
-    st.integers(16, 8192),
-    st.integers(16, 8192),
-    st.sampled_from([0, 90, 180, 270]),
-    st.integers(1, 100),
-    st.integers(1, 100),
-)
-def test_placement_is_inside_even_and_keeps_the_aspect(
-    width: int, height: int, rotation: int, numerator: int, denominator: int
-) -> None:
-    placed = place(video(width, height, rotation, (numerator, denominator)), 1280, 720)
-    for length in (placed.width, placed.height, placed.left, placed.top):
-        assert length % 2 == 0
-    assert 0 <= placed.left <= placed.left + placed.width <= 1280
-    assert 0 <= placed.top <= placed.top + placed.height <= 720
-    aspect = Fraction(width * numerator, height * denominator)
-    if rotation in (90, 270):
-        aspect = 1 / aspect
-    # One side fills the output, the other is off by less than its rounding.
-    assert placed.width == 1280 or placed.height == 720
-    error = abs(float(placed.height * aspect) - placed.width)
-    assert error <= max(1.0, float(aspect)) + 1 or 2 in (placed.width, placed.height)
 
 
 def evaluate(expression: str, n: int) -> bool:
@@ -188,18 +130,3 @@ def test_video_graph_of_one_range_selects_nothing() -> None:
         "[0:0]setpts=PTS-(1.900000)/TB,fps=25,trim=start_pts=0:end_pts=10,setpts=PTS-STARTPTS[v0];\n"
         "[v0]settb=1/25,setpts=N,null[v]\n"
     )
-
-
-@pytest.mark.parametrize("pixel_format", ["rgb24", "gbrp10le", "bgra", "0rgb", "argb", "pal8"])
-def test_rgb_becomes_bt709(pixel_format: str) -> None:
-    source = video(64, 36)
-    source.pixel_format = pixel_format
-    assert "out_color_matrix=bt709" in cpu_picture(source, FULL_HD)[0]
-    assert "out_color_matrix=bt709" in gpu_picture(source, FULL_HD)[0]
-
-
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj422p", "nv12", "gray"])
-def test_colours_of_yuv_go_through_as_they_are(pixel_format: str) -> None:
-    source = video(64, 36)
-    source.pixel_format = pixel_format
-    assert "matrix" not in cpu_picture(source, FULL_HD)[0]

@@ -21,7 +21,10 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
+    2: "15c8fda5f80bbe400fb2a7da9aeab44dffd2d65e5a81de179d8d33bfbc0f4caa",
 }
+
+QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
 
 
 def sources() -> list[pb.SourceInfo]:
@@ -68,7 +71,9 @@ def everything() -> list[FfmpegCommand]:
     ]
     for info in sources():
         for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC):
-            for quality in (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW):
+            looks = [(quality, pb.FIT_PAD) for quality in QUALITIES]
+            looks += [(pb.QUALITY_MEDIUM, fit) for fit in (pb.FIT_CROP, pb.FIT_STRETCH)]
+            for quality, fit in looks:
                 for start in (0, 1000):
                     chunk = task_pb2.VideoChunk(
                         info=info,
@@ -77,6 +82,7 @@ def everything() -> list[FfmpegCommand]:
                         end_frame=start + 200,
                         width=1280,
                         height=720,
+                        fit=fit,
                         quality=quality,
                         family=family,
                     )

@@ -1,0 +1,101 @@
+"""The filters that make a source's picture one of the output, as text for FFmpeg. Pure.
+
+FFmpeg turns and mirrors pictures as the source says, and cuts off what it says, before any
+of these.
+"""
+
+from __future__ import annotations
+
+from services.common.geometry import cropped_area, fitted_area, upright_sar, upright_size
+from videoexport.v1 import export_pb2 as pb
+
+
+def picture_filters(
+    family: pb.EncoderFamily.ValueType, video: pb.VideoStream, plan: pb.Plan
+) -> list[str]:
+    """Return the filters that make a source's frame a frame of the output.
+
+    Args:
+        plan: size and fit of the output.
+    """
+    if family == pb.ENCODER_FAMILY_NVENC:
+        return _gpu_filters(video, plan)
+    return _cpu_filters(video, plan)
+
+
+def _cpu_filters(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
+    """Return the filters that fit and convert a frame on the CPU.
+
+    They do so by every frame's own size: broadcasts and recordings of calls change it on the
+    way. `crop` alone does not, so it gets frames of one size.
+    """
+    width, height = plan.width, plan.height
+    how = f"flags=bicubic:{_colour(video)}"
+    if plan.fit == pb.FIT_CROP:
+        area = cropped_area(video, width, height)
+        chain = [
+            *_padded(*upright_size(video), "iw", "ih", "flags=bicubic"),
+            f"crop={area.width}:{area.height}:{area.left}:{area.top}",
+            f"scale=w={width}:h={height}:{how}",
+        ]
+    elif plan.fit == pb.FIT_STRETCH:
+        chain = [f"scale=w={width}:h={height}:eval=frame:{how}"]
+    else:
+        sar = upright_sar(video)
+        chain = _padded(width, height, f"iw*{sar.numerator}", f"ih*{sar.denominator}", how)
+    return [*chain, "setsar=1", "format=yuv420p"]
+
+
+def _padded(width: int, height: int, wide: str, high: str, how: str) -> list[str]:
+    """Return the filters that do as `fitted_area` does, for every frame's own size.
+
+    Args:
+        wide, high: a frame's width and height in square pixels, as expressions.
+    """
+    size = (
+        f"w='min({width},max(2,2*round({height}*{wide}/({high})/2)))'"
+        f":h='min({height},max(2,2*round({width}*{high}/({wide})/2)))'"
+    )
+    return [
+        f"scale={size}:eval=frame:{how}",
+        f"pad={width}:{height}:'2*floor((ow-iw)/4)':'2*floor((oh-ih)/4)':eval=frame",
+    ]
+
+
+def _gpu_filters(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
+    """Return the filters that convert and upload a frame and fit it on the GPU.
+
+    Cutting stays on the CPU, where it only counts frames; so does decoding,
+    because NVDEC refuses too many sources (10 bit H.264, 4:2:2, rotation) to be
+    proven by a trial, and dozens of inputs would each take its surfaces.
+    """
+    before, width, height, after = [], plan.width, plan.height, []
+    if plan.fit == pb.FIT_CROP:
+        # There is no crop for the GPU.
+        area = cropped_area(video, width, height)
+        before = [f"crop={area.width}:{area.height}:{area.left}:{area.top}"]
+    elif plan.fit != pb.FIT_STRETCH:
+        area = fitted_area(video, width, height)
+        after = [f"pad_cuda={width}:{height}:{area.left}:{area.top}"]
+        width, height = area.width, area.height
+    return [
+        *before,
+        f"scale={_colour(video)}",
+        "format=yuv420p",
+        "hwupload_cuda",
+        f"scale_cuda={width}:{height}:interp_algo=bicubic",
+        *after,
+        "setsar=1",
+    ]
+
+
+def _colour(video: pb.VideoStream) -> str:
+    """Return how `scale` is to convert: to the range that players expect of H.264.
+
+    What the source says of its colours goes through with the frames. RGB says
+    nothing, and becomes what is taken for granted at these sizes.
+    """
+    rgb = video.color_space == "gbr" or video.pixel_format.lstrip("a0x").startswith(
+        ("rgb", "bgr", "gbr", "pal8")
+    )
+    return "out_range=tv:out_color_matrix=bt709" if rgb else "out_range=tv"
