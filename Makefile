@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo demo-edit bench bench-scale faults test check clean
+.PHONY: help setup protos demo demo-edit bench bench-scale faults conformance test check clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ bench-scale: $(STAMP) ## Measure the cluster with up to 200 simulated encoders; 
 
 faults: $(STAMP) ## Inject faults into a cluster under load, then check it; about 8 minutes (ARGS=--help: more)
 	@$(BIN)/python -m faults $(ARGS)
+
+conformance: $(STAMP) ## Export every kind of source and read back what came out; about 2 minutes
+	@$(BIN)/python -m conformance $(ARGS)
 
 # Much of the suite waits: for a restart, for a limit. In the order of the folders, so that the two
 # that hold the long tests begin at once.

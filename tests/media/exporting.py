@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -33,6 +33,7 @@ from videoexport.v1 import task_pb2
 # Small outputs encode fast; the codes stay readable.
 WIDTH, HEIGHT = 256, 144
 Range = tuple[int, int]
+PlanOf = Callable[[pb.SourceInfo], pb.Plan]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Export:
 
     path: Path
     info: pb.SourceInfo
+    plan: pb.Plan
     facts: OutputFacts
     commands: tuple[FfmpegCommand, ...]
     results: tuple[FfmpegResult, ...]
@@ -81,9 +83,14 @@ async def export(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     quality: pb.Quality.ValueType = pb.QUALITY_MEDIUM,
     fit: pb.Fit.ValueType = pb.FIT_PAD,
+    planned: PlanOf | None = None,
     stall_timeout: float = 30.0,
 ) -> Export:
-    """Export ranges of a file that is served over HTTP; None is the whole source."""
+    """Export ranges of a file that is served over HTTP; None is the whole source.
+
+    Args:
+        planned: makes the plan, in place of all that is said of it before.
+    """
     async with (
         ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
         SourceGateway() as gateway,
@@ -91,13 +98,11 @@ async def export(
         async with gateway.expose(server.source()) as handle:
             info = await probe(handle.url, size_bytes=len(server.content), etag=server.etag)
         before = server.bytes_sent
-        plan = plan_of(
-            info,
-            [(0, info.video.frame_count)] if ranges is None else ranges,
-            rate=rate,
-            size=size,
-            quality=quality,
-            fit=fit,
+        ranges = [(0, info.video.frame_count)] if ranges is None else ranges
+        plan = (
+            planned(info)
+            if planned is not None
+            else plan_of(info, ranges, rate=rate, size=size, quality=quality, fit=fit)
         )
         async with gateway.expose(server.source()) as handle:
             for margin in LEAST_MARGINS:
@@ -117,7 +122,7 @@ async def export(
         bytes_sent = server.bytes_sent - before
     path = commands[-1].output
     check_output(facts, plan)
-    return Export(path, info, facts, commands, tuple(results), bytes_read, bytes_sent)
+    return Export(path, info, plan, facts, commands, tuple(results), bytes_read, bytes_sent)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class Joined:
 
     path: Path
     info: pb.SourceInfo
+    plan: pb.Plan
     facts: OutputFacts
     chunks: tuple[Range, ...]
     parts: tuple[Path, ...]
@@ -143,8 +149,13 @@ async def export_in_parts(
     *,
     chunk_seconds: float,
     size: tuple[int, int] = (WIDTH, HEIGHT),
+    planned: PlanOf | None = None,
 ) -> Joined:
-    """Export ranges of a file in chunks of about so many seconds, and join them."""
+    """Export ranges of a file in chunks of about so many seconds, and join them.
+
+    Args:
+        planned: makes the plan, in place of `ranges` and `size`.
+    """
     ffmpeg = find_ffmpeg()
     async with (
         ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
@@ -152,7 +163,8 @@ async def export_in_parts(
         gateway.expose(server.source()) as handle,
     ):
         info = await probe(handle.url, size_bytes=len(server.content), etag=server.etag)
-        plan = plan_of(info, ranges, size=size)
+        plan = planned(info) if planned is not None else plan_of(info, ranges, size=size)
+        ranges = [(segment.start_frame, segment.end_frame) for segment in plan.segments]
         rate = plan.frame_rate
         lengths = ChunkLengths.of(chunk_seconds, Fraction(rate.numerator, rate.denominator))
         places = borders(info, Fraction(rate.numerator, rate.denominator), lengths)
@@ -167,9 +179,10 @@ async def export_in_parts(
                 frame_rate=rate,
                 start_frame=chunk.start,
                 end_frame=chunk.end,
-                width=size[0],
-                height=size[1],
-                quality=pb.QUALITY_MEDIUM,
+                width=plan.width,
+                height=plan.height,
+                fit=plan.fit,
+                quality=plan.quality,
                 family=pb.ENCODER_FAMILY_CPU,
             )
             works.append(video_commands(site=site, chunk=spec))
@@ -189,6 +202,7 @@ async def export_in_parts(
     return Joined(
         folder / "output.mp4",
         info,
+        plan,
         facts,
         tuple((chunk.start, chunk.end) for chunk in chunks),
         tuple(parts),

@@ -26,10 +26,14 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
+from tests.media.corner_marks import Stored, painted
+
 Image = npt.NDArray[np.uint8]
 Signal = npt.NDArray[np.float32]
 
 CLICK_SAMPLE_RATE = 48_000
+# Of clicks that are told from each other: far enough apart for 5 ms of each.
+CLICK_TONES = tuple(range(2000, 10_000, 1000))
 _COLUMNS, _ROWS = 8, 3
 _BLACK, _GREY, _WHITE = 16, 128, 235
 
@@ -52,6 +56,9 @@ class Clip:
         width, height: of the upright picture, before `sar` is applied.
         rotation: clockwise degrees of the display matrix (mp4 only); the pictures
             are stored turned the other way, so that a player shows them upright.
+        colours: how pictures with colours in their corners are stored; None for grey ones,
+            whose luma is given to the encoder as it is.
+        tones: of the clicks in turn, in Hz, so that they can be told from each other.
         encoder: further arguments for the video encoder.
     """
 
@@ -72,6 +79,8 @@ class Clip:
     first_frame_time: float = 0.0
     audio_delay: float = 0.0
     pixel_format: str = "yuv420p"
+    colours: Stored | None = None
+    tones: tuple[int, ...] = (4000,)
     encoder: tuple[str, ...] = ()
     muxer: tuple[str, ...] = ()
 
@@ -131,18 +140,27 @@ class Picture:
     height: int
 
 
-def read_frame(luma: Image) -> Picture:
-    """Reads a frame that `draw_frame` drew, however it was scaled and padded since.
+def picture_area(luma: Image) -> tuple[int, int, int, int]:
+    """Returns left, top, width and height of what is not padding.
 
     Raises:
-        UnreadableFrame: no picture, or its CRC does not fit its number.
+        UnreadableFrame: there is nothing.
     """
     bright = luma > (_BLACK + _GREY) // 2
     rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
     if not rows.size or not columns.size:
         raise UnreadableFrame("the frame is black")
     top, left = int(rows[0]), int(columns[0])
-    height, width = int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
+def read_frame(luma: Image) -> Picture:
+    """Reads a frame that `draw_frame` drew, however it was scaled and padded since.
+
+    Raises:
+        UnreadableFrame: no picture, or its CRC does not fit its number.
+    """
+    left, top, width, height = picture_area(luma)
     code = 0
     for bit in range(_ROWS * _COLUMNS):
         row, column = divmod(bit, _COLUMNS)
@@ -156,20 +174,34 @@ def read_frame(luma: Image) -> Picture:
     return Picture(number, left, top, width, height)
 
 
-def click_signal(seconds: float, interval: float) -> Signal:
-    """Returns mono samples at 48 kHz with a click around every multiple of `interval`."""
+def click_signal(seconds: float, interval: float, tones: Sequence[int] = (4000,)) -> Signal:
+    """Returns mono samples at 48 kHz with a click around every multiple of `interval`.
+
+    Args:
+        tones: of the clicks, in Hz: click `k` has tone `k`, counted on from the first again.
+    """
     rate = CLICK_SAMPLE_RATE
     signal = np.zeros(round(seconds * rate), dtype=np.float32)
     half = rate // 400  # 2.5 ms on each side: short for the ear, long enough for AAC to keep
     offsets = np.arange(-half, half + 1)
-    burst = (
-        0.8 * np.cos(np.pi * offsets / (2 * half)) ** 2 * np.cos(2 * np.pi * 4000 * offsets / rate)
-    )
+    window = 0.8 * np.cos(np.pi * offsets / (2 * half)) ** 2
     count = 1
     while (middle := round(count * interval * rate)) + half < signal.size:
+        tone = tones[count % len(tones)]
+        burst = window * np.cos(2 * np.pi * tone * offsets / rate)
         signal[middle - half : middle + half + 1] = burst
         count += 1
     return signal
+
+
+def click_tone(signal: Signal, time: float, tones: Sequence[int]) -> int:
+    """Returns which of `tones` a click of a 48 kHz signal has, by the place among them."""
+    half = CLICK_SAMPLE_RATE // 400
+    first = max(0, round(time * CLICK_SAMPLE_RATE) - half)
+    piece = signal[first : first + 2 * half + 1]
+    offsets = np.arange(piece.size)
+    waves = [np.exp(-2j * np.pi * tone * offsets / CLICK_SAMPLE_RATE) for tone in tones]
+    return int(np.argmax([abs(np.dot(piece, wave)) for wave in waves]))
 
 
 def click_times(signal: Signal) -> list[float]:
@@ -205,13 +237,15 @@ def _encode(clip: Clip, scratch: Path, output: Path) -> None:
     turned = clip.rotation in (90, 270)
     width, height = (clip.height, clip.width) if turned else (clip.width, clip.height)
     arguments = [ffmpeg_exe(), "-nostdin", "-y", "-v", "error"]
-    arguments += ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}"]
+    drawn = "gray" if clip.colours is None else "rgb24"
+    arguments += ["-f", "rawvideo", "-pix_fmt", drawn, "-s", f"{width}x{height}"]
     arguments += ["-framerate", str(clip.rate), "-i", "pipe:0"]
     if clip.clicks is not None:
         arguments += ["-itsoffset", str(clip.audio_delay)]
         arguments += ["-i", str(_write_clicks(clip, scratch / "clicks.wav"))]
     sar = f"{clip.sar.numerator}/{clip.sar.denominator}"
-    filters = f"setpts={_timestamps(clip)},setsar={sar},format={clip.pixel_format}"
+    stored = clip.colours.filters if clip.colours else "format={}".format
+    filters = f"setpts={_timestamps(clip)},setsar={sar},{stored(clip.pixel_format)}"
     arguments += ["-filter:v", filters, "-fps_mode", "passthrough", "-enc_time_base:v"]
     arguments += [f"{clip.rate.denominator}:{clip.rate.numerator}"]
     if "-c:v" not in clip.encoder:
@@ -240,6 +274,8 @@ def _encode(clip: Clip, scratch: Path, output: Path) -> None:
 def _raw_frames(clip: Clip) -> Iterator[bytes]:
     for number in clip.numbers:
         picture = draw_frame(number, clip.width, clip.height)
+        if clip.colours is not None:
+            picture = painted(picture)
         yield np.rot90(picture, clip.rotation // 90).tobytes()
 
 
@@ -254,7 +290,8 @@ def _timestamps(clip: Clip) -> str:
 
 
 def _write_clicks(clip: Clip, path: Path) -> Path:
-    signal = click_signal(clip.seconds - clip.audio_delay, clip.clicks or 1.0)
+    seconds = clip.seconds - clip.audio_delay
+    signal = click_signal(seconds, clip.clicks or 1.0, clip.tones)
     samples = np.repeat((signal * 32767).astype("<i2"), clip.channels)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(clip.channels)
@@ -312,10 +349,18 @@ def read_frame_numbers(path: Path) -> list[int]:
     return [picture.number for picture in read_pictures(path)]
 
 
-def read_audio(path: Path) -> Signal:
-    """Returns the sound of a file as mono at 48 kHz, from time zero of the file."""
+def read_audio(path: Path, *, channel: int | None = None) -> Signal:
+    """Returns the sound of a file as mono at 48 kHz, from time zero of the file.
+
+    Args:
+        channel: one of its channels alone; None mixes them.
+    """
+    mono = ["-ac", "1"] if channel is None else []
+    filters = "aresample=async=1:first_pts=0"
+    if channel is not None:
+        filters += f",pan=mono|c0=c{channel}"
     arguments = [ffmpeg_exe(), "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0"]
-    arguments += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(CLICK_SAMPLE_RATE)]
+    arguments += ["-af", filters, *mono, "-ar", str(CLICK_SAMPLE_RATE)]
     done = subprocess.run([*arguments, "-f", "f32le", "pipe:1"], check=True, capture_output=True)
     return np.frombuffer(done.stdout, dtype="<f4")
 

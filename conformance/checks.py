@@ -1,0 +1,293 @@
+"""Whether an output is what its case says. Pure: each returns what is wrong, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from conformance.evidence import Evidence, Heard
+from conformance.expected import CUT_MARGIN, Click, clicks_of, cuts_of, frames_of
+from services.common.errors import Reason
+from tests.media.corner_marks import UPRIGHT
+from tests.media.read_back import Seen, Shown
+from tests.media.recipes.recipe import Range, Recipe
+
+# What scaling and the loss of a codec move an edge by.
+BOX_TOLERANCE = 2
+# Timestamps are rounded to ticks that may be as long as 1 ms.
+TIME_TOLERANCE = Fraction(1, 1000)
+LENGTH_TOLERANCE = 0.002
+# What a lossy codec changes of a steady tone, and what is as good as silence.
+LEVEL_TOLERANCE = 0.5
+SILENT = -50.0
+# Clicks further off are other clicks.
+_NEAR = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of an output.
+
+    Attributes:
+        problems: empty where it is what the case says.
+        delta_e: the largest of any corner; None where colours are not compared.
+        offset: the largest of a click from its picture, in seconds; None without clicks.
+        joins: segments whose offset was measured.
+    """
+
+    problems: tuple[str, ...]
+    delta_e: float | None = None
+    offset: float | None = None
+    joins: int = 0
+
+
+def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Measured:
+    """Compare an output with its case.
+
+    Args:
+        ranges: frames of the output's grid that it shows.
+    """
+    rate = recipe.rate or recipe.clip.rate
+    shown = evidence.shown
+    problems = [
+        *size_problems(recipe, shown),
+        *time_problems(shown, rate, ranges),
+        *frame_problems(recipe, shown.frames, rate, ranges),
+    ]
+    pictures = [frame for frame in shown.frames if frame.corners is not None]
+    if recipe.least_right == 1:
+        problems += [*orientation_problems(pictures), *box_problems(recipe, pictures)]
+    worst = worst_colour(pictures) if recipe.clip.colours is not None else None
+    problems += colour_problems(recipe, worst)
+    problems += length_problems(recipe, evidence, rate, ranges)
+    problems += level_problems(recipe, evidence)
+    offsets: dict[int, float] = {}
+    if recipe.sound and recipe.clicks:
+        expected = clicks_of(recipe.clip, rate, ranges, recipe.starts, recipe.silent)
+        found, offsets = click_problems(expected, evidence.clicks, cuts_of(rate, ranges))
+        problems += found
+        problems += offset_problems(recipe, offsets)
+    return Measured(
+        tuple(problems),
+        worst,
+        max(offsets.values(), default=None),
+        len(offsets),
+    )
+
+
+def size_problems(recipe: Recipe, shown: Shown) -> list[str]:
+    """Return whether the output has the size, and square pixels."""
+    problems = []
+    if shown.size != recipe.output_size:
+        problems.append(f"{_size(shown.size)} pixels instead of {_size(recipe.output_size)}")
+    if not shown.square:
+        problems.append("pixels that are not square")
+    return problems
+
+
+def time_problems(shown: Shown, rate: Fraction, ranges: Sequence[Range]) -> list[str]:
+    """Return whether there are as many frames as planned, each when it is due."""
+    problems = []
+    wanted = sum(end - start for start, end in ranges)
+    if len(shown.times) != wanted:
+        problems.append(f"{len(shown.times)} frames instead of {wanted}")
+    if wanted > 1 and abs(shown.rate - rate) > rate / 10_000:
+        problems.append(f"{float(shown.rate):.3f} frames a second instead of {float(rate):.3f}")
+    late = [
+        place for place, time in enumerate(shown.times) if abs(time - place / rate) > TIME_TOLERANCE
+    ]
+    if late:
+        place = late[0]
+        off = float(shown.times[place] - place / rate) * 1000
+        problems.append(f"frame {place} is shown {off:+.1f} ms from when it is due")
+    return problems
+
+
+def frame_problems(
+    recipe: Recipe, seen: Sequence[Seen], rate: Fraction, ranges: Sequence[Range]
+) -> list[str]:
+    """Return whether every frame is the right one."""
+    found = [frame.number for frame in seen]
+    if recipe.in_order:
+        unreadable = sum(number is None for number in found)
+        if unreadable:
+            return [f"{unreadable} of {len(found)} frames cannot be read"]
+        if any(b < a for a, b in pairwise(number for number in found if number is not None)):
+            return ["frames out of order"]
+        return []
+    wanted = _wanted(recipe, found, rate, ranges)
+    pairs = zip(found, wanted, strict=False)
+    wrong = [place for place, (number, due) in enumerate(pairs) if number != due]
+    right = min(len(found), len(wanted)) - len(wrong)
+    if right >= recipe.least_right * len(wanted):
+        return []
+    if not wrong:
+        return [f"only {right} of {len(wanted)} frames"]
+    place = wrong[0]
+    return [
+        f"{len(wrong)} of {len(wanted)} frames are wrong: the first, frame {place}, shows "
+        f"{'nothing readable' if found[place] is None else found[place]} instead of {wanted[place]}"
+    ]
+
+
+def _wanted(
+    recipe: Recipe, found: Sequence[int | None], rate: Fraction, ranges: Sequence[Range]
+) -> list[int]:
+    """Return the numbers that frames must carry.
+
+    Where a picture begins right in the middle of a frame, it may be rounded to either side, but
+    to the same one all along a segment: else pictures would jerk.
+    """
+    if recipe.numbers is not None:
+        known = dict(enumerate(recipe.numbers))
+        return [known.get(frame, -1) for start, end in ranges for frame in range(start, end)]
+    wanted: list[int] = []
+    for span in ranges:
+        ways = [
+            frames_of(recipe.clip, rate, [span], recipe.starts, at_middle=rounded)
+            for rounded in (False, True)
+        ]
+        there = found[len(wanted) :]
+        wanted += max(ways, key=lambda way: sum(a == b for a, b in zip(way, there, strict=False)))
+    return wanted
+
+
+def orientation_problems(pictures: Sequence[Seen]) -> list[str]:
+    """Return whether all pictures are upright."""
+    ways = {frame.corners.orientation for frame in pictures if frame.corners is not None}
+    ways -= {UPRIGHT}
+    told = ", ".join(sorted(ways)).replace("?", "without their corners")
+    return [f"pictures are {told}"] if ways else []
+
+
+def box_problems(recipe: Recipe, pictures: Sequence[Seen]) -> list[str]:
+    """Return whether pictures lie where they must."""
+    width, height = recipe.output_size
+    wanted = recipe.box or (0, 0, width, height)
+    for frame in pictures:
+        if any(abs(a - b) > BOX_TOLERANCE for a, b in zip(frame.box, wanted, strict=True)):
+            return [f"the picture lies at {_box(frame.box)} instead of {_box(wanted)}"]
+    return []
+
+
+def worst_colour(pictures: Sequence[Seen]) -> float | None:
+    """Return the largest ΔE2000 of any corner of any upright picture."""
+    return max(
+        (
+            max(frame.corners.delta_e)
+            for frame in pictures
+            if frame.corners is not None and frame.number is not None
+        ),
+        default=None,
+    )
+
+
+def colour_problems(recipe: Recipe, worst: float | None) -> list[str]:
+    """Return whether the corners have their colours."""
+    if recipe.delta_e is None or worst is None or worst <= recipe.delta_e:
+        return []
+    return [f"colours are off by ΔE2000 {worst:.1f}, more than {recipe.delta_e:g}"]
+
+
+def length_problems(
+    recipe: Recipe, evidence: Evidence, rate: Fraction, ranges: Sequence[Range]
+) -> list[str]:
+    """Return whether there is sound where there must be, as long as the pictures."""
+    seconds = evidence.seconds_of_sound
+    if not recipe.sound:
+        return [] if seconds is None else ["sound where the source has none"]
+    if seconds is None:
+        return ["no sound"]
+    wanted = cuts_of(rate, ranges)[-1]
+    if abs(seconds - wanted) > LENGTH_TOLERANCE:
+        return [f"{seconds:.3f} s of sound to {wanted:.3f} s of pictures"]
+    return []
+
+
+def click_problems(
+    expected: Sequence[Click], heard: Sequence[Heard], cuts: Sequence[float]
+) -> tuple[list[str], dict[int, float]]:
+    """Return whether each click is heard and no other one, and by how much they are off.
+
+    Args:
+        cuts: seconds at which segments begin and end; a click there may be heard in part.
+
+    Returns:
+        What is wrong, and by segment the largest offset in seconds.
+    """
+    problems: list[str] = []
+    offsets: dict[int, float] = {}
+    left = list(heard)
+    for click in expected:
+        near = [each for each in left if abs(each.time - click.time) <= _NEAR]
+        near = [each for each in near if each.tone == click.tone]
+        if not near:
+            problems.append(f"no click at {click.time:.3f} s")
+            continue
+        nearest = min(near, key=lambda each: abs(each.time - click.time))
+        left.remove(nearest)
+        off = abs(nearest.time - click.time)
+        offsets[click.segment] = max(off, offsets.get(click.segment, 0.0))
+    strange = [
+        each for each in left if min(abs(each.time - cut) for cut in cuts) > CUT_MARGIN + 0.005
+    ]
+    if strange:
+        problems.append(f"a click at {strange[0].time:.3f} s that does not belong there")
+    if len(problems) > 2:
+        problems = [problems[0], f"{len(problems) - 1} more clicks wrong"]
+    return problems, offsets
+
+
+def offset_problems(recipe: Recipe, offsets: dict[int, float]) -> list[str]:
+    """Return whether sound and pictures are together, at as many places as must be."""
+    problems = []
+    if offsets and (worst := max(offsets.values())) > recipe.offset:
+        place = max(offsets, key=lambda segment: offsets[segment])
+        problems.append(f"sound is {worst * 1000:.1f} ms off its pictures in segment {place}")
+    if len(offsets) < recipe.joins:
+        problems.append(f"sound and pictures compared at {len(offsets)} of {recipe.joins} places")
+    return problems
+
+
+def level_problems(recipe: Recipe, evidence: Evidence) -> list[str]:
+    """Return whether each tone is as loud on each side as it must be, beside the others."""
+    if not recipe.levels or not evidence.levels:
+        return []
+    found_top = max(max(pair) for pair in evidence.levels.values())
+    wanted_top = max(max(pair) for pair in recipe.levels.values())
+    problems = []
+    for tone, wanted in recipe.levels.items():
+        for side, want, level in zip(("left", "right"), wanted, evidence.levels[tone], strict=True):
+            found, due = level - found_top, want - wanted_top
+            silent = due <= SILENT and found <= SILENT
+            if not silent and abs(found - due) > LEVEL_TOLERANCE:
+                problems.append(f"{tone} Hz is {found:+.1f} dB {side} instead of {due:+.1f}")
+    return problems
+
+
+def refusal_problems(recipe: Recipe, reason: str, sentence: str) -> list[str]:
+    """Return whether a failed export says why, as the case does, in words for a person."""
+    problems = []
+    wanted = recipe.refused
+    if reason not in Reason.__members__:
+        problems.append(f"{reason} is no reason of docs/errors.md")
+    if "/" in sentence.replace(" / ", "") or "0x" in sentence:
+        problems.append(f"no sentence for a person: {sentence}")
+    if wanted is None:
+        problems.append(f"refused: {reason}: {sentence}")
+    elif reason != wanted.reason:
+        problems.append(f"{reason} ({sentence}) instead of {wanted.reason}")
+    elif re.search(wanted.words, sentence) is None:
+        problems.append(f"says “{sentence}”, not “{wanted.words}”")
+    return problems
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+def _box(box: tuple[int, int, int, int]) -> str:
+    return f"{box[0]}, {box[1]} ({box[2]} × {box[3]})"

@@ -1,0 +1,73 @@
+"""What is in an output: everything that can be read back from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
+from tests.media.read_back import Shown, read_back
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One click.
+
+    Attributes:
+        time: in seconds from time zero of the file.
+        tone: its place among the clip's tones.
+    """
+
+    time: float
+    tone: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is in a file.
+
+    Attributes:
+        seconds_of_sound: None without any.
+        levels: by tone that was asked for, how loud left and right, in decibels below full scale.
+    """
+
+    shown: Shown
+    clicks: tuple[Heard, ...]
+    seconds_of_sound: float | None
+    levels: dict[int, tuple[float, float]]
+
+
+def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) -> Evidence:
+    """Read a file.
+
+    Args:
+        clicks: tones that clicks may have, in Hz.
+        tones: in Hz, whose loudness is measured.
+    """
+    with av.open(str(path)) as file:
+        has_sound = bool(file.streams.audio)
+    if not has_sound:
+        return Evidence(read_back(path), (), None, {})
+    signal = read_audio(path)
+    heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
+    levels = _levels(path, tones) if tones else {}
+    return Evidence(read_back(path), heard, signal.size / CLICK_SAMPLE_RATE, levels)
+
+
+def _levels(path: Path, tones: Sequence[int]) -> dict[int, tuple[float, float]]:
+    left, right = (read_audio(path, channel=number) for number in (0, 1))
+    return {tone: (_level(left, tone), _level(right, tone)) for tone in tones}
+
+
+def _level(signal: Signal, tone: int) -> float:
+    """Return how loud a tone is, in decibels; a sine of full scale has 0."""
+    # Without the ends, where codecs swing in and out.
+    inner = signal[signal.size // 5 : -signal.size // 5]
+    window = np.hanning(inner.size)
+    wave = np.exp(-2j * np.pi * tone * np.arange(inner.size) / CLICK_SAMPLE_RATE)
+    amplitude = 2 * abs(np.dot(inner * window, wave)) / window.sum()
+    return float(20 * np.log10(max(amplitude, 1e-6)))

@@ -1,0 +1,33 @@
+"""The corpus: a table, one row a case. How its source is made, and what must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.media.recipes.broken import BROKEN
+from tests.media.recipes.coding import CODING
+from tests.media.recipes.geometry import GEOMETRY
+from tests.media.recipes.recipe import Recipe
+from tests.media.recipes.sound import SOUND
+from tests.media.recipes.timing import TIME
+
+RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *SOUND, *BROKEN)
+
+
+def chosen(names: Sequence[str]) -> tuple[Recipe, ...]:
+    """Return the cases of topics, or whose names begin so; all of them where nothing is asked for.
+
+    Raises:
+        KeyError: there is none of such a name.
+    """
+    wanted: dict[str, Recipe] = {}
+    for name in names:
+        found = [
+            recipe
+            for recipe in RECIPES
+            if name and (recipe.topic == name or recipe.name.startswith(name))
+        ]
+        if not found:
+            raise KeyError(name)
+        wanted |= {recipe.name: recipe for recipe in found}
+    return tuple(each for each in RECIPES if each.name in wanted) if names else RECIPES

@@ -1,0 +1,141 @@
+"""What a case of the corpus is: how its source is made, and what must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from tests.media.corner_marks import Stored
+from tests.media.frame_codes import CLICK_TONES, Clip
+from videoexport.v1 import export_pb2 as pb
+
+Range = tuple[int, int]
+Box = tuple[int, int, int, int]
+
+# Small outputs encode fast; the codes stay readable.
+SIZE = (256, 144)
+# The clip of most cases: four seconds of pictures in colour, and a click every fifth frame. Of
+# what is off in the end its own encoder is to have done little.
+PLAIN = Clip(frames=100, clicks=0.2, colours=Stored(), tones=CLICK_TONES, encoder=("-crf", "6"))
+# Beginnings on keyframes, before and after them, a jump back, a repetition, the end.
+CUTS: tuple[Range, ...] = ((24, 40), (50, 60), (9, 20), (9, 20), (76, 100))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remade:
+    """A file that FFmpeg makes of others.
+
+    Attributes:
+        of: the inputs, in order.
+        arguments: of the output; those of input `n` are in `before`.
+    """
+
+    of: tuple[Source, ...] = ()
+    arguments: tuple[str, ...] = ("-c", "copy")
+    before: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    container: str = "mp4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """A file whose bytes are made of those of others.
+
+    Attributes:
+        how: from the contents of `of`, in order, to the file's.
+    """
+
+    of: tuple[Source, ...]
+    how: Edit
+    container: str = "mp4"
+
+
+Source = Clip | Remade | Changed
+Edit = Callable[..., bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """That an export fails, and why.
+
+    Attributes:
+        reason: of docs/errors.md.
+        words: a regular expression that its sentence holds.
+    """
+
+    reason: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One case.
+
+    Attributes:
+        name: unique; says what is particular about the source or the settings.
+        settings: of the export.
+        segments: frames of the output's grid, `end` not included; None is the whole source.
+        size: of the output, where the named ones of the settings are too large to be quick;
+            None leaves it to the settings.
+        chunk_seconds: made in parts of about so long; None makes it whole.
+
+        shows: the clip that the numbers and the clicks come from; needed where the source is
+            not a clip itself.
+        starts: seconds of that clip at which frame 0 of the grid is.
+        rate: that the output must have; by default the clip's.
+        numbers: of the frames of the grid, where no clip says; else by the rule of frames.
+        in_order: frames need only be readable and in order, as where they are made of fields.
+        least_right: share of the frames that must be the right ones. Where that is not all,
+            the others may look damaged.
+        box: left, top, width and height of the picture in the output; by default all of it.
+        made_size: of the output, where `size` is None.
+        delta_e: by how much each corner's colour may be off.
+        clicks: whether clicks are heard, each where it belongs.
+        sound: whether the output has any.
+        silent: spans of the clip in seconds, from and to, that have lost their sound.
+        levels: in the output, by tone in Hz: decibels left and right, relative to the loudest.
+        offset: seconds by which sound may be off its pictures.
+        joins: at how many places that is measured, at the least.
+        refused: why there is no output.
+        gpu: whether the command for the GPU is compared.
+    """
+
+    name: str
+    topic: str
+    source: Source
+    settings: pb.ExportSettings = field(default_factory=pb.ExportSettings)
+    segments: Sequence[Range] | None = CUTS
+    size: tuple[int, int] | None = SIZE
+    chunk_seconds: float | None = None
+
+    shows: Clip | None = None
+    starts: Fraction = Fraction(0)
+    rate: Fraction | None = None
+    numbers: Sequence[int] | None = None
+    in_order: bool = False
+    least_right: float = 1.0
+    box: Box | None = None
+    made_size: tuple[int, int] | None = None
+    delta_e: float | None = 2.0
+    clicks: bool = True
+    sound: bool = True
+    silent: Sequence[tuple[float, float]] = ()
+    levels: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    offset: float = 0.005
+    joins: int = 1
+    refused: Refused | None = None
+    gpu: bool = True
+
+    @property
+    def clip(self) -> Clip:
+        """The clip that the numbers and the clicks come from."""
+        clip = self.shows or self.source
+        assert isinstance(clip, Clip), f"{self.name}: what does it show?"
+        return clip
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Width and height that the output must have."""
+        size = self.size or self.made_size
+        assert size is not None, f"{self.name}: how large is the output?"
+        return size

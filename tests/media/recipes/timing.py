@@ -1,0 +1,249 @@
+"""Sources whose pictures come at every rate and pace: each frame the right one, in its time."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from tests.media.frame_codes import Clip
+from tests.media.recipes.boxes import box, edited
+from tests.media.recipes.recipe import PLAIN, Changed, Range, Recipe, Remade
+from videoexport.v1 import export_pb2 as pb
+
+NTSC = Fraction(30000, 1001)
+FILM = Fraction(24000, 1001)
+FAST = Fraction(60000, 1001)
+FRAGMENTED = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
+# Long enough that each holds a click at twice the rate.
+LONG_CUTS: tuple[Range, ...] = ((24, 60), (50, 90), (9, 40), (120, 150))
+HOLED = (1, 1, 1, 2, 1, 1, 1, 1, 3)
+
+
+def _case(name: str, source: Any, **more: Any) -> Recipe:
+    return Recipe(name=name, topic="time", source=source, **more)
+
+
+def _rate(rate: Fraction, **more: Any) -> pb.ExportSettings:
+    asked = pb.Rational(numerator=rate.numerator, denominator=rate.denominator)
+    return pb.ExportSettings(frame_rate=asked, **more)
+
+
+def _says_fifty(content: bytes) -> bytes:
+    """An mkv of 25 frames a second whose header says that each lasts 20 ms."""
+    told = bytes.fromhex("23e38384") + (40_000_000).to_bytes(4, "big")
+    assert content.count(told) == 1
+    return content.replace(told, told[:4] + (20_000_000).to_bytes(4, "big"))
+
+
+def _two_edits(content: bytes) -> bytes:
+    """An mp4 that is shown from 0 to 1 and from 2 to 3 s, by its edit lists."""
+
+    head = content.index(b"mvhd")
+    second = int.from_bytes(content[head + 16 : head + 20], "big")
+
+    def edits(ticks: int, old: bytes) -> bytes:
+        # One edit so far: how long it lasts, where in the track it begins, how fast it plays.
+        begins = int.from_bytes(old[20:24], "big")
+        entries = b"".join(
+            struct.pack(">IiI", second, begins + seconds * ticks, 1 << 16) for seconds in (0, 2)
+        )
+        return box(b"elst", bytes(4) + (2).to_bytes(4, "big") + entries)
+
+    for track, ticks in enumerate((12_800, 48_000)):
+        path = (b"moov", b"trak", b"edts", b"elst")
+        content = edited(content, path, partial(edits, ticks), track=track)
+    return content
+
+
+def _one_after_the_other(*contents: bytes) -> bytes:
+    return b"".join(contents)
+
+
+TS = replace(PLAIN, container="ts")
+RECORDING = Clip(
+    frames=60,
+    durations=(1, 1, 1, 1, 1, 1, 1, 1, 1, 51),
+    clicks=0.2,
+    colours=PLAIN.colours,
+    tones=PLAIN.tones,
+)
+TIME: tuple[Recipe, ...] = (
+    *(
+        _case(f"{name} frames a second, {container}", clip, segments=LONG_CUTS)
+        for name, rate in (("23.976", FILM), ("29.97", NTSC), ("59.94", FAST))
+        for container in ("mp4", "mkv", "ts")
+        for clip in [replace(PLAIN, frames=150, rate=rate, container=container)]
+    ),
+    _case("12.5 frames a second", replace(PLAIN, rate=Fraction(25, 2))),
+    *(
+        _case(
+            f"{rate} frames a second become 60",
+            replace(PLAIN, frames=4 * rate, rate=Fraction(rate), gop=rate),
+            rate=Fraction(60),
+            segments=LONG_CUTS,
+        )
+        for rate in (120, 240)
+    ),
+    *(
+        _case(
+            f"{float(own):g} frames a second, {float(asked):g} asked for",
+            replace(PLAIN, frames=150, rate=own),
+            settings=_rate(asked),
+            rate=asked,
+            segments=((24, 40), (30, 45), (9, 33)),
+        )
+        for own, asked in (
+            (Fraction(50), Fraction(25)),
+            (Fraction(25), Fraction(50)),
+            (Fraction(30), FILM),
+            (Fraction(24), Fraction(30)),
+            (NTSC, Fraction(30)),
+        )
+    ),
+    *(
+        _case(
+            f"frames dropped here and there, {container}",
+            replace(PLAIN, durations=HOLED, container=container),
+        )
+        for container in ("mp4", "mkv", "ts")
+    ),
+    _case(
+        "varying rate, 25 asked for",
+        replace(PLAIN, durations=(1, 2, 1, 3)),
+        settings=_rate(Fraction(25)),
+    ),
+    *(
+        _case(
+            f"screen recording with pauses, {container}",
+            replace(RECORDING, container=container),
+            segments=((0, 20), (40, 75), (5, 70), (110, 130)),
+        )
+        for container in ("mp4", "mkv")
+    ),
+    _case(
+        "slide show",
+        replace(PLAIN, frames=12, durations=(40, 7, 60)),
+        settings=_rate(Fraction(25)),
+        segments=((30, 60), (95, 160), (20, 50)),
+    ),
+    _case("first timestamp 1.5 s, mkv", replace(PLAIN, container="mkv", first_frame_time=1.5)),
+    _case("first timestamp 1.5 s, ts", replace(TS, first_frame_time=1.5)),
+    _case(
+        "delayed by an empty edit",
+        Remade(
+            of=(PLAIN, PLAIN),
+            before={0: ("-itsoffset", "0.52")},
+            arguments=("-map", "0:v", "-map", "1:a", "-c", "copy"),
+        ),
+        shows=replace(PLAIN, audio_delay=-0.52),
+        silent=((3.48, 4.0),),
+    ),
+    _case(
+        "begins within a GOP by its edit list",
+        Remade(of=(PLAIN,), before={0: ("-ss", "0.48")}),
+        shows=PLAIN,
+        starts=Fraction(12, 25),
+        segments=((0, 16), (30, 50), (9, 20), (60, 80)),
+    ),
+    _case(
+        "begins within a GOP by its edit list, in parts",
+        Remade(of=(PLAIN,), before={0: ("-ss", "0.48")}),
+        shows=PLAIN,
+        starts=Fraction(12, 25),
+        segments=((0, 40), (20, 80)),
+        chunk_seconds=0.8,
+    ),
+    _case(
+        "two edits, from 0 and from 2 s",
+        Changed(of=(PLAIN,), how=_two_edits),
+        shows=PLAIN,
+        segments=None,
+        numbers=[*range(25), *range(50, 75)],
+        clicks=False,
+    ),
+    _case(
+        "B-frames without an edit list",
+        Remade(of=(PLAIN,), arguments=("-c", "copy", "-use_editlist", "0")),
+        shows=PLAIN,
+    ),
+    _case("sound begins 1.5 s late", replace(PLAIN, audio_delay=1.5), joins=1),
+    _case("sound begins 1.5 s late, ts", replace(TS, audio_delay=1.5), joins=1),
+    _case(
+        "sound ends early",
+        Remade(
+            of=(PLAIN, PLAIN),
+            before={1: ("-t", "2")},
+            arguments=("-map", "0:v", "-map", "1:a", "-c", "copy"),
+        ),
+        shows=PLAIN,
+        silent=((2.0, 4.0),),
+    ),
+    *(
+        _case(
+            f"sound has a hole, {container}",
+            Remade(
+                of=(PLAIN,),
+                # From 1.28 to 1.71 s.
+                arguments=("-c", "copy", "-bsf:a", r"noise=drop=between(n\,60\,80)"),
+                container=container,
+            ),
+            shows=PLAIN,
+            silent=((1.25, 1.75),),
+        )
+        for container in ("mp4", "mkv", "ts")
+    ),
+    _case(
+        "pictures end early",
+        Remade(
+            of=(PLAIN,),
+            arguments=("-c", "copy", "-frames:v", "50"),
+        ),
+        shows=PLAIN,
+        segments=None,
+        numbers=range(50),
+    ),
+    _case("fragments", replace(PLAIN, muxer=FRAGMENTED)),
+    _case("timestamps wrap, ts", replace(TS, first_frame_time=95441.5)),
+    _case(
+        "timestamps jump ahead by 100 s, ts",
+        Changed(
+            of=(TS, replace(TS, first_frame_time=104.0)), how=_one_after_the_other, container="ts"
+        ),
+        shows=PLAIN,
+        numbers=[*range(100), *range(100)],
+        segments=None,
+        clicks=False,
+    ),
+    _case(
+        "says 50 frames a second, has 25, H.264",
+        Remade(
+            of=(PLAIN,),
+            arguments=(
+                "-c",
+                "copy",
+                "-bsf:v",
+                "h264_metadata=tick_rate=100",
+            ),
+        ),
+        shows=PLAIN,
+    ),
+    _case(
+        "says 50 frames a second, has 25, mkv",
+        Changed(of=(replace(PLAIN, container="mkv"),), how=_says_fifty, container="mkv"),
+        shows=PLAIN,
+    ),
+    _case(
+        "slow motion by its metadata plays as its timestamps say",
+        Remade(
+            of=(PLAIN,),
+            arguments=(
+                *("-c", "copy", "-movflags", "use_metadata_tags"),
+                *("-metadata", "com.android.capture.fps=240"),
+            ),
+        ),
+        shows=PLAIN,
+    ),
+)
