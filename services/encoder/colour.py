@@ -85,10 +85,7 @@ def colour_of(video: pb.VideoStream) -> Colour:
         # `scale` takes grey for full range whatever it is told, so it is told that; nor may one
         # be put in for what zscale cannot read.
         after = ("format=gray|gray10le", f"setparams=range={colour_range}", *after)
-    if after:
-        scale = ":out_range=pc" if grey else ""
-    else:
-        scale = ":out_range=tv:out_color_matrix=bt709" if rgb else ":out_range=tv"
+    to_sdr = ":out_range=tv:out_color_matrix=bt709" if rgb else ":out_range=tv"
     meant = {
         "range": ("pc" if grey else colour_range, video.color_range),
         "color_primaries": (primaries, video.color_primaries),
@@ -105,7 +102,7 @@ def colour_of(video: pb.VideoStream) -> Colour:
     return Colour(
         before=(f"setparams={':'.join(unsaid)}",) if unsaid else (),
         over_black=("premultiply=inplace=1",) if alpha else (),
-        scale=scale,
+        scale="" if after else to_sdr,
         after=after,
     )
 

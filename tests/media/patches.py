@@ -15,6 +15,10 @@ from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from tests.media.colour import Array, Tags, coded, light_of
 from tests.media.frame_codes import ffmpeg_exe
 
+X265 = (
+    *("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1"),
+    *("-x265-params", "log-level=none:lossless=1"),
+)
 COLUMNS, ROWS = 6, 4
 # Of a patch in the source; so large that nothing of its neighbours reaches its middle.
 SIDE = 24
@@ -32,6 +36,7 @@ SRGB = light_of(
     [[int(text[at : at + 2], 16) for at in (0, 2, 4)] for text in _SRGB],
     Tags(transfer="iec61966-2-1", matrix="gbr", range="pc"),
 ).clip(0, 1)
+GREYS = slice(18, 24)
 
 
 def raw_frame(light: Array, tags: Tags, pixel_format: str, alpha: Array | None = None) -> bytes:
@@ -73,7 +78,7 @@ def make_patches(
     tags: Tags,
     pixel_format: str,
     *,
-    codec: Sequence[str] = ("-c:v", "ffv1"),
+    codec: Sequence[str] = (),
     told: bool = True,
     alpha: Array | None = None,
     rate: int = 25,
@@ -81,8 +86,12 @@ def make_patches(
     """Make a clip of light in BT.709's primaries.
 
     Args:
+        codec: options of FFmpeg's; one that loses nothing if none are given.
         told: whether the clip says what its values mean.
     """
+    if not codec:
+        # FFV1 has no full range of its own but of RGB's.
+        codec = ("-c:v", "ffv1") if tags.range == "tv" or tags.matrix == "gbr" else X265
     raw = raw_frame(light, tags, pixel_format, alpha)
     names = f"range={tags.range}:color_primaries={tags.primaries}:color_trc={tags.transfer}"
     names += f":colorspace={tags.matrix}"
@@ -92,6 +101,8 @@ def make_patches(
     command += ["-s", f"{WIDTH}x{HEIGHT}", "-r", str(rate), "-i", "-"]
     command += ["-vf", f"setparams={names}", *codec, str(path)]
     subprocess.run(command, input=raw * FRAMES, check=True, timeout=60)
+    # Where a codec does not know of a range, FFmpeg converts.
+    assert tags_of(path).range in (tags.range, "")
     return path
 
 

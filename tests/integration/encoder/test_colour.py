@@ -13,7 +13,9 @@ from tests.integration.encoder.probing import probe_bytes
 from tests.media.colour import Array, Tags, delta_e, lab_of, light_of
 from tests.media.exporting import Export, export
 from tests.media.patches import (
+    GREYS,
     SRGB,
+    X265,
     colour_box,
     make_patches,
     read_values,
@@ -35,9 +37,7 @@ X264 = ("-c:v", "libx264", "-qp", "0")
 # Twice the patches' size: fitted without bars.
 SIZE = (288, 192)
 
-X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-x265-params")
 WEBM = ("-auto-alt-ref", "0", "-crf", "4", "-b:v", "9M")
-LOSSLESS = "log-level=none:lossless=1"
 MASTERED = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
 
 
@@ -86,6 +86,7 @@ async def test_sdr_looks_the_same_and_is_tagged(
     source = make_patches(tmp_path / "source.mkv", SRGB, tags, pixel_format)
     made = await exported(source, tmp_path)
     assert difference(shown(SRGB, tags), made.path).max() <= 2
+    assert np.abs(read_values(made.path)[GREYS, 1:] - 128).max() <= 0.5
     matrix = "bt709" if tags.matrix == "gbr" else tags.matrix
     assert tags_of(made.path) == Tags(tags.primaries, tags.transfer, matrix, "tv")
 
@@ -106,6 +107,7 @@ async def test_grey_pictures_look_the_same(tmp_path: Path, tags: Tags, pixel_for
         (BT2020, "yuv420p10le"),
         (BT2020, "yuv422p"),
         (Tags("bt2020", "bt709", "bt2020nc", "pc"), "yuv444p12le"),
+        (Tags("bt2020", "bt709", "bt709"), "yuv420p"),
         (Tags("smpte432", "bt709", "bt709"), "yuv420p"),
         (Tags("smpte432", "iec61966-2-1", "smpte170m", "pc"), "yuv420p"),
         (Tags("smpte431", "bt709", "bt709"), "yuv444p10le"),
@@ -195,7 +197,7 @@ async def test_hdr_greys_are_tone_mapped(
     nits = np.array([0, 0.5, 1, 2, 5, 10, 15, 20, 26, 35, 45, 55, 61, 80, 100, 130, 160, 203])
     nits = np.append(nits, [300, 400, 500, 700, 850, 1000])
     light = np.repeat(nits[:, None] / 203, 3, axis=1)
-    codec = (*X265, f"{LOSSLESS}:{MASTERED}:max-cll=1000,400")
+    codec = (*X265[:-1], f"{X265[-1]}:{MASTERED}:max-cll=1000,400")
     source = make_patches(tmp_path / "hdr.mp4", light, tags, "yuv420p10le", codec=codec)
     made = await exported(source, tmp_path)
     assert (made.info.video.color_transfer, tags_of(made.path)) == (tags.transfer, BT709)
@@ -219,7 +221,7 @@ async def test_hdr_greys_are_tone_mapped(
 async def test_hdr_colours_keep_their_hue(tmp_path: Path, tags: Tags) -> None:
     # Faces and the like below 61 nits; pure colours as bright as white.
     light = SRGB * np.where(np.arange(24) < 6, 1.0, 0.28)[:, None]
-    source = make_patches(tmp_path / "hdr.mp4", light, tags, "yuv420p10le", codec=(*X265, LOSSLESS))
+    source = make_patches(tmp_path / "hdr.mp4", light, tags, "yuv420p10le", codec=X265)
     made = await exported(source, tmp_path)
     assert difference(light, made.path)[6:].max() <= 2
     wanted, found = lab_of(light), lab_of(seen(made.path))
@@ -231,7 +233,7 @@ async def test_hdr_colours_keep_their_hue(tmp_path: Path, tags: Tags) -> None:
 
 async def test_hdr_that_says_no_more_than_its_curve_is_taken_for_bt2020(tmp_path: Path) -> None:
     bsf = "hevc_metadata=colour_primaries=2:matrix_coefficients=2"
-    codec = (*X265, LOSSLESS, "-bsf:v", bsf)
+    codec = (*X265, "-bsf:v", bsf)
     light = SRGB * 0.28
     source = make_patches(tmp_path / "hdr.mkv", light, PQ, "yuv420p10le", codec=codec)
     made = await exported(source, tmp_path)
@@ -240,9 +242,7 @@ async def test_hdr_that_says_no_more_than_its_curve_is_taken_for_bt2020(tmp_path
 
 
 async def test_dolby_vision_is_exported_by_its_base(tmp_path: Path) -> None:
-    source = make_patches(
-        tmp_path / "base.mp4", SRGB * 0.28, PQ, "yuv420p10le", codec=(*X265, LOSSLESS)
-    )
+    source = make_patches(tmp_path / "base.mp4", SRGB * 0.28, PQ, "yuv420p10le", codec=X265)
     content = source.read_bytes()
     source.write_bytes(with_dolby_vision(content, profile=8, compatibility=1))
     made = await exported(source, tmp_path)

@@ -154,7 +154,7 @@ def test_grey_keeps_its_range_until_zscale_reads_it(colour_range: str) -> None:
     assert colour == Colour(
         ("setparams=range=pc:color_primaries=bt709:color_trc=bt709:colorspace=bt709",),
         (),
-        ":out_range=pc",
+        "",
         ("format=gray|gray10le", f"setparams=range={colour_range}", "zscale=r=tv:d=ordered"),
     )
 
