@@ -30,8 +30,10 @@ from videoexport.v1 import export_pb2 as pb
 FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv")
 FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 
-# Pixels left, right, above and below that the container has cut off, in FFmpeg's description.
+# Of a stream in FFmpeg's description: pixels left, right, above and below that the container
+# has cut off, and whom the pictures of Dolby Vision are for that know nothing of it.
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
+_DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
 _REQUEST_TIMEOUT = 60.0
 
 
@@ -142,7 +144,9 @@ def _describe_video(
     container: InputContainer, video: VideoStream, timing: Timing
 ) -> pb.VideoStream:
     frame = timing.first_frame
-    width, height = _cropped(container, video, frame)
+    told = _told(container, video)
+    _refuse_dolby_vision_alone(told)
+    width, height = _cropped(told, frame)
     sar = video.sample_aspect_ratio or Fraction(1)
     described = pb.VideoStream(
         index=video.index,
@@ -154,7 +158,7 @@ def _describe_video(
         frame_rate=_rational(timing.rate),
         variable_frame_rate=timing.varies,
         frame_count=timing.frame_count,
-        pixel_format=frame.format.name,
+        pixel_format=_pixel_format(video, frame),
         bit_depth=max(component.bits for component in frame.format.components),
         color_primaries=PRIMARIES.get(frame.color_primaries, ""),
         color_transfer=TRANSFERS.get(frame.color_trc, ""),
@@ -177,21 +181,49 @@ def _rotation(frame: VideoFrame) -> int:
     return round(-frame.rotation / 90) % 4 * 90 if abs(frame.rotation) <= 360 else 0
 
 
-def _cropped(container: InputContainer, video: VideoStream, frame: VideoFrame) -> tuple[int, int]:
-    """Return the size of the pictures that FFmpeg makes of a stream.
+def _pixel_format(video: VideoStream, frame: VideoFrame) -> str:
+    """Return what the pictures consist of.
 
-    It heeds what matroska and mov cut off, of which PyAV only repeats the description.
+    WebM keeps the transparency of VP8 and VP9 beside them, where the usual decoders do not look.
     """
+    beside = video.metadata.get("alpha_mode") == "1" and video.codec_context.name in ("vp8", "vp9")
+    name = frame.format.name
+    return "yuva420p" if beside and name == "yuv420p" else name
+
+
+def _told(container: InputContainer, video: VideoStream) -> str:
+    """Return FFmpeg's description of a stream, which has what PyAV does not hand over."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     described: str = container.dumps_format()  # type: ignore[attr-defined]  # not in its stubs
     av.logging.set_level(level)
     for part in described.split("\n  Stream #0:"):
-        found = _CROPPING.search(part)
-        if found is not None and re.match(rf"{video.index}\b", part):
-            left, right, above, below = map(int, found.groups())
-            return frame.width - left - right, frame.height - above - below
-    return frame.width, frame.height
+        if re.match(rf"{video.index}\b", part):
+            return part
+    return ""
+
+
+def _cropped(told: str, frame: VideoFrame) -> tuple[int, int]:
+    """Return the size of the pictures that FFmpeg makes of a stream.
+
+    It heeds what matroska and mov cut off.
+    """
+    found = _CROPPING.search(told)
+    left, right, above, below = map(int, found.groups()) if found else (0, 0, 0, 0)
+    return frame.width - left - right, frame.height - above - below
+
+
+def _refuse_dolby_vision_alone(told: str) -> None:
+    """Raise where pictures are in colours that only Dolby Vision's own decoders know.
+
+    Those of profile 5: others are HDR10, HLG or SDR to whom it is unknown.
+    """
+    found = _DOLBY_VISION.search(told)
+    if found is not None and int(found[1]) == 0:
+        raise InvalidSource(
+            "the video is in Dolby Vision without pictures for other players (profile 5), "
+            "which cannot be exported"
+        )
 
 
 def _describe_audio(

