@@ -21,6 +21,7 @@ from services.common.planner import (
     plan_export,
     processing_time,
 )
+from services.common.sound import lists_sound, with_sound_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -54,11 +55,18 @@ class ExportPlanner:
             parts: whether it may be made in parts; otherwise whole, however long it is.
 
         Raises:
-            DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE; NO_ENCODER where some are too old
-                for what is asked for.
+            DomainError: INVALID_SEGMENTS, INVALID_REQUEST; STORE_UNAVAILABLE; NO_ENCODER where
+                some are too old for what is asked for.
         """
         order = replace(order, limits=self._limits)
+        if order.settings.HasField("audio_stream") and not lists_sound(info):
+            raise DomainError(
+                Reason.NO_ENCODER,
+                "The encoder that has examined the source does not list its sound yet: encoders "
+                "are being upgraded.",
+            )
         plan = plan_export(info, order.segments, order.settings)
+        info = with_sound_of(info, plan)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
         self._require(plan, choice.lane)

@@ -79,4 +79,6 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
             violations.append(
                 Violation("settings.frame_rate", f"must be from 1 to {MAX_RATE} frames per second")
             )
+    if settings.audio_stream < 0:
+        violations.append(Violation("settings.audio_stream", "must not be negative"))
     return violations

@@ -194,6 +194,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         quality: str | None,
         frame_rate: export_pb2.Rational | None,
         encoder: str,
+        audio_stream: int | None,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -202,6 +203,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             quality=_QUALITIES[quality],
             frame_rate=frame_rate,
             encoder=_ENCODERS[encoder],
+            audio_stream=audio_stream,
         )
         return function(*args, order=Order(segments, settings), **kwargs)
 
@@ -244,6 +246,13 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "cpu", "gpu"]),
             default="auto",
             help="Which encoders may be used. Default: auto, the GPU where there is one.",
+        ),
+        click.option(
+            "--audio-stream",
+            type=click.IntRange(0, _INT32_MAX),
+            metavar="N",
+            help="Stream that the sound is of, by its number in `probe`. Default: the source's "
+            "default one, else the first.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

@@ -200,7 +200,7 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Frames", f"{plan.frame_count:,} at {rate} a second"),
                     ("Duration", clock(plan.duration)),
                     ("Resolution", f"{plan.width} × {plan.height}"),
-                    ("Sound", "yes" if plan.has_audio else "no"),
+                    ("Sound", _planned_sound(plan)),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
@@ -209,6 +209,12 @@ def plan_details(plan: export_pb2.Plan) -> str:
             ),
         ]
     )
+
+
+def _planned_sound(plan: export_pb2.Plan) -> str:
+    if not plan.has_audio:
+        return "no"
+    return f"stream {plan.audio_stream}" if plan.HasField("audio_stream") else "yes"
 
 
 def source_details(info: export_pb2.SourceInfo) -> str:
@@ -234,6 +240,10 @@ def _audio(info: export_pb2.SourceInfo) -> Iterator[Pair]:
     if not info.HasField("audio"):
         yield "Sound", "none"
         return
-    audio = info.audio
-    layout = audio.channel_layout or f"{audio.channels} channels"
-    yield "Sound", f"{audio.codec}, {layout}, {audio.sample_rate:,} Hz"
+    # Services of before list none.
+    for audio in info.audio_streams or [info.audio]:
+        layout = audio.channel_layout or f"{audio.channels} channels"
+        said = [audio.codec, layout, f"{audio.sample_rate:,} Hz", audio.language, audio.title]
+        chosen = " (default)" if audio.index == info.audio.index else ""
+        words = ", ".join(word for word in said if word)
+        yield f"Sound {audio.index}", words + chosen
