@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.common.frames import FrameRange
+from services.common.sound import pair_of
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -41,6 +42,7 @@ from services.encoder.readings import (
     max_gap,
     split_readings,
 )
+from services.encoder.stereo import fold
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -254,8 +256,13 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             picture_first=_may_repeat_frames(job),
         )
     if job.sound:
+        pair = pair_of(job.info)
         graphs[job.site.folder / f"{name}.audio.txt"] = audio_graph(
-            readings, job.timeline, job.info.audio.index, SoundCut(first_frame, job.frame_count)
+            readings,
+            job.timeline,
+            pair or [job.info.audio.index],
+            SoundCut(first_frame, job.frame_count),
+            [] if pair else fold(job.info.audio),
         )
     return graphs
 
