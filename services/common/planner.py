@@ -119,6 +119,7 @@ def plan_export(
     frame = frame_of(info.video, settings)
     quality = settings.quality or pb.QUALITY_MEDIUM
     pixels = frame.width * frame.height
+    levelled = info.HasField("audio") and settings.HasField("loudness_lufs")
     return pb.Plan(
         segments=[
             pb.PlannedSegment(
@@ -139,6 +140,7 @@ def plan_export(
         quality=quality,
         has_audio=info.HasField("audio"),
         audio_stream=chosen_stream(info, settings),
+        loudness_lufs=settings.loudness_lufs if levelled else None,
         estimated_size_bytes=_estimate_bytes(
             pixels * frame_count, quality, duration, info.HasField("audio")
         ),

@@ -123,6 +123,7 @@ def audio_graph(
         streams: number of the stream in each input; two are its left and its right.
         fold: filters that make two channels of the stream's, where FFmpeg does not do so itself.
     """
+    rate = timeline.rate
     branches = []
     frame = cut.first_frame
     count = 0
@@ -130,8 +131,8 @@ def audio_graph(
         pieces = []
         for frames in reading.ranges:
             # Rounded as places in the whole output, so that no error adds up.
-            length = samples_of(frame + frames.frame_count, timeline) - samples_of(frame, timeline)
-            skip = samples_of(frames.start - reading.start, timeline)
+            length = samples_of(frame + frames.frame_count, rate) - samples_of(frame, rate)
+            skip = samples_of(frames.start - reading.start, rate)
             fades = _fades(
                 length, fade_in=frame > 0, fade_out=frame + frames.frame_count < cut.total
             )
@@ -166,7 +167,7 @@ def audio_graph(
             steps = [f"atrim=start_sample={skip}:end_sample={skip + length}", "asetpts=N/SR/TB"]
             branches.append(f"{piece}{','.join([*steps, *fades])}[a{count}]")
             count += 1
-    samples = samples_of(frame, timeline) - samples_of(cut.first_frame, timeline)
+    samples = samples_of(frame, rate) - samples_of(cut.first_frame, rate)
     tail = [f"apad=whole_len={samples}", f"atrim=end_sample={samples}", "asetpts=N/SR/TB"]
     return _join(branches, "a", count, "concat=n={}:v=0:a=1", tail)
 
@@ -182,9 +183,9 @@ def _fades(length: int, *, fade_in: bool, fade_out: bool) -> list[str]:
     return fades
 
 
-def samples_of(frames: int, timeline: Timeline) -> int:
-    """Return how many samples of sound so many frames last."""
-    return round(frames * SAMPLE_RATE / timeline.rate)
+def samples_of(frames: int, rate: Fraction) -> int:
+    """Return how many samples of sound so many frames last, of so many a second."""
+    return round(frames * SAMPLE_RATE / rate)
 
 
 def _seconds(time: Fraction) -> str:

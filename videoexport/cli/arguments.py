@@ -195,6 +195,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         frame_rate: export_pb2.Rational | None,
         encoder: str,
         audio_stream: int | None,
+        loudness: float | None,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -204,6 +205,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             frame_rate=frame_rate,
             encoder=_ENCODERS[encoder],
             audio_stream=audio_stream,
+            loudness_lufs=loudness,
         )
         return function(*args, order=Order(segments, settings), **kwargs)
 
@@ -253,6 +255,13 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="N",
             help="Stream that the sound is of, by its number in `probe`. Default: the source's "
             "default one, else the first.",
+        ),
+        click.option(
+            "--loudness",
+            type=float,
+            metavar="LUFS",
+            help="Loudness of the output, -70 to -5, such as -16 for the web or -23 for broadcast "
+            "(EBU R 128). Default: as loud as the source is.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

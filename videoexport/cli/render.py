@@ -85,6 +85,8 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     yield "Duration", clock(output.duration)
     yield "Size", size(output.size_bytes)
     yield "Resolution", f"{output.width} × {output.height}"
+    if output.HasField("loudness"):
+        yield "Loudness", _loudness(output.loudness)
     reason = f": {output.encoder_reason}" if output.encoder_reason else ""
     yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
     if output.reused_share:
@@ -103,6 +105,13 @@ def _times(export: export_pb2.Export) -> str:
     if not export.HasField("start_time"):
         return whole
     return f"{whole}, of which {elapsed(export.create_time, export.start_time)} in the queue"
+
+
+def _loudness(loudness: export_pb2.Loudness) -> str:
+    return (
+        f"{loudness.delivered_lufs:.1f} LUFS, before {loudness.measured_lufs:.1f}; "
+        f"peaks of {loudness.true_peak_dbtp:.1f} dBTP"
+    )
 
 
 def _family(family: export_pb2.EncoderFamily.ValueType) -> str:
@@ -214,7 +223,8 @@ def plan_details(plan: export_pb2.Plan) -> str:
 def _planned_sound(plan: export_pb2.Plan) -> str:
     if not plan.has_audio:
         return "no"
-    return f"stream {plan.audio_stream}" if plan.HasField("audio_stream") else "yes"
+    said = f"stream {plan.audio_stream}" if plan.HasField("audio_stream") else "yes"
+    return said + (f", at {plan.loudness_lufs:g} LUFS" if plan.HasField("loudness_lufs") else "")
 
 
 def source_details(info: export_pb2.SourceInfo) -> str:

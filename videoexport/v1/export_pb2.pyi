@@ -747,6 +747,7 @@ class ExportSettings(_message.Message):
     ENCODER_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
+    LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
     quality: Global___Quality.ValueType
@@ -760,6 +761,12 @@ class ExportSettings(_message.Message):
     audio_stream: _builtins.int
     """Stream that the sound is of, by its index as Probe lists it. One that the source says is the
     left or the right of a pair stands for both. Default: the default stream, else the first.
+    """
+    loudness_lufs: _builtins.float
+    """Loudness of the whole output in LUFS, integrated as EBU R 128 says, -70 to -5; usual are -23
+    for broadcast and -16 for the web. Everything is made louder or quieter alike; where true
+    peaks would exceed -1 dBTP they alone are held down. Silence is left alone. Default: as loud
+    as the source is.
     """
     @_builtins.property
     def frame_rate(self) -> Global___Rational:
@@ -775,14 +782,20 @@ class ExportSettings(_message.Message):
         encoder: Global___EncoderPreference.ValueType = ...,
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
+        loudness_lufs: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
+    _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
+    _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_stream) -> _WhichOneofReturnType__audio_stream | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___ExportSettings: _TypeAlias = ExportSettings  # noqa: Y015
 
@@ -833,6 +846,7 @@ class Plan(_message.Message):
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
+    LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -861,6 +875,8 @@ class Plan(_message.Message):
     """
     audio_stream: _builtins.int
     """Output only. Stream of the source that the sound is of; absent where the output has none."""
+    loudness_lufs: _builtins.float
+    """Output only. Loudness in LUFS that the sound is brought to; absent where it is left as it is."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedSegment]:
         """Output only. The segments on the frame grid, in output order."""
@@ -895,14 +911,20 @@ class Plan(_message.Message):
         chunk_count: _builtins.int = ...,
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
+        loudness_lufs: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
+    _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
+    _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_stream) -> _WhichOneofReturnType__audio_stream | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
 
@@ -1001,6 +1023,7 @@ class Output(_message.Message):
     DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
     DOWNLOAD_URL_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REUSED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    LOUDNESS_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     """Output only. Size in bytes."""
     frame_count: _builtins.int
@@ -1031,6 +1054,10 @@ class Output(_message.Message):
     def download_url_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When `download_url` stops working."""
 
+    @_builtins.property
+    def loudness(self) -> Global___Loudness:
+        """Output only. Loudness of the sound; present where a loudness was asked for and there is sound."""
+
     def __init__(
         self,
         *,
@@ -1047,14 +1074,49 @@ class Output(_message.Message):
         download_url: _builtins.str = ...,
         download_url_expire_time: _timestamp_pb2.Timestamp | None = ...,
         reused_frame_count: _builtins.int = ...,
+        loudness: Global___Loudness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "loudness", b"loudness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "loudness", b"loudness", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Output: _TypeAlias = Output  # noqa: Y015
+
+@_typing.final
+class Loudness(_message.Message):
+    """Loudness of an output's whole sound, before and after it was brought to what was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURED_LUFS_FIELD_NUMBER: _builtins.int
+    DELIVERED_LUFS_FIELD_NUMBER: _builtins.int
+    TRUE_PEAK_DBTP_FIELD_NUMBER: _builtins.int
+    TARGET_LUFS_FIELD_NUMBER: _builtins.int
+    measured_lufs: _builtins.float
+    """Output only. Integrated loudness before, in LUFS (ITU-R BS.1770); -70 for silence."""
+    delivered_lufs: _builtins.float
+    """Output only. Integrated loudness of the finished file, in LUFS; -70 for silence."""
+    true_peak_dbtp: _builtins.float
+    """Output only. Highest true peak of the finished file, in dBTP; -100 for silence."""
+    target_lufs: _builtins.float
+    """Output only. Loudness that was asked for, in LUFS."""
+    def __init__(
+        self,
+        *,
+        measured_lufs: _builtins.float = ...,
+        delivered_lufs: _builtins.float = ...,
+        true_peak_dbtp: _builtins.float = ...,
+        target_lufs: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_lufs", b"delivered_lufs", "measured_lufs", b"measured_lufs", "target_lufs", b"target_lufs", "true_peak_dbtp", b"true_peak_dbtp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Loudness: _TypeAlias = Loudness  # noqa: Y015
 
 @_typing.final
 class ExportError(_message.Message):

@@ -45,9 +45,17 @@ def test_sound_is_of_the_default_stream_unless_another_is_asked_for() -> None:
     assert plan_export(info, (), pb.ExportSettings(audio_stream=1)).audio_stream == 1
 
 
-def test_source_without_sound_has_no_stream() -> None:
-    plan = plan_export(source(), (), pb.ExportSettings())
-    assert (plan.has_audio, plan.HasField("audio_stream")) == (False, False)
+def test_source_without_sound_has_no_stream_and_no_loudness() -> None:
+    plan = plan_export(source(), (), pb.ExportSettings(loudness_lufs=-16))
+    assert not plan.has_audio
+    assert not plan.HasField("audio_stream")
+    assert not plan.HasField("loudness_lufs")
+
+
+def test_loudness_is_that_which_is_asked_for() -> None:
+    info = source(sound(1))
+    assert plan_export(info, (), pb.ExportSettings(loudness_lufs=-16.5)).loudness_lufs == -16.5
+    assert not plan_export(info, (), pb.ExportSettings()).HasField("loudness_lufs")
 
 
 def test_stream_that_is_not_there_is_refused_with_what_is_there() -> None:
