@@ -124,8 +124,6 @@ TWO_SOUNDS.MergeFrom(LONG_INFO)
 
 
 async def test_another_sound_is_made_beside_the_same_pictures(parts: Parts) -> None:
-    parts.encoder()
-
     async def keys(**settings: float) -> tuple[set[bytes | None], bytes | None, bytes]:
         wanted = replace(order(), settings=pb.ExportSettings(**settings))
         planned = await parts.planner.plan(wanted, TWO_SOUNDS)
