@@ -1095,9 +1095,11 @@ class Loudness(_message.Message):
     TRUE_PEAK_DBTP_FIELD_NUMBER: _builtins.int
     TARGET_LUFS_FIELD_NUMBER: _builtins.int
     measured_lufs: _builtins.float
-    """Output only. Integrated loudness before, in LUFS (ITU-R BS.1770); -70 for silence."""
+    """Output only. Integrated loudness before, in LUFS (ITU-R BS.1770); -70 where there is nothing
+    to hear, or less than 0.4 s of it.
+    """
     delivered_lufs: _builtins.float
-    """Output only. Integrated loudness of the finished file, in LUFS; -70 for silence."""
+    """Output only. Integrated loudness of the finished file, in LUFS; -70 as above."""
     true_peak_dbtp: _builtins.float
     """Output only. Highest true peak of the finished file, in dBTP; -100 for silence."""
     target_lufs: _builtins.float
