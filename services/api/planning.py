@@ -12,7 +12,12 @@ from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
 from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_parts
-from services.common.content_key import RECIPE_WITH_FIT, Toolchain, output_key
+from services.common.content_key import (
+    RECIPE_WITH_FIT,
+    RECIPE_WITH_LOUDNESS,
+    Toolchain,
+    output_key,
+)
 from services.common.errors import DomainError, Reason
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import (
@@ -21,6 +26,7 @@ from services.common.planner import (
     plan_export,
     processing_time,
 )
+from services.common.sound import lists_sound, with_sound_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -54,11 +60,18 @@ class ExportPlanner:
             parts: whether it may be made in parts; otherwise whole, however long it is.
 
         Raises:
-            DomainError: INVALID_SEGMENTS; STORE_UNAVAILABLE; NO_ENCODER where some are too old
-                for what is asked for.
+            DomainError: INVALID_SEGMENTS, INVALID_REQUEST; STORE_UNAVAILABLE; NO_ENCODER where
+                some are too old for what is asked for.
         """
         order = replace(order, limits=self._limits)
+        if order.settings.HasField("audio_stream") and not lists_sound(info):
+            raise DomainError(
+                Reason.NO_ENCODER,
+                "The encoder that has examined the source does not list its sound yet: encoders "
+                "are being upgraded.",
+            )
         plan = plan_export(info, order.segments, order.settings)
+        info = with_sound_of(info, plan)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
         self._require(plan, choice.lane)
@@ -79,12 +92,18 @@ class ExportPlanner:
 
     def _require(self, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
-        needed = RECIPE_WITH_FIT if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD) else 0
-        if self._encoders.oldest_recipe(lane) < needed:
-            raise DomainError(
-                Reason.NO_ENCODER,
-                f"Not every encoder knows {pb.Fit.Name(plan.fit)} yet: they are being upgraded.",
-            )
+        wanted = []
+        if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
+            wanted.append((RECIPE_WITH_FIT, lane, pb.Fit.Name(plan.fit)))
+        if plan.HasField("loudness_lufs"):
+            # Where it is made in parts, the sound and the assembly are for other encoders.
+            wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
+        for recipe, taking, name in wanted:
+            if self._encoders.oldest_recipe(taking) < recipe:
+                raise DomainError(
+                    Reason.NO_ENCODER,
+                    f"Not every encoder knows {name} yet: they are being upgraded.",
+                )
 
     async def _parts(
         self,

@@ -174,6 +174,9 @@ class _VideoTasks:
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")
+        # Pictures are the same with whatever sound.
+        self._template.info.ClearField("audio")
+        self._template.info.ClearField("audio_streams")
         self._keys = VideoKeys(order.user_id, order.source, self._template, tools)
 
     def of(self, frames: FrameRange) -> NewTask:
@@ -197,6 +200,8 @@ def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolcha
     for span in joined(plan.segments):
         track.spans.add(start_frame=span.start, end_frame=span.end)
     track.generation = order.generation
+    if plan.HasField("loudness_lufs"):
+        track.loudness_lufs = plan.loudness_lufs
     message.audio.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     key = audio_key(order.user_id, order.source, track, tools)
     return _new(message, "AUDIO", Lane.MUX, plan.frame_count // FRAMES_PER_SOUND, key)

@@ -12,6 +12,8 @@ from services.common.planner import MAX_RATE, duration_problem, fraction_of
 from videoexport.v1 import export_pb2 as pb
 
 MAX_KEY_BYTES = 1024
+# The quietest that counts as sound (ITU-R BS.1770), and louder than any broadcast or record is.
+LOUDNESS_LUFS = (-70, -5)
 # What S3 servers accept, old names with capitals and underscores included.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]")
 
@@ -79,4 +81,12 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
             violations.append(
                 Violation("settings.frame_rate", f"must be from 1 to {MAX_RATE} frames per second")
             )
+    if settings.audio_stream < 0:
+        violations.append(Violation("settings.audio_stream", "must not be negative"))
+    least, most = LOUDNESS_LUFS
+    # Not a number is in no range.
+    if settings.HasField("loudness_lufs") and not least <= settings.loudness_lufs <= most:
+        violations.append(
+            Violation("settings.loudness_lufs", f"must be from {least} to {most} LUFS")
+        )
     return violations

@@ -23,6 +23,8 @@ from videoexport.v1 import task_pb2
 RECIPE_VERSION = 2
 # Since when a picture can be cropped or stretched; before, encoders pad whatever they are asked.
 RECIPE_WITH_FIT = 2
+# Since when sound can be brought to a loudness; before, encoders leave it as it is.
+RECIPE_WITH_LOUDNESS = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class Reason(StrEnum):
     SCRATCH_FULL = "SCRATCH_FULL"
     WORKER_LOST = "WORKER_LOST"
     GPU_FALLBACK = "GPU_FALLBACK"
+    LOUDNESS_MISSED = "LOUDNESS_MISSED"
     INTERNAL = "INTERNAL"
 
 
@@ -209,6 +210,11 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.GPU_FALLBACK: ReasonInfo(
         StatusCode.OK, False, "A warning: the GPU could not do it, so the CPU did."
+    ),
+    Reason.LOUDNESS_MISSED: ReasonInfo(
+        StatusCode.OK,
+        False,
+        "A warning: the sound could not be made as loud as asked for without exceeding its peaks.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

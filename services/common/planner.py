@@ -14,8 +14,9 @@ from fractions import Fraction
 
 from google.protobuf.duration_pb2 import Duration
 
-from services.common.errors import DomainError, Reason, Violation
+from services.common.errors import DomainError, Reason, Violation, invalid_request
 from services.common.geometry import frame_of
+from services.common.sound import chosen_stream, stream_violations
 from videoexport.v1 import export_pb2 as pb
 
 MAX_SEGMENTS = 1000
@@ -99,7 +100,8 @@ def plan_export(
         settings: as requested.
 
     Raises:
-        DomainError: INVALID_SEGMENTS with every violation.
+        DomainError: INVALID_SEGMENTS with every violation; INVALID_REQUEST where settings do not
+            go with the source, with these and those of the segments.
     """
     grid = grid_of(info, settings)
     ranges, violations = _snap(segments, grid)
@@ -109,11 +111,15 @@ def plan_export(
         hours, limit = float(duration) / 3600, MAX_OUTPUT_SECONDS // 3600
         problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
         violations.append(Violation("segments", problem))
+    unfit = stream_violations(info, settings)
+    if unfit:
+        raise invalid_request([*violations, *unfit])
     if violations:
         raise _invalid(violations)
     frame = frame_of(info.video, settings)
     quality = settings.quality or pb.QUALITY_MEDIUM
     pixels = frame.width * frame.height
+    levelled = info.HasField("audio") and settings.HasField("loudness_lufs")
     return pb.Plan(
         segments=[
             pb.PlannedSegment(
@@ -133,6 +139,8 @@ def plan_export(
         fit=frame.fit,
         quality=quality,
         has_audio=info.HasField("audio"),
+        audio_stream=chosen_stream(info, settings),
+        loudness_lufs=settings.loudness_lufs if levelled else None,
         estimated_size_bytes=_estimate_bytes(
             pixels * frame_count, quality, duration, info.HasField("audio")
         ),
@@ -169,8 +177,8 @@ def grid_of(info: pb.SourceInfo, settings: pb.ExportSettings) -> Grid:
 def misfits(
     info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
 ) -> list[Violation]:
-    """Return everything that is wrong with segments of a known source."""
-    return _violations(segments, grid_of(info, settings))
+    """Return everything that does not go with a known source."""
+    return [*_violations(segments, grid_of(info, settings)), *stream_violations(info, settings)]
 
 
 def segment_violations(segments: Sequence[pb.Segment]) -> list[Violation]:

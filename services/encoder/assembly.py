@@ -21,6 +21,7 @@ from services.encoder.errors import (
     SourceUnavailable,
 )
 from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.loudness import read_tag
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import (
     MP4_FORMAT,
@@ -39,6 +40,7 @@ from videoexport.v1 import task_pb2
 
 # How often parts are read that are written again, or go, while they are read.
 READINGS = 5
+TAGS = "sound.tags.txt"
 
 
 class Assembly:
@@ -84,9 +86,12 @@ class Assembly:
             if facts.keyframes_decoded < len(work.video):
                 raise PartsDiffer("not every part begins with a picture that can be decoded")
             run.enter(pb.EXPORT_PHASE_UPLOADING)
+            loudness = None
+            if work.plan.HasField("loudness_lufs"):
+                loudness = read_tag((folder / TAGS).read_text())
             stored = await self._storage.store(user_id, upload, command.output)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        return output_of(facts, stored, work.family, work.family_reason)
+        return output_of(facts, stored, work.family, work.family_reason, loudness)
 
     async def _join(
         self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path
@@ -120,6 +125,7 @@ class Assembly:
                 urls=pictures.urls,
                 frame_counts=[part.frame_count for part in work.video],
                 sound_url=next(iter(sound.urls), None),
+                tags=work.plan.HasField("loudness_lufs"),
                 rate=work.plan.frame_rate,
                 folder=folder,
             )
@@ -145,6 +151,7 @@ def assemble_command(
     sound_url: str | None,
     rate: pb.Rational,
     folder: Path,
+    tags: bool = False,
 ) -> FfmpegCommand:
     """Return the run that joins parts with pictures and adds the sound, copying both.
 
@@ -153,6 +160,7 @@ def assemble_command(
         frame_counts: of each part.
         sound_url: of the part with the sound.
         folder: where the script and the output go.
+        tags: whether what the part with the sound says of itself is written out as TAGS.
     """
     output = folder / "output.mp4"
     script = folder / "parts.ffconcat"
@@ -168,4 +176,6 @@ def assemble_command(
     if sound_url is not None:
         arguments += ["-map", "1:a:0", "-c:a", "copy"]
     arguments += clean_output(output)
+    if tags:
+        arguments += ["-map_metadata", "1", "-f", "ffmetadata", str(folder / TAGS)]
     return FfmpegCommand(tuple(arguments), {script: text}, output, 0)

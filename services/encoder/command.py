@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.common.frames import FrameRange
+from services.common.sound import pair_of
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -41,6 +42,7 @@ from services.encoder.readings import (
     max_gap,
     split_readings,
 )
+from services.encoder.stereo import fold
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -94,6 +96,7 @@ class _Job:
 
     Attributes:
         picture: size, fit and quality of the pictures; None where only sound is made.
+        draft: whether the sound stays uncompressed, to be made louder or quieter.
         stitchable: whether what comes out is joined with others of its kind.
     """
 
@@ -104,6 +107,7 @@ class _Job:
     family: pb.EncoderFamily.ValueType
     picture: pb.Plan | None
     sound: bool
+    draft: bool = False
     stitchable: bool = False
 
     @property
@@ -117,6 +121,8 @@ def whole_commands(
 ) -> tuple[FfmpegCommand, ...]:
     """Return the runs that make the whole output, in order; the last one's output is it.
 
+    A draft of it, where its sound is to have a certain loudness, which has yet to be measured.
+
     That is one run, from the source to the finished file. Only where segments
     jump about the source so often that the inputs of one run would not fit in
     memory are there more: parts with pictures encoded and sound uncompressed, then
@@ -124,7 +130,14 @@ def whole_commands(
     """
     ranges = [FrameRange(segment.start_frame, segment.end_frame) for segment in plan.segments]
     timeline = _timeline(info, plan.frame_rate)
-    return _commands(_Job(site, info, timeline, ranges, family, picture=plan, sound=plan.has_audio))
+    return _commands(
+        _Job(
+            *(site, info, timeline, ranges, family),
+            picture=plan,
+            sound=plan.has_audio,
+            draft=plan.HasField("loudness_lufs"),
+        )
+    )
 
 
 def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCommand, ...]:
@@ -143,7 +156,7 @@ def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCom
 
 
 def audio_commands(*, site: Site, soundtrack: task_pb2.Soundtrack) -> tuple[FfmpegCommand, ...]:
-    """Return the runs that make the sound of a whole output, in order.
+    """Return the runs that make the sound of a whole output, in order, or a draft of it.
 
     One, unless there are too many inputs for it.
     """
@@ -151,7 +164,12 @@ def audio_commands(*, site: Site, soundtrack: task_pb2.Soundtrack) -> tuple[Ffmp
     timeline = _timeline(soundtrack.info, soundtrack.frame_rate)
     family = pb.ENCODER_FAMILY_CPU
     return _commands(
-        _Job(site, soundtrack.info, timeline, ranges, family, picture=None, sound=True)
+        _Job(
+            *(site, soundtrack.info, timeline, ranges, family),
+            picture=None,
+            sound=True,
+            draft=soundtrack.HasField("loudness_lufs"),
+        )
     )
 
 
@@ -179,7 +197,7 @@ def _commands(job: _Job) -> tuple[FfmpegCommand, ...]:
     limit = input_limit(job.info, pictures=job.picture is not None)
     parts = split_readings(readings, limit)
     if len(parts) == 1:
-        return (_encode(job, "output", parts[0], 0, parts=False),)
+        return (_encode(job, _result(job), parts[0], 0, parts=False),)
     commands = []
     first_frame = 0
     for index, part in enumerate(parts):
@@ -188,12 +206,18 @@ def _commands(job: _Job) -> tuple[FfmpegCommand, ...]:
     return (*commands, _join(job, commands))
 
 
+def _result(job: _Job) -> str:
+    """Return the name of the file that the runs of a task make."""
+    return "draft" if job.draft else "output"
+
+
 def _encode(
     job: _Job, name: str, readings: Sequence[Reading], first_frame: int, *, parts: bool
 ) -> FfmpegCommand:
     """Return the run that reads `readings` and encodes them into one file."""
     frame_count = sum(reading.frame_count for reading in readings)
-    output = job.site.folder / f"{name}.{'mov' if parts else 'mp4'}"
+    lossless = parts or job.draft
+    output = job.site.folder / f"{name}.{'mov' if lossless else 'mp4'}"
     graphs = _graphs(job, name, readings, first_frame)
     arguments = [*global_options(job.site.ffmpeg), "-copyts", *devices(job.family)]
     threads = max(1, min(job.site.threads, DECODER_THREADS // len(readings)))
@@ -221,7 +245,7 @@ def _encode(
         arguments += ["-map", "[v]", *codec]
     if job.sound:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
-        arguments += ["-map", "[a]", *(["-c:a", "pcm_f32le"] if parts else audio_codec())]
+        arguments += ["-map", "[a]", *audio_codec(lossless=lossless)]
     arguments += clean_output(output)
     return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
 
@@ -254,8 +278,13 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             picture_first=_may_repeat_frames(job),
         )
     if job.sound:
+        pair = pair_of(job.info)
         graphs[job.site.folder / f"{name}.audio.txt"] = audio_graph(
-            readings, job.timeline, job.info.audio.index, SoundCut(first_frame, job.frame_count)
+            readings,
+            job.timeline,
+            pair or [job.info.audio.index],
+            SoundCut(first_frame, job.frame_count),
+            [] if pair else fold(job.info.audio),
         )
     return graphs
 
@@ -263,7 +292,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
 def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     """Return the run that puts finished parts together, without encoding pictures."""
     folder = job.site.folder
-    output = folder / "output.mp4"
+    output = folder / f"{_result(job)}.{'mov' if job.draft else 'mp4'}"
     script = folder / "parts.ffconcat"
     names = [part.output.name for part in parts]
     text = concat_script(names, [part.frame_count for part in parts], job.timeline.rate)
@@ -273,9 +302,9 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     if job.picture is not None:
         arguments += ["-map", "0:v:0", "-c:v", "copy"]
     if job.sound:
-        samples = samples_of(job.frame_count, job.timeline)
+        samples = samples_of(job.frame_count, job.timeline.rate)
         counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
-        arguments += ["-map", "0:a:0", "-filter:a", counted, *audio_codec()]
+        arguments += ["-map", "0:a:0", "-filter:a", counted, *audio_codec(lossless=job.draft)]
     arguments += clean_output(output)
     return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
 

@@ -14,6 +14,7 @@ from services.common.checks import settings_violations, source_violations
 from services.common.errors import DomainError, Reason, as_sentence, invalid_request
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import plan_export, segment_violations
+from services.common.sound import with_sound_of
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, RELEASED, Run, TaskBoard
 from services.encoder.errors import MediaError
@@ -133,7 +134,7 @@ class DirectCalls:
         plan = plan_export(info, request.segments, request.settings)
         run.live.frame_count = plan.frame_count
         work = task_pb2.WholeTask(
-            info=info,
+            info=with_sound_of(info, plan),
             plan=plan,
             family=run.live.family,
             family_reason=choice.reason,

@@ -16,6 +16,15 @@ from services.encoder.command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing, TimeLimitExceeded
 from services.encoder.ffmpeg import FfmpegProcess
+from services.encoder.loudness import (
+    Aim,
+    Draft,
+    Measured,
+    level_command,
+    measure_command,
+    read_measured,
+    tag_command,
+)
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts
 from services.encoder.probe import verify_output
@@ -29,8 +38,25 @@ log = structlog.get_logger()
 # Sounds are made beside the pictures of others, which are not to take longer for it; where
 # nothing else runs they are as fast as ever.
 SOUND_NICE = 10
+# How often a sound is compressed until what comes of it is as loud, and as high, as it should be.
+MOST_LEVELLINGS = 3
 # Seconds that readings begin early at the least, in turn; the last is the whole source.
 LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
+
+
+@dataclass(frozen=True)
+class Level:
+    """What the sound of a file is brought to.
+
+    Attributes:
+        target: loudness in LUFS.
+        samples: of the sound.
+        pictures: whether there are any beside it.
+    """
+
+    target: float
+    samples: int
+    pictures: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,7 @@ class Order:
         family: what encodes.
         rate: frames per second of the file.
         deadline: of the task, however often the file is begun anew.
+        level: where the commands make a draft, how its sound becomes final.
     """
 
     commands: Callable[[Site], Sequence[FfmpegCommand]]
@@ -50,6 +77,7 @@ class Order:
     family: pb.EncoderFamily.ValueType
     rate: pb.Rational
     deadline: Deadline
+    level: Level | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +85,14 @@ class Made:
     """A finished and checked file on scratch.
 
     Attributes:
-        seconds: that FFmpeg took.
+        seconds: that encoding took.
+        loudness: of the sound, where one was asked for.
     """
 
     path: Path
     facts: OutputFacts
     seconds: float
+    loudness: pb.Loudness | None = None
 
 
 class FfmpegRuns:
@@ -114,10 +144,50 @@ class FfmpegRuns:
             deadline=order.deadline,
             rate=order.rate,
         )
+        path, loudness = commands[-1].output, None
+        if order.level is not None:
+            path, loudness = await self._level(run, order, order.level, path)
         run.enter(pb.EXPORT_PHASE_VERIFYING)
-        facts = await self.inspect(commands[-1].output)
+        facts = await self.inspect(path)
         order.check(facts)
-        return Made(commands[-1].output, facts, seconds)
+        return Made(path, facts, seconds, loudness)
+
+    async def _level(
+        self, run: Run, order: Order, level: Level, path: Path
+    ) -> tuple[Path, pb.Loudness]:
+        """Bring the sound of a draft to its loudness; return the file that came of it."""
+        draft = Draft(path, level.samples, level.pictures)
+        before = await self._measure(run, order, path, level.samples)
+        levelled = path.with_name("levelled.mp4")
+        aim: Aim | None = Aim(level.target)
+        for _ in range(MOST_LEVELLINGS):
+            if aim is None:
+                break
+            command = level_command(self.ffmpeg, draft, levelled, before, aim)
+            await self._make_locally(run, order, command)
+            after = await self._measure(run, order, levelled, level.samples)
+            aim = aim.after(before, after, level.target)
+        loudness = pb.Loudness(
+            target_lufs=level.target,
+            measured_lufs=before.lufs,
+            delivered_lufs=after.lufs,
+            true_peak_dbtp=after.true_peak,
+        )
+        if level.pictures:
+            return levelled, loudness
+        tagged = path.with_name("output.mp4")
+        await self._make_locally(run, order, tag_command(self.ffmpeg, levelled, tagged, loudness))
+        return tagged, loudness
+
+    async def _measure(self, run: Run, order: Order, path: Path, samples: int) -> Measured:
+        command = measure_command(self.ffmpeg, path, samples)
+        await self._make_locally(run, order, command)
+        return read_measured(command.output.read_text())
+
+    async def _make_locally(self, run: Run, order: Order, command: FfmpegCommand) -> None:
+        """Run a command that reads what earlier ones have made."""
+        cpu = pb.ENCODER_FAMILY_CPU
+        await self.make(run, [command], family=cpu, deadline=order.deadline, rate=order.rate)
 
     async def make(
         self,

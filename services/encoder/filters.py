@@ -107,12 +107,23 @@ def video_graph(
     return _join(branches, "v", len(readings), "concat=n={}:v=1:a=0", tail)
 
 
-def audio_graph(readings: Sequence[Reading], timeline: Timeline, stream: int, cut: SoundCut) -> str:
-    """Return the graph from the inputs' stream number `stream` to the pad `[a]`.
+def audio_graph(
+    readings: Sequence[Reading],
+    timeline: Timeline,
+    streams: Sequence[int],
+    cut: SoundCut,
+    fold: Sequence[str] = (),
+) -> str:
+    """Return the graph from the inputs' sound to the pad `[a]`.
 
     Every range is a branch that ends at a sample of its own, and fades where it meets one
     that is not its neighbour in the source: a jump in the waveform would be heard as a click.
+
+    Args:
+        streams: number of the stream in each input; two are its left and its right.
+        fold: filters that make two channels of the stream's, where FFmpeg does not do so itself.
     """
+    rate = timeline.rate
     branches = []
     frame = cut.first_frame
     count = 0
@@ -120,8 +131,8 @@ def audio_graph(readings: Sequence[Reading], timeline: Timeline, stream: int, cu
         pieces = []
         for frames in reading.ranges:
             # Rounded as places in the whole output, so that no error adds up.
-            length = samples_of(frame + frames.frame_count, timeline) - samples_of(frame, timeline)
-            skip = samples_of(frames.start - reading.start, timeline)
+            length = samples_of(frame + frames.frame_count, rate) - samples_of(frame, rate)
+            skip = samples_of(frames.start - reading.start, rate)
             fades = _fades(
                 length, fade_in=frame > 0, fade_out=frame + frames.frame_count < cut.total
             )
@@ -132,23 +143,31 @@ def audio_graph(readings: Sequence[Reading], timeline: Timeline, stream: int, cu
         chain = [
             f"atrim={_seconds(start)}:{_seconds(end)}",
             f"asetpts=PTS-({_seconds(start)})/TB",
+            *fold,
             # Silence where the sound begins later or has holes; jitter is left alone.
             # More channels are mixed into two without exceeding full scale.
             f"aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1",
-            "aformat=sample_fmts=fltp:channel_layouts=stereo",
+            f"aformat=sample_fmts=fltp:channel_layouts={'mono' if len(streams) > 1 else 'stereo'}",
             f"apad=whole_len={whole}",
         ]
+        if len(streams) > 1:
+            sides = [f"side{index}_{number}" for number in range(len(streams))]
+            for side, stream in zip(sides, streams, strict=True):
+                branches.append(f"[{index}:{stream}]{','.join(chain)}[{side}]")
+            pads = "".join(f"[{side}]" for side in sides)
+            sound = f"{pads}join=inputs=2:channel_layout=stereo:map=0.0-FL|1.0-FR"
+        else:
+            sound = f"[{index}:{streams[0]}]{','.join(chain)}"
         shared = len(pieces) > 1
         if shared:
             pads = "".join(f"[r{index}_{number}]" for number in range(len(pieces)))
-            branches.append(f"[{index}:{stream}]{','.join(chain)},asplit={len(pieces)}{pads}")
+            branches.append(f"{sound},asplit={len(pieces)}{pads}")
         for number, (skip, length, fades) in enumerate(pieces):
-            source = f"[r{index}_{number}]" if shared else f"[{index}:{stream}]"
-            steps = [] if shared else list(chain)
-            steps += [f"atrim=start_sample={skip}:end_sample={skip + length}", "asetpts=N/SR/TB"]
-            branches.append(f"{source}{','.join([*steps, *fades])}[a{count}]")
+            piece = f"[r{index}_{number}]" if shared else f"{sound},"
+            steps = [f"atrim=start_sample={skip}:end_sample={skip + length}", "asetpts=N/SR/TB"]
+            branches.append(f"{piece}{','.join([*steps, *fades])}[a{count}]")
             count += 1
-    samples = samples_of(frame, timeline) - samples_of(cut.first_frame, timeline)
+    samples = samples_of(frame, rate) - samples_of(cut.first_frame, rate)
     tail = [f"apad=whole_len={samples}", f"atrim=end_sample={samples}", "asetpts=N/SR/TB"]
     return _join(branches, "a", count, "concat=n={}:v=0:a=1", tail)
 
@@ -164,9 +183,9 @@ def _fades(length: int, *, fade_in: bool, fade_out: bool) -> list[str]:
     return fades
 
 
-def samples_of(frames: int, timeline: Timeline) -> int:
-    """Return how many samples of sound so many frames last."""
-    return round(frames * SAMPLE_RATE / timeline.rate)
+def samples_of(frames: int, rate: Fraction) -> int:
+    """Return how many samples of sound so many frames last, of so many a second."""
+    return round(frames * SAMPLE_RATE / rate)
 
 
 def _seconds(time: Fraction) -> str:

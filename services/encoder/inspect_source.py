@@ -35,6 +35,10 @@ FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
 _REQUEST_TIMEOUT = 60.0
+# More are never listed, nor longer: what is known of a source goes with its tasks.
+MAX_AUDIO_STREAMS = 64
+MAX_TITLE = 100
+MAX_LANGUAGE = 35  # of a tag that has everything, RFC 5646 §4.4.1
 
 
 def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
@@ -97,14 +101,17 @@ def _refuse_cut_off(container: InputContainer, head: bytes, size_bytes: int) -> 
 
 def _describe(container: InputContainer) -> pb.SourceInfo:
     video = _video_stream(container)
-    audio = _audio_stream(container)
+    sounds = _audio_streams(container)
     timing = find_timing(container, video)
     info = pb.SourceInfo(container=container.format.name)
     info.duration.CopyFrom(_duration(timing.frame_count / timing.rate))
     info.first_frame_time.CopyFrom(_duration(timing.first_time))
     info.video.CopyFrom(_describe_video(container, video, timing))
-    if audio is not None:
-        info.audio.CopyFrom(_describe_audio(audio, container, timing.first_time))
+    described = [_describe_audio(sound, container, timing.first_time) for sound in sounds]
+    info.audio_streams.extend(described[:MAX_AUDIO_STREAMS])
+    if described:
+        # The default one, else the first.
+        info.audio.CopyFrom(max(described, key=lambda sound: (sound.default, -sound.index)))
     return info
 
 
@@ -128,16 +135,13 @@ def _video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return the stream to export: the default one, else the first that can be decoded."""
-    streams = [
+def _audio_streams(container: InputContainer) -> list[AudioStream]:
+    """Return the streams that can be decoded."""
+    return [
         stream
         for stream in container.streams.audio
         if stream.codec_context is not None and stream.rate > 0 and stream.channels > 0
     ]
-    if not streams:
-        return None
-    return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), -s.index))
 
 
 def _describe_video(
@@ -235,6 +239,9 @@ def _describe_audio(
         length = audio.duration * tick
     else:
         length = Fraction(container.duration or 0, av.time_base)
+    language = audio.metadata.get("language", "")[:MAX_LANGUAGE]
+    # mov and mp4 call it the name.
+    title = audio.metadata.get("title") or audio.metadata.get("name") or ""
     described = pb.AudioStream(
         index=audio.index,
         codec=audio.codec_context.name,
@@ -242,6 +249,9 @@ def _describe_audio(
         channels=audio.channels,
         channel_layout=audio.layout.name,
         bit_rate=audio.bit_rate or 0,
+        language="" if language == "und" else language,
+        title=title[:MAX_TITLE],
+        default=bool(audio.disposition & Disposition.default),
     )
     described.first_sample_time.CopyFrom(_duration(first))
     described.duration.CopyFrom(_duration(length))

@@ -173,8 +173,10 @@ def video_codec(
     return [*codec, "-threads:v", str(threads), *timing]
 
 
-def audio_codec() -> list[str]:
-    """Return the codec of the sound."""
+def audio_codec(*, lossless: bool = False) -> list[str]:
+    """Return the codec of the sound, or that of an intermediate step."""
+    if lossless:
+        return ["-c:a", "pcm_f32le"]
     return ["-c:a", "aac", "-b:a", AUDIO_BIT_RATE, "-flags:a", "+bitexact"]
 
 

@@ -15,7 +15,8 @@ from services.encoder.board import Run
 from services.encoder.command import audio_commands, video_commands
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
-from services.encoder.ffmpeg_runs import FfmpegRuns, Order
+from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Order
+from services.encoder.filters import samples_of
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import check_output, check_soundtrack
 from services.encoder.scratch import scratch
@@ -101,15 +102,16 @@ class PartEncode:
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         soundtrack = work.soundtrack
-        rate = soundtrack.frame_rate
+        rate = Fraction(soundtrack.frame_rate.numerator, soundtrack.frame_rate.denominator)
         frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
-        duration = frames * Fraction(rate.denominator, rate.numerator)
+        duration = frames / rate
         order = Order(
             commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
             check=lambda facts: check_soundtrack(facts, duration),
             family=pb.ENCODER_FAMILY_CPU,
-            rate=rate,
+            rate=soundtrack.frame_rate,
             deadline=Deadline.after(work.time_limit),
+            level=_level(soundtrack, samples_of(frames, rate)),
         )
         key = audio_key(user_id, source, soundtrack, self._tools)
         return await self._make(run, user_id, source, order, key)
@@ -136,3 +138,9 @@ class PartEncode:
         if made.facts.frame_count:
             self._metrics.encoded(order.family, frames_per_second, order.rate)
         return Part(task_pb2.StoredPart(key=key, size_bytes=stored.size_bytes), frames_per_second)
+
+
+def _level(soundtrack: task_pb2.Soundtrack, samples: int) -> Level | None:
+    if not soundtrack.HasField("loudness_lufs"):
+        return None
+    return Level(soundtrack.loudness_lufs, samples, pictures=False)

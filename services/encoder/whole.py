@@ -6,6 +6,7 @@ Used by queued tasks and by direct Encode calls alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import structlog
@@ -16,7 +17,9 @@ from services.encoder.board import Run
 from services.encoder.command import whole_commands
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
-from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
+from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
+from services.encoder.filters import samples_of
+from services.encoder.loudness import loudness_warnings
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import ENCODER_NAMES
 from services.encoder.output_facts import OutputFacts, check_output
@@ -94,8 +97,9 @@ class WholeEncode:
         facts = result.made.facts
         frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
         self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
-        output = output_of(facts, stored, result.family, result.reason)
-        return Encoded(output, result.warnings, frames_per_second)
+        output = output_of(facts, stored, result.family, result.reason, result.made.loudness)
+        warnings = (*result.warnings, *loudness_warnings(output))
+        return Encoded(output, warnings, frames_per_second)
 
     async def _make(
         self,
@@ -139,7 +143,16 @@ def _order(
         family=family,
         rate=work.plan.frame_rate,
         deadline=deadline,
+        level=_level(work.plan),
     )
+
+
+def _level(plan: pb.Plan) -> Level | None:
+    if not plan.HasField("loudness_lufs"):
+        return None
+    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+    samples = samples_of(plan.frame_count, rate)
+    return Level(plan.loudness_lufs, samples, pictures=True)
 
 
 def output_of(
@@ -147,6 +160,7 @@ def output_of(
     stored: storage.ObjectStat,
     family: pb.EncoderFamily.ValueType,
     reason: str,
+    loudness: pb.Loudness | None = None,
 ) -> pb.Output:
     """Return what a stored and checked file is, without a URL."""
     return pb.Output(
@@ -159,4 +173,5 @@ def output_of(
         encoder_family=family,
         encoder_name=ENCODER_NAMES[family],
         encoder_reason=reason,
+        loudness=loudness,
     )

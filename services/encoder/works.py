@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.common.errors import DomainError, Reason
 from services.encoder.assembly import Assembly
 from services.encoder.board import Run
+from services.encoder.loudness import loudness_warnings
 from services.encoder.parts import PartEncode
 from services.encoder.sources import SourceProber
 from services.encoder.storage import StorageClient
@@ -69,9 +70,7 @@ class Works:
                 part = await self._parts.audio(run, user, source, task.audio)
                 return task_pb2.TaskSucceeded(part=part.stored)
             case "assemble":
-                return task_pb2.TaskSucceeded(
-                    output=await self._assembly.run(run, user, task.assemble, upload)
-                )
+                return _delivered(await self._assembly.run(run, user, task.assemble, upload))
             case "copy":
                 return await self._copy(task, run, output)
             case _:
@@ -90,7 +89,11 @@ class Works:
             storage.ObjectRef(export_output=found),
             storage.ObjectRef(export_output=target),
         )
-        return task_pb2.TaskSucceeded(output=task.copy.output)
+        return _delivered(task.copy.output)
+
+
+def _delivered(output: pb.Output) -> task_pb2.TaskSucceeded:
+    return task_pb2.TaskSucceeded(output=output, warnings=loudness_warnings(output))
 
 
 def live_of(task: task_pb2.Task) -> pb.RunningTask:

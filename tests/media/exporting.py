@@ -12,6 +12,7 @@ from pathlib import Path
 
 from services.api.chunks import ChunkLengths, borders, chunks_of
 from services.common.frames import FrameRange
+from services.common.sound import chosen_stream, with_sound_of
 from services.encoder.assembly import assemble_command
 from services.encoder.command import (
     FfmpegCommand,
@@ -84,6 +85,7 @@ async def export(
     quality: pb.Quality.ValueType = pb.QUALITY_MEDIUM,
     fit: pb.Fit.ValueType = pb.FIT_PAD,
     planned: PlanOf | None = None,
+    audio_stream: int | None = None,
     stall_timeout: float = 30.0,
 ) -> Export:
     """Export ranges of a file that is served over HTTP; None is the whole source.
@@ -104,6 +106,10 @@ async def export(
             if planned is not None
             else plan_of(info, ranges, rate=rate, size=size, quality=quality, fit=fit)
         )
+        chosen = chosen_stream(info, pb.ExportSettings(audio_stream=audio_stream))
+        if chosen is not None:
+            plan.audio_stream = chosen
+        info = with_sound_of(info, plan)
         async with gateway.expose(server.source()) as handle:
             for margin in LEAST_MARGINS:
                 site = Site(find_ffmpeg(), handle.url, 1, folder, margin)

@@ -58,7 +58,8 @@ class Clip:
             are stored turned the other way, so that a player shows them upright.
         colours: how pictures with colours in their corners are stored; None for grey ones,
             whose luma is given to the encoder as it is.
-        tones: of the clicks in turn, in Hz, so that they can be told from each other.
+        tones: of the clicks in turn, in Hz, so that they can be told from each other; lower
+            where the sound is sampled too rarely for them.
         encoder: further arguments for the video encoder.
     """
 

@@ -194,6 +194,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         quality: str | None,
         frame_rate: export_pb2.Rational | None,
         encoder: str,
+        audio_stream: int | None,
+        loudness: float | None,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -202,6 +204,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             quality=_QUALITIES[quality],
             frame_rate=frame_rate,
             encoder=_ENCODERS[encoder],
+            audio_stream=audio_stream,
+            loudness_lufs=loudness,
         )
         return function(*args, order=Order(segments, settings), **kwargs)
 
@@ -244,6 +248,20 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "cpu", "gpu"]),
             default="auto",
             help="Which encoders may be used. Default: auto, the GPU where there is one.",
+        ),
+        click.option(
+            "--audio-stream",
+            type=click.IntRange(0, _INT32_MAX),
+            metavar="N",
+            help="Stream that the sound is of, by its number in `probe`. Default: the source's "
+            "default one, else the first.",
+        ),
+        click.option(
+            "--loudness",
+            type=float,
+            metavar="LUFS",
+            help="Loudness of the output, -70 to -5, such as -16 for the web or -23 for broadcast "
+            "(EBU R 128). Default: as loud as the source is.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

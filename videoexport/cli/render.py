@@ -85,6 +85,8 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     yield "Duration", clock(output.duration)
     yield "Size", size(output.size_bytes)
     yield "Resolution", f"{output.width} × {output.height}"
+    if output.HasField("loudness"):
+        yield "Loudness", _loudness(output.loudness)
     reason = f": {output.encoder_reason}" if output.encoder_reason else ""
     yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
     if output.reused_share:
@@ -103,6 +105,13 @@ def _times(export: export_pb2.Export) -> str:
     if not export.HasField("start_time"):
         return whole
     return f"{whole}, of which {elapsed(export.create_time, export.start_time)} in the queue"
+
+
+def _loudness(loudness: export_pb2.Loudness) -> str:
+    return (
+        f"{loudness.delivered_lufs:.1f} LUFS, before {loudness.measured_lufs:.1f}; "
+        f"peaks of {loudness.true_peak_dbtp:.1f} dBTP"
+    )
 
 
 def _family(family: export_pb2.EncoderFamily.ValueType) -> str:
@@ -200,7 +209,7 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Frames", f"{plan.frame_count:,} at {rate} a second"),
                     ("Duration", clock(plan.duration)),
                     ("Resolution", f"{plan.width} × {plan.height}"),
-                    ("Sound", "yes" if plan.has_audio else "no"),
+                    ("Sound", _planned_sound(plan)),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
@@ -209,6 +218,13 @@ def plan_details(plan: export_pb2.Plan) -> str:
             ),
         ]
     )
+
+
+def _planned_sound(plan: export_pb2.Plan) -> str:
+    if not plan.has_audio:
+        return "no"
+    said = f"stream {plan.audio_stream}" if plan.HasField("audio_stream") else "yes"
+    return said + (f", at {plan.loudness_lufs:g} LUFS" if plan.HasField("loudness_lufs") else "")
 
 
 def source_details(info: export_pb2.SourceInfo) -> str:
@@ -234,6 +250,10 @@ def _audio(info: export_pb2.SourceInfo) -> Iterator[Pair]:
     if not info.HasField("audio"):
         yield "Sound", "none"
         return
-    audio = info.audio
-    layout = audio.channel_layout or f"{audio.channels} channels"
-    yield "Sound", f"{audio.codec}, {layout}, {audio.sample_rate:,} Hz"
+    # Services of before list none.
+    for audio in info.audio_streams or [info.audio]:
+        layout = audio.channel_layout or f"{audio.channels} channels"
+        said = [audio.codec, layout, f"{audio.sample_rate:,} Hz", audio.language, audio.title]
+        chosen = " (default)" if audio.index == info.audio.index else ""
+        words = ", ".join(word for word in said if word)
+        yield f"Sound {audio.index}", words + chosen

@@ -746,6 +746,8 @@ class ExportSettings(_message.Message):
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    AUDIO_STREAM_FIELD_NUMBER: _builtins.int
+    LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
     quality: Global___Quality.ValueType
@@ -756,6 +758,16 @@ class ExportSettings(_message.Message):
     """Which encoders may be used. Default: ENCODER_PREFERENCE_AUTO."""
     fit: Global___Fit.ValueType
     """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    audio_stream: _builtins.int
+    """Stream that the sound is of, by its index as Probe lists it. One that the source says is the
+    left or the right of a pair stands for both. Default: the default stream, else the first.
+    """
+    loudness_lufs: _builtins.float
+    """Loudness of the whole output in LUFS, integrated as EBU R 128 says, -70 to -5; usual are -23
+    for broadcast and -16 for the web. Everything is made louder or quieter alike; where true
+    peaks would exceed -1 dBTP they alone are held down. Silence is left alone. Default: as loud
+    as the source is.
+    """
     @_builtins.property
     def frame_rate(self) -> Global___Rational:
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
@@ -769,12 +781,21 @@ class ExportSettings(_message.Message):
         frame_rate: Global___Rational | None = ...,
         encoder: Global___EncoderPreference.ValueType = ...,
         fit: Global___Fit.ValueType = ...,
+        audio_stream: _builtins.int | None = ...,
+        loudness_lufs: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
+    _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
+    _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
+    _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_stream) -> _WhichOneofReturnType__audio_stream | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___ExportSettings: _TypeAlias = ExportSettings  # noqa: Y015
 
@@ -824,6 +845,8 @@ class Plan(_message.Message):
     ESTIMATED_PROCESSING_TIME_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    AUDIO_STREAM_FIELD_NUMBER: _builtins.int
+    LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -850,6 +873,10 @@ class Plan(_message.Message):
     """Output only. What becomes of a picture whose shape is not the frame's, as the request
     resolved to.
     """
+    audio_stream: _builtins.int
+    """Output only. Stream of the source that the sound is of; absent where the output has none."""
+    loudness_lufs: _builtins.float
+    """Output only. Loudness in LUFS that the sound is brought to; absent where it is left as it is."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedSegment]:
         """Output only. The segments on the frame grid, in output order."""
@@ -883,12 +910,21 @@ class Plan(_message.Message):
         estimated_processing_time: _duration_pb2.Duration | None = ...,
         chunk_count: _builtins.int = ...,
         fit: Global___Fit.ValueType = ...,
+        audio_stream: _builtins.int | None = ...,
+        loudness_lufs: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
+    _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
+    _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
+    _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_stream) -> _WhichOneofReturnType__audio_stream | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
 
@@ -987,6 +1023,7 @@ class Output(_message.Message):
     DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
     DOWNLOAD_URL_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REUSED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    LOUDNESS_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     """Output only. Size in bytes."""
     frame_count: _builtins.int
@@ -1017,6 +1054,10 @@ class Output(_message.Message):
     def download_url_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When `download_url` stops working."""
 
+    @_builtins.property
+    def loudness(self) -> Global___Loudness:
+        """Output only. Loudness of the sound; present where a loudness was asked for and there is sound."""
+
     def __init__(
         self,
         *,
@@ -1033,14 +1074,51 @@ class Output(_message.Message):
         download_url: _builtins.str = ...,
         download_url_expire_time: _timestamp_pb2.Timestamp | None = ...,
         reused_frame_count: _builtins.int = ...,
+        loudness: Global___Loudness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "loudness", b"loudness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "loudness", b"loudness", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Output: _TypeAlias = Output  # noqa: Y015
+
+@_typing.final
+class Loudness(_message.Message):
+    """Loudness of an output's whole sound, before and after it was brought to what was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURED_LUFS_FIELD_NUMBER: _builtins.int
+    DELIVERED_LUFS_FIELD_NUMBER: _builtins.int
+    TRUE_PEAK_DBTP_FIELD_NUMBER: _builtins.int
+    TARGET_LUFS_FIELD_NUMBER: _builtins.int
+    measured_lufs: _builtins.float
+    """Output only. Integrated loudness before, in LUFS (ITU-R BS.1770); -70 where there is nothing
+    to hear, or less than 0.4 s of it.
+    """
+    delivered_lufs: _builtins.float
+    """Output only. Integrated loudness of the finished file, in LUFS; -70 as above."""
+    true_peak_dbtp: _builtins.float
+    """Output only. Highest true peak of the finished file, in dBTP; -100 for silence."""
+    target_lufs: _builtins.float
+    """Output only. Loudness that was asked for, in LUFS."""
+    def __init__(
+        self,
+        *,
+        measured_lufs: _builtins.float = ...,
+        delivered_lufs: _builtins.float = ...,
+        true_peak_dbtp: _builtins.float = ...,
+        target_lufs: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_lufs", b"delivered_lufs", "measured_lufs", b"measured_lufs", "target_lufs", b"target_lufs", "true_peak_dbtp", b"true_peak_dbtp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Loudness: _TypeAlias = Loudness  # noqa: Y015
 
 @_typing.final
 class ExportError(_message.Message):
@@ -1143,6 +1221,7 @@ class SourceInfo(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     size_bytes: _builtins.int
@@ -1163,7 +1242,15 @@ class SourceInfo(_message.Message):
 
     @_builtins.property
     def audio(self) -> Global___AudioStream:
-        """Output only. The audio stream that is exported; absent when the source has no sound."""
+        """Output only. The audio stream that is exported unless another is asked for: the default one,
+        else the first; absent when the source has no sound.
+        """
+
+    @_builtins.property
+    def audio_streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudioStream]:
+        """Output only. Every audio stream that can be exported, at most 64, in the container's order.
+        Empty where a version of before has examined the source.
+        """
 
     def __init__(
         self,
@@ -1175,10 +1262,11 @@ class SourceInfo(_message.Message):
         etag: _builtins.str = ...,
         video: Global___VideoStream | None = ...,
         audio: Global___AudioStream | None = ...,
+        audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1291,7 +1379,7 @@ Global___VideoStream: _TypeAlias = VideoStream  # noqa: Y015
 
 @_typing.final
 class AudioStream(_message.Message):
-    """The audio stream of a source."""
+    """An audio stream of a source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1303,6 +1391,9 @@ class AudioStream(_message.Message):
     FIRST_SAMPLE_TIME_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     BIT_RATE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Output only. Index of the stream in the container."""
     codec: _builtins.str
@@ -1315,6 +1406,14 @@ class AudioStream(_message.Message):
     """Output only. Channel layout as FFmpeg names it, such as `stereo` or `5.1`."""
     bit_rate: _builtins.int
     """Output only. Bits per second, 0 when not said."""
+    language: _builtins.str
+    """Output only. Language as the container says it, an ISO 639 code such as `deu` or a BCP 47 tag
+    such as `pt-BR`; empty when not said.
+    """
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when not said."""
+    default: _builtins.bool
+    """Output only. Whether the container says that it is played unless another is chosen."""
     @_builtins.property
     def first_sample_time(self) -> _duration_pb2.Duration:
         """Output only. Timestamp of the first sample on the container's own clock; may be negative."""
@@ -1334,10 +1433,13 @@ class AudioStream(_message.Message):
         first_sample_time: _duration_pb2.Duration | None = ...,
         duration: _duration_pb2.Duration | None = ...,
         bit_rate: _builtins.int = ...,
+        language: _builtins.str = ...,
+        title: _builtins.str = ...,
+        default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "first_sample_time", b"first_sample_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_rate", b"bit_rate", "channel_layout", b"channel_layout", "channels", b"channels", "codec", b"codec", "duration", b"duration", "first_sample_time", b"first_sample_time", "index", b"index", "sample_rate", b"sample_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_rate", b"bit_rate", "channel_layout", b"channel_layout", "channels", b"channels", "codec", b"codec", "default", b"default", "duration", b"duration", "first_sample_time", b"first_sample_time", "index", b"index", "language", b"language", "sample_rate", b"sample_rate", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -333,8 +333,11 @@ class Soundtrack(_message.Message):
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """As in VideoChunk."""
+    loudness_lufs: _builtins.float
+    """Loudness in LUFS that the sound is brought to. Default: as loud as it is."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is, without its keyframes."""
@@ -354,12 +357,15 @@ class Soundtrack(_message.Message):
         frame_rate: _export_pb2.Rational | None = ...,
         spans: _abc.Iterable[Global___FrameSpan] | None = ...,
         generation: _builtins.int = ...,
+        loudness_lufs: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "info", b"info", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
+    _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Soundtrack: _TypeAlias = Soundtrack  # noqa: Y015
 

@@ -6,8 +6,20 @@ from typing import Any
 
 import grpc
 import pytest
+from api_parts import until
 from api_rig import Rig
-from api_service import ANNA, BEN, SERVING, Api, FakeEncoder, Surroundings, api_running, refusal
+from api_service import (
+    ANNA,
+    BEN,
+    SERVING,
+    Api,
+    FakeEncoder,
+    Surroundings,
+    api_running,
+    get,
+    is_state,
+    refusal,
+)
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
@@ -17,6 +29,7 @@ from services.api.states import ExportState
 from services.common import ids
 from services.common.caller import USER_KEY, as_user
 from services.common.status import MAX_DETAILS_KEY
+from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1.export_service_pb2_grpc import ExportServiceStub
@@ -160,6 +173,52 @@ async def test_segments_that_do_not_fit_a_probed_source_are_refused_at_once(
         "segments[3].end_time",
     ]
     assert await rig.value("SELECT count(*) FROM exports") == 0
+
+
+NO_STREAM = "the source has no audio stream 3; there is none"
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_audio_stream_that_a_probed_source_lacks_is_refused_at_once(
+    api: Api, rig: Rig, encoder: FakeEncoder, validate_only: bool
+) -> None:
+    video = await encoder.probed_video(rig)
+    settings = pb.ExportSettings(audio_stream=3)
+    request = create(video, settings=settings, validate_only=validate_only)
+    refused = await refusal(api.exports.CreateExport(request, metadata=ANNA))
+    assert (refused.code, refused.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert refused.fields == ["settings.audio_stream"]
+    assert refused.message == f"settings.audio_stream: {NO_STREAM}"
+    assert await rig.value("SELECT count(*) FROM exports") == 0
+
+
+async def test_audio_stream_that_a_source_turns_out_to_lack_fails_the_export(
+    api: Api, encoder: FakeEncoder
+) -> None:
+    request = create(await encoder.video(), settings=pb.ExportSettings(audio_stream=3))
+    export = (await api.exports.CreateExport(request, metadata=ANNA)).export
+    await encoder.probe()
+    await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_FAILED))
+    error = (await get(api, export.id)).error
+    assert (error.code, error.retryable) == ("INVALID_REQUEST", False)
+    assert error.message == f"settings.audio_stream: {NO_STREAM}"
+    told = [(item.field, item.description) for item in error.violations]
+    assert told == [("settings.audio_stream", NO_STREAM)]
+
+
+async def test_source_whose_sound_was_not_listed_is_examined_again_for_a_stream(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.probed_video(rig)
+    # As a version of before has kept it.
+    sound = "jsonb_set(info, '{audio}', '{\"index\": 1, \"channels\": 2}')"
+    await rig.sql(f"UPDATE probes SET info = {sound}")
+    usual = (await api.exports.CreateExport(create(video), metadata=ANNA)).export
+    assert usual.HasField("plan")
+    request = create(video, settings=pb.ExportSettings(audio_stream=1))
+    export = (await api.exports.CreateExport(request, metadata=ANNA)).export
+    assert not export.HasField("plan")
+    assert (await encoder.take(Lane.PROBE)).export_id == export.id
 
 
 async def test_faulty_request_lists_what_does_not_fit_the_source_as_well(

@@ -97,6 +97,62 @@ async def test_what_an_older_encoder_would_pass_over_is_refused_while_one_is_liv
         assert (await parts.planner.plan(wanted, INFO)).plan.fit == fit
 
 
+@pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
+async def test_loudness_waits_until_whoever_may_make_sound_knows_it(
+    parts: Parts, lane: Lane
+) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(loudness_lufs=-16))
+    assert (await parts.planner.plan(wanted, LONG_INFO)).plan.loudness_lufs == -16
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    if lane is Lane.CPU:
+        old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    else:
+        old.mux_slots = 1
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError) as refused:
+        await parts.planner.plan(wanted, LONG_INFO)
+    assert refused.value.reason is Reason.NO_ENCODER
+    # Without sound there is nothing to make louder.
+    assert not (await parts.planner.plan(wanted, INFO)).plan.HasField("loudness_lufs")
+    assert await parts.planner.plan(order(), LONG_INFO)
+
+
+TWO_SOUNDS = pb.SourceInfo(
+    audio_streams=[LONG_INFO.audio, pb.AudioStream(index=2, language="deu", channels=2)]
+)
+TWO_SOUNDS.MergeFrom(LONG_INFO)
+
+
+async def test_another_sound_is_made_beside_the_same_pictures(parts: Parts) -> None:
+    async def keys(**settings: float) -> tuple[set[bytes | None], bytes | None, bytes]:
+        wanted = replace(order(), settings=pb.ExportSettings(**settings))
+        planned = await parts.planner.plan(wanted, TWO_SOUNDS)
+        *video, sound, _ = planned.work
+        return {task.part_key for task in video}, sound.part_key, planned.fingerprint
+
+    default = await keys()
+    assert await keys(audio_stream=1) == default
+    others = [
+        await keys(audio_stream=2),
+        await keys(loudness_lufs=-16),
+        await keys(loudness_lufs=-17),
+    ]
+    assert {frozenset(pictures) for pictures, _, _ in others} == {frozenset(default[0])}
+    assert len({default[1], *(sound for _, sound, _ in others)}) == 4
+    assert len({default[2], *(fingerprint for _, _, fingerprint in others)}) == 4
+
+
+async def test_stream_is_asked_for_of_sources_alone_whose_sound_is_known(parts: Parts) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(audio_stream=1))
+    with pytest.raises(DomainError) as refused:
+        await parts.planner.plan(wanted, LONG_INFO)
+    assert refused.value.reason is Reason.NO_ENCODER
+    assert (await parts.planner.plan(wanted, TWO_SOUNDS)).plan.audio_stream == 1
+    with pytest.raises(DomainError) as refused:
+        await parts.planner.plan(wanted, INFO)
+    assert refused.value.reason is Reason.INVALID_REQUEST
+
+
 async def test_estimate_is_of_what_is_left_to_encode_on_all_slots(parts: Parts, rig: Rig) -> None:
     parts.encoder(cpu=4)
     await rig.sql(

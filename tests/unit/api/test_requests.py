@@ -46,6 +46,8 @@ def refused(check: Any, request: Any) -> list[str]:
         create(priority=100),
         create(priority=-100),
         create(validate_only=True),
+        create(settings=pb.ExportSettings(audio_stream=0, loudness_lufs=-5)),
+        create(settings=pb.ExportSettings(audio_stream=999, loudness_lufs=-70)),
     ],
 )
 def test_create_that_may_be(request_: service.CreateExportRequest) -> None:
@@ -68,6 +70,11 @@ def test_create_that_may_be(request_: service.CreateExportRequest) -> None:
         (create(segments=[segment(0, 1), segment(-1, 1)]), ["segments[1].start_time"]),
         (create(segments=[segment(0, 1)] * 1001), ["segments"]),
         (create(settings=pb.ExportSettings(quality=77)), ["settings.quality"]),  # type: ignore[arg-type]
+        (create(settings=pb.ExportSettings(audio_stream=-1)), ["settings.audio_stream"]),
+        *(
+            (create(settings=pb.ExportSettings(loudness_lufs=lufs)), ["settings.loudness_lufs"])
+            for lufs in (0.0, -4.9, -70.1, 16.0, float("nan"), float("-inf"))
+        ),
         (create(request_id="x" * 129), ["request_id"]),
         (create(request_id="a\nb"), ["request_id"]),
         (create(request_id="a\x00b"), ["request_id"]),

@@ -277,3 +277,23 @@ def test_moving_one_border_changes_only_the_chunks_at_it(border: int, by: int) -
     allowed = 2 + abs(by) // 150
     assert len(set(after) - set(before)) <= allowed
     assert keys_of((14_100, 14_900))[0] in set(before) & set(after)
+
+
+def test_pictures_know_nothing_of_the_sound_and_the_sound_all_of_it() -> None:
+    info = pb.SourceInfo()
+    info.CopyFrom(LONG)
+    info.audio_streams.append(info.audio)
+    plan = plan_export(info, (), pb.ExportSettings(loudness_lufs=-16))
+    tasks = [
+        task_pb2.Task.FromString(task.message)
+        for task in work_in_parts(ORDER, info, plan, CHOICE, TOOLS, 8)
+    ]
+    for task in tasks[:-2]:
+        assert not task.video.chunk.info.HasField("audio")
+        assert not task.video.chunk.info.audio_streams
+    track = tasks[-2].audio.soundtrack
+    assert (track.loudness_lufs, track.info.audio) == (-16, LONG.audio)
+    assert tasks[-1].assemble.plan.loudness_lufs == -16
+    quiet = plan_export(info, (), pb.ExportSettings())
+    sound = work_in_parts(ORDER, info, quiet, CHOICE, TOOLS, 8)[-2]
+    assert not task_pb2.Task.FromString(sound.message).audio.soundtrack.HasField("loudness_lufs")

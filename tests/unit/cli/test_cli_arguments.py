@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoexport.cli.arguments import FrameRateType, LocalFile, SegmentType, SourceType
+from videoexport.cli.arguments import (
+    FrameRateType,
+    LocalFile,
+    Order,
+    SegmentType,
+    SourceType,
+    order_options,
+)
 from videoexport.cli.output import output_name, output_path
 from videoexport.v1 import export_pb2
 
@@ -137,3 +144,30 @@ def test_output_needs_a_place_that_can_be_written(tmp_path: Path) -> None:
         output_path(tmp_path / "missing" / "cut.mp4", "name", force=False)
     with pytest.raises(click.UsageError, match="not a file"):
         output_path(Path(os.devnull), "name", force=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ([], {}),
+        (["--audio-stream", "0"], {"audio_stream": 0}),
+        (["--audio-stream", "2", "--loudness", "-16"], {"audio_stream": 2, "loudness_lufs": -16}),
+        (["--loudness=-23.5"], {"loudness_lufs": -23.5}),
+    ],
+)
+def test_sound_is_ordered_as_given(given: list[str], wanted: dict[str, float]) -> None:
+    orders: list[Order] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        orders.append(order)
+
+    keep.main(given, standalone_mode=False)
+    [order] = orders
+    told = {
+        name: getattr(order.settings, name)
+        for name in ("audio_stream", "loudness_lufs")
+        if order.settings.HasField(name)
+    }
+    assert told == wanted

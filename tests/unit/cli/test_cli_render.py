@@ -138,6 +138,29 @@ def test_plan_details_show_snapped_segments() -> None:
     assert "4 chunks" in shown
     plan.chunk_count = 0
     assert "one piece" in render.plan_details(plan)
+    assert "Sound       no" in shown
+
+
+def test_plan_details_say_what_the_sound_is_of() -> None:
+    plan = export_pb2.Plan(has_audio=True)
+    assert "Sound       yes" in render.plan_details(plan)
+    plan.audio_stream = 0
+    assert "Sound       stream 0\n" in render.plan_details(plan)
+    plan.loudness_lufs = -16
+    assert "stream 0, at -16 LUFS" in render.plan_details(plan)
+
+
+def test_details_of_an_export_say_how_loud_it_is() -> None:
+    export = export_pb2.Export()
+    export.CopyFrom(EXPORT)
+    assert "Loudness" not in render.export_details(export)
+    export.output.loudness.CopyFrom(
+        export_pb2.Loudness(
+            target_lufs=-16, measured_lufs=-23.04, delivered_lufs=-16.1, true_peak_dbtp=-1.53
+        )
+    )
+    shown = render.export_details(export)
+    assert "-16.1 LUFS, before -23.0; peaks of -1.5 dBTP" in shown
 
 
 def test_details_of_an_export_say_what_was_reused() -> None:
@@ -157,6 +180,22 @@ def test_source_details_say_what_a_source_is() -> None:
     shown = render.source_details(info)
     for words in ("0:01:01.000", "h264", "29.97 a second, varying", "Sound      none"):
         assert words in shown
+
+
+def test_source_details_list_every_sound() -> None:
+    info = export_pb2.SourceInfo()
+    info.audio.CopyFrom(
+        export_pb2.AudioStream(index=1, codec="aac", channel_layout="5.1", sample_rate=48_000)
+    )
+    assert "Sound 1    aac, 5.1, 48,000 Hz (default)" in render.source_details(info)
+    info.audio_streams.append(info.audio)
+    info.audio_streams.add(
+        index=2, codec="ac3", channels=9, sample_rate=44_100, language="deu", title="Kommentar"
+    )
+    shown = render.source_details(info)
+    assert shown.count("Sound") == 2
+    assert "Sound 1    aac, 5.1, 48,000 Hz (default)" in shown
+    assert "Sound 2    ac3, 9 channels, 44,100 Hz, deu, Kommentar\n" in shown
 
 
 def test_plain_takes_the_power_over_the_terminal_away() -> None:

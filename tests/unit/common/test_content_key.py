@@ -142,12 +142,14 @@ def test_keys_of_many_chunks_are_those_of_each() -> None:
 
 
 def test_order_and_places_of_the_sound_are_in_its_key() -> None:
-    turned, moved, anew = track(), track(), track()
+    turned, moved, anew, other, levelled = (track() for _ in range(5))
     turned.spans.reverse()
     moved.spans[0].end_frame = 199
     anew.generation = 1
-    keys = {audio_key("anna", source(), each, TOOLS) for each in (track(), turned, moved, anew)}
-    assert len(keys) == 4
+    other.info.audio.index = 2
+    levelled.loudness_lufs = -16
+    changed = (track(), turned, moved, anew, other, levelled)
+    assert len({audio_key("anna", source(), each, TOOLS) for each in changed}) == 6
 
 
 # Finished exports
@@ -199,5 +201,9 @@ def test_what_an_owner_asks_for_and_what_it_is_made_with_are_in_the_key() -> Non
         finished(width=1920),
         finished(quality=pb.QUALITY_LOW),
         finished(has_audio=False),
+        finished(audio_stream=1),
+        finished(audio_stream=2),
+        finished(loudness_lufs=-16.0),
+        finished(loudness_lufs=-16.5),
     }
-    assert len(keys) == 7
+    assert len(keys) == 11

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
+from services.common.sound import LEFT, RIGHT
 from services.encoder.assembly import assemble_command
 from services.encoder.command import (
     FfmpegCommand,
@@ -416,6 +417,62 @@ def test_jumps_beyond_what_memory_allows_are_made_in_parts_and_joined() -> None:
         FOLDER / "parts.ffconcat": "ffconcat version 1.0\n"
         + "".join(f"file part{n}.mov\nduration 3.600000\n" for n in range(3))
     }
+
+
+def test_draft_to_be_levelled_keeps_its_sound_as_it_is() -> None:
+    wanted = plan((0, 1000))
+    wanted.loudness_lufs = -16
+    (draft,) = commands(source(), wanted)
+    mov = ["-f", "mov", "/scratch/run_1/draft.mov"]
+    assert list(draft.arguments) == [
+        *BEGINNING,
+        *one_input(MOV, 3),
+        *(word.replace("output", "draft") for word in (*GRAPHS, *AUDIO_GRAPH)),
+        *("-map", "[v]"),
+        *X264,
+        *("-threads:v", "3"),
+        *COUNTED,
+        *("-map", "[a]", "-c:a", "pcm_f32le"),
+        *CLEAN,
+        *mov,
+    ]
+    assert (draft.output, draft.frame_count) == (FOLDER / "draft.mov", 1000)
+    ranges = [(10 * n, 10 * n + 3) for n in reversed(range(90))]
+    jumping = plan(*ranges)
+    jumping.loudness_lufs = -16
+    *_, join = commands(source(), jumping)
+    assert list(join.arguments)[-2 - len(CLEAN) - 3 :] == ["-c:a", "pcm_f32le", *CLEAN, *mov]
+
+
+def test_draft_of_a_soundtrack_is_levelled_too() -> None:
+    track = task_pb2.Soundtrack(
+        info=source(),
+        frame_rate=pb.Rational(numerator=25, denominator=1),
+        spans=[task_pb2.FrameSpan(start_frame=0, end_frame=25)],
+        loudness_lufs=-23,
+    )
+    (draft,) = audio_commands(site=SITE, soundtrack=track)
+    assert list(draft.arguments)[-3 - len(CLEAN) - 4 :] == [
+        *("-map", "[a]", "-c:a", "pcm_f32le"),
+        *CLEAN,
+        *("-f", "mov", "/scratch/run_1/draft.mov"),
+    ]
+
+
+def test_sound_of_a_pair_and_of_an_odd_layout() -> None:
+    info = source()
+    info.audio.CopyFrom(pb.AudioStream(index=4, channels=10, channel_layout="5.1.4"))
+    (command,) = commands(info, plan((0, 10)))
+    [_, graph] = command.scripts.values()
+    assert graph.startswith("[0:4]atrim=0.000000:0.400000,asetpts=PTS-(0.000000)/TB,pan=stereo|c0=")
+    info.audio.CopyFrom(pb.AudioStream(index=4, channels=1, channel_layout=RIGHT))
+    info.audio_streams.append(info.audio)
+    info.audio_streams.add(index=2, channels=1, channel_layout=LEFT)
+    (command,) = commands(info, plan((0, 10)))
+    [_, graph] = command.scripts.values()
+    assert graph.startswith("[0:2]atrim=")
+    assert ";\n[0:4]atrim=" in graph
+    assert "pan=" not in graph
 
 
 def test_thousand_neighbours_are_few_inputs() -> None:

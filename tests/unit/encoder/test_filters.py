@@ -1,6 +1,7 @@
 """Filter graphs: what is selected, how many samples there are."""
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
@@ -81,7 +82,7 @@ def test_sound_has_exactly_the_samples_of_the_frames(
     readings = group_ranges(ranges, gap)
     frame_count = sum(each.frame_count for each in ranges)
     timeline = Timeline(rate, Fraction(0))
-    graph = audio_graph(readings, timeline, 1, SoundCut(first_frame, first_frame + frame_count))
+    graph = audio_graph(readings, timeline, [1], SoundCut(first_frame, first_frame + frame_count))
     first = round(first_frame * 48_000 / rate)
     samples = round((first_frame + frame_count) * 48_000 / rate) - first
     pieces = [(int(a), int(b)) for a, b, _ in BRANCH.findall(graph)]
@@ -108,7 +109,7 @@ def test_sound_fades_at_real_cuts_alone(
     readings = group_ranges(ranges, gap)
     joined = [frames for reading in readings for frames in reading.ranges]
     total = sum(each.frame_count for each in ranges)
-    graph = audio_graph(readings, Timeline(rate, Fraction(0)), 1, SoundCut(0, total))
+    graph = audio_graph(readings, Timeline(rate, Fraction(0)), [1], SoundCut(0, total))
     faded = [{kind for kind, _, _ in FADE.findall(rest)} for _, _, rest in BRANCH.findall(graph)]
     # Neighbours in the source are one range by now, so every join left is a real cut.
     assert all(a.end != b.start for a, b in pairwise(joined))
@@ -129,4 +130,55 @@ def test_video_graph_of_one_range_selects_nothing() -> None:
     assert video_graph([Reading((FrameRange(10, 20),))], timeline, 0, ["null"]) == (
         "[0:0]setpts=PTS-(1.900000)/TB,fps=25,trim=start_pts=0:end_pts=10,setpts=PTS-STARTPTS[v0];\n"
         "[v0]settb=1/25,setpts=N,null[v]\n"
+    )
+
+
+PIECES = [Reading((FrameRange(10, 20), FrameRange(25, 30)))]
+FROM_SOURCE = (
+    "atrim=0.400000:1.200000,asetpts=PTS-(0.400000)/TB,{fold}"
+    "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
+    "aformat=sample_fmts=fltp:channel_layouts={layout},apad=whole_len=38400"
+)
+TO_OUTPUT = (
+    "[r0_0]atrim=start_sample=0:end_sample=19200,asetpts=N/SR/TB,"
+    "afade=t=out:start_sample=19008:nb_samples=192[a0];\n"
+    "[r0_1]atrim=start_sample=28800:end_sample=38400,asetpts=N/SR/TB,"
+    "afade=t=in:start_sample=0:nb_samples=192[a1];\n"
+    "[a0][a1]concat=n=2:v=0:a=1,apad=whole_len=28800,atrim=end_sample=28800,asetpts=N/SR/TB[a]\n"
+)
+
+
+def sound_graph(*streams: int, fold: Sequence[str] = ()) -> str:
+    return audio_graph(PIECES, Timeline(Fraction(25), Fraction(0)), streams, SoundCut(0, 15), fold)
+
+
+def test_sound_of_a_stream() -> None:
+    chain = FROM_SOURCE.format(fold="", layout="stereo")
+    assert sound_graph(3) == f"[0:3]{chain},asplit=2[r0_0][r0_1];\n{TO_OUTPUT}"
+
+
+def test_sound_that_is_folded_before_anything_else_is_made_of_it() -> None:
+    chain = FROM_SOURCE.format(fold="pan=stereo|c0=c0|c1=c1,", layout="stereo")
+    wanted = f"[0:1]{chain},asplit=2[r0_0][r0_1];\n{TO_OUTPUT}"
+    assert sound_graph(1, fold=["pan=stereo|c0=c0|c1=c1"]) == wanted
+
+
+def test_sound_of_a_left_and_a_right_stream() -> None:
+    chain = FROM_SOURCE.format(fold="", layout="mono")
+    assert sound_graph(4, 2) == (
+        f"[0:4]{chain}[side0_0];\n[0:2]{chain}[side0_1];\n"
+        "[side0_0][side0_1]join=inputs=2:channel_layout=stereo:map=0.0-FL|1.0-FR,"
+        f"asplit=2[r0_0][r0_1];\n{TO_OUTPUT}"
+    )
+
+
+def test_sound_of_one_piece_is_not_split() -> None:
+    readings = [Reading((FrameRange(0, 5),))]
+    graph = audio_graph(readings, Timeline(Fraction(25), Fraction(0)), [1], SoundCut(0, 5))
+    assert graph == (
+        "[0:1]atrim=0.000000:0.200000,asetpts=PTS-(0.000000)/TB,"
+        "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
+        "aformat=sample_fmts=fltp:channel_layouts=stereo,apad=whole_len=9600,"
+        "atrim=start_sample=0:end_sample=9600,asetpts=N/SR/TB[a0];\n"
+        "[a0]apad=whole_len=9600,atrim=end_sample=9600,asetpts=N/SR/TB[a]\n"
     )

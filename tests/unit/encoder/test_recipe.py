@@ -10,7 +10,16 @@ from pathlib import Path
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.content_key import RECIPE_VERSION
+from services.common.sound import LEFT, RIGHT
 from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
+from services.encoder.loudness import (
+    Aim,
+    Draft,
+    Measured,
+    level_command,
+    measure_command,
+    tag_command,
+)
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -21,7 +30,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "47f7fea4c329aa86b8df43e6fe2920002a195472e7f2c155d9f67a82d8d1bffe",
+    2: "b5c29dac5f9730420db2679cc8016a2fe37ae8bd7de78fcaf49e9bf26f8acbcb",
 }
 
 QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
@@ -71,6 +80,7 @@ def everything() -> list[FfmpegCommand]:
         task_pb2.FrameSpan(start_frame=start, end_frame=end)
         for start, end in ((0, 100), (100, 150), (2000, 2100), (120, 140))
     ]
+    plain = sources()[0]
     for info in sources():
         for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC):
             looks = [(quality, pb.FIT_PAD) for quality in QUALITIES]
@@ -93,6 +103,27 @@ def everything() -> list[FfmpegCommand]:
                     commands += video_commands(site=again, chunk=chunk)
         track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans)
         commands += audio_commands(site=SITE, soundtrack=track)
+    return [*commands, *sounds(plain, rate, spans)]
+
+
+def sounds(
+    source: pb.SourceInfo, rate: pb.Rational, spans: list[task_pb2.FrameSpan]
+) -> list[FfmpegCommand]:
+    """Return what makes sounds of other kinds, and of other loudness."""
+    commands: list[FfmpegCommand] = []
+    for layout in ("5.1.4", LEFT):
+        info = pb.SourceInfo()
+        info.CopyFrom(source)
+        info.audio.channel_layout, info.audio.channels = layout, 1 if layout == LEFT else 10
+        info.audio_streams.append(info.audio)
+        info.audio_streams.add(index=2, channels=1, channel_layout=RIGHT)
+        track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, loudness_lufs=-16)
+        commands += audio_commands(site=SITE, soundtrack=track)
+    draft, output = Draft(SITE.folder / "draft.mov", 1000, pictures=False), SITE.folder / "o.mp4"
+    commands.append(measure_command(SITE.ffmpeg, draft.path, 1000))
+    for measured in (Measured(-30, 0.1), Measured(-20, 0.9)):
+        commands.append(level_command(SITE.ffmpeg, draft, output, measured, Aim(-16)))
+    commands.append(tag_command(SITE.ffmpeg, output, output, pb.Loudness()))
     return commands
 
 
