@@ -42,7 +42,7 @@ conformance: $(STAMP) ## Export every kind of source and read back what came out
 
 # Much of the suite waits: for a restart, for a limit. In the order of the folders, so that the two
 # that hold the long tests begin at once.
-SIDE_BY_SIDE := -n 2 --no-loadscope-reorder
+SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
 
 test: $(STAMP) ## Run every test against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)

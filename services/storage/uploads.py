@@ -15,7 +15,7 @@ from urllib.parse import quote
 import structlog
 
 from services.common.errors import DomainError, Reason
-from services.storage.keys import Location
+from services.storage.keys import Location, Purpose
 from services.storage.metrics import Operation, StorageMetrics
 from services.storage.objects import FILE_NAME_METADATA, Objects, Stat
 from services.storage.requests import NewUpload, PendingUpload, SentUpload, part_size
@@ -111,7 +111,22 @@ class Uploads:
         # After joining, because S3 takes metadata only when an upload begins; in
         # a repetition again, because the first call may have ended in between.
         await self._keep_digest(sent)
+        await self._drop_others(sent.pending.location)
         return stat
+
+    async def _drop_others(self, location: Location) -> None:
+        """Drop what earlier tries have begun of a run's own object, where the answer was lost.
+
+        Nobody knows such an upload any more. A part in the cache may have another sender on the
+        way, and a source gets another name with every try: what is left of these, the bucket's
+        rules drop in a day.
+        """
+        if location.purpose not in (Purpose.EXPORT, Purpose.PREVIEW):
+            return
+        try:
+            await self.abort_all([location])
+        except DomainError as error:
+            log.info("unfinished uploads left to the bucket's rules", reason=error.reason)
 
     async def abort(self, pending: PendingUpload) -> None:
         """Drop an unfinished upload with its parts; one that is gone already is fine.
