@@ -19,10 +19,14 @@ Frames = npt.NDArray[np.float32]
 
 
 async def read_luma(path: Path) -> Frames:
-    """All frames as luma at the size of the test's outputs."""
+    """All frames as luma at the size of the test's outputs.
+
+    FFmpeg makes another grey of another matrix, which only outputs may name.
+    """
+    grey = f"setparams=colorspace=bt709,scale={WIDTH}:{HEIGHT},format=gray"
     process = await asyncio.create_subprocess_exec(
         *(ffmpeg_exe(), "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0"),
-        *("-fps_mode", "passthrough", "-vf", f"scale={WIDTH}:{HEIGHT},format=gray"),
+        *("-fps_mode", "passthrough", "-vf", grey),
         *("-f", "rawvideo", "pipe:1"),
         stdout=PIPE,
     )
