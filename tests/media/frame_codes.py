@@ -49,7 +49,7 @@ class Clip:
         first_frame_time: seconds by which all timestamps are shifted (mkv and ts).
         audio_delay: seconds by which the sound begins after the pictures.
         clicks: seconds between clicks; None for a clip without sound.
-        tone: of the clicks in Hz; lower where the sound is sampled too rarely for it.
+        tones: of the clicks in turn, in Hz; low where the sound is sampled rarely.
         width, height: of the upright picture, before `sar` is applied.
         rotation: clockwise degrees of the display matrix (mp4 only); the pictures
             are stored turned the other way, so that a player shows them upright.
@@ -68,7 +68,7 @@ class Clip:
     durations: tuple[int, ...] = (1,)
     container: str = "mp4"
     clicks: float | None = 1.0
-    tone: int = 4000
+    tones: tuple[int, ...] = (4000,)
     audio_codec: str = "aac"
     channels: int = 2
     first_frame_time: float = 0.0
@@ -158,17 +158,17 @@ def read_frame(luma: Image) -> Picture:
     return Picture(number, left, top, width, height)
 
 
-def click_signal(seconds: float, interval: float, tone: int = 4000) -> Signal:
+def click_signal(seconds: float, interval: float, tones: Sequence[int] = (4000,)) -> Signal:
     """Returns mono samples at 48 kHz with a click around every multiple of `interval`."""
     rate = CLICK_SAMPLE_RATE
     signal = np.zeros(round(seconds * rate), dtype=np.float32)
     half = rate // 400  # 2.5 ms on each side: short for the ear, long enough for AAC to keep
     offsets = np.arange(-half, half + 1)
-    burst = (
-        0.8 * np.cos(np.pi * offsets / (2 * half)) ** 2 * np.cos(2 * np.pi * tone * offsets / rate)
-    )
+    window = 0.8 * np.cos(np.pi * offsets / (2 * half)) ** 2
     count = 1
     while (middle := round(count * interval * rate)) + half < signal.size:
+        tone = tones[count % len(tones)]
+        burst = window * np.cos(2 * np.pi * tone * offsets / rate)
         signal[middle - half : middle + half + 1] = burst
         count += 1
     return signal
@@ -256,7 +256,7 @@ def _timestamps(clip: Clip) -> str:
 
 
 def _write_clicks(clip: Clip, path: Path) -> Path:
-    signal = click_signal(clip.seconds - clip.audio_delay, clip.clicks or 1.0, clip.tone)
+    signal = click_signal(clip.seconds - clip.audio_delay, clip.clicks or 1.0, clip.tones)
     samples = np.repeat((signal * 32767).astype("<i2"), clip.channels)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(clip.channels)

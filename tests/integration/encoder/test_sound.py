@@ -213,7 +213,7 @@ async def test_clicks_of_every_codec_are_heard_in_time(
     source = Clip(
         frames=150,
         clicks=0.7,
-        tone=1000 if rate < 16_000 else 4000,
+        tones=(1000,) if rate < 16_000 else (4000,),
         container=container,
         audio_codec=codec,
         channels=1 if amr else 2,
