@@ -174,9 +174,6 @@ class _VideoTasks:
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")
-        # Pictures are the same with whatever sound.
-        self._template.info.ClearField("audio")
-        self._template.info.ClearField("audio_streams")
         self._keys = VideoKeys(order.user_id, order.source, self._template, tools)
 
     def of(self, frames: FrameRange) -> NewTask:

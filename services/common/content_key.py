@@ -61,6 +61,9 @@ class VideoKeys:
         common.ClearField("end_frame")
         # Where reading begins changes no picture, and is another place for each chunk.
         common.info.video.ClearField("keyframes")
+        # Pictures are the same with whatever sound.
+        common.info.ClearField("audio")
+        common.info.ClearField("audio_streams")
         # A GPU has no threads of ours, but its chunks are not worth another kind of key.
         self._common = _digest("video", user_id, source, common, tools.build, tools.threads)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from api_long import long_export
 from api_rig import PLAN, Rig
 
+from services.api.encode_kind import EncodeKind
 from services.api.states import ExportState
 from services.api.store.backlog import DueTasks, PlanSummary, Speed, UnfinishedExport
 from services.api.store.progress import Progress
@@ -124,7 +125,7 @@ async def test_speeds_are_those_of_the_families_that_serve_lanes(rig: Rig) -> No
             f"ENCODER_FAMILY_{family}",
         )
     assert (await rig.backlog.read()).speeds == {
-        (family, pb.RESOLUTION_720P, pb.QUALITY_LOW): Speed(60, 0.5)
+        EncodeKind(family, pb.RESOLUTION_720P, pb.QUALITY_LOW): Speed(60, 0.5)
         for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC)
     }
 

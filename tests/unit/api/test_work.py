@@ -279,7 +279,7 @@ def test_moving_one_border_changes_only_the_chunks_at_it(border: int, by: int) -
     assert keys_of((14_100, 14_900))[0] in set(before) & set(after)
 
 
-def test_pictures_know_nothing_of_the_sound_and_the_sound_all_of_it() -> None:
+def test_pictures_are_the_same_with_any_sound_and_the_sound_knows_all_of_it() -> None:
     info = pb.SourceInfo()
     info.CopyFrom(LONG)
     info.audio_streams.append(info.audio)
@@ -288,9 +288,15 @@ def test_pictures_know_nothing_of_the_sound_and_the_sound_all_of_it() -> None:
         task_pb2.Task.FromString(task.message)
         for task in work_in_parts(ORDER, info, plan, CHOICE, TOOLS, 8)
     ]
-    for task in tasks[:-2]:
-        assert not task.video.chunk.info.HasField("audio")
-        assert not task.video.chunk.info.audio_streams
+    other = pb.SourceInfo()
+    other.CopyFrom(info)
+    other.audio.index = 7
+    keys, keys_beside_other = (
+        [task.part_key for task in work_in_parts(ORDER, each, plan, CHOICE, TOOLS, 8)]
+        for each in (info, other)
+    )
+    assert keys[:-2] == keys_beside_other[:-2]
+    assert keys[-2] != keys_beside_other[-2]
     track = tasks[-2].audio.soundtrack
     assert (track.loudness_lufs, track.info.audio) == (-16, LONG.audio)
     assert tasks[-1].assemble.plan.loudness_lufs == -16
