@@ -9,6 +9,7 @@ import structlog
 from nats.aio.client import Client
 
 from services.api.encoders import LiveEncoders
+from services.api.held_up import HeldUp
 from services.api.metrics import ApiMetrics
 from services.api.signals import Signals
 from services.api.store import TaskStore
@@ -63,26 +64,26 @@ class Dispatcher:
         self._encoders = encoders
         self._signals = signals
         self._metrics = metrics
-        self._problem: str | None = None
+        self._held_up = HeldUp("dispatch is held up", "dispatch goes on")
 
     async def run(self) -> None:
         """Dispatch for ever."""
         while True:
-            held_up = self._problem is not None
-            await self._signals.dispatch.wait(HELD_UP_INTERVAL if held_up else INTERVAL)
+            interval = INTERVAL if self._held_up.problem is None else HELD_UP_INTERVAL
+            await self._signals.dispatch.wait(interval)
             try:
                 await self._dispatch()
             except DomainError as error:
-                self._report(error.reason)
+                self._held_up.report(error.reason)
             except TRANSIENT as error:
                 # Nothing is marked as sent: the rows wait, and are sent once there is room.
-                self._report(trouble(error))
+                self._held_up.report(trouble(error))
             except Exception as error:
                 # A defect of ours, or a schema that is still to come: the service
                 # goes on answering callers meanwhile.
                 log.error("dispatch failed", exc_info=error)
             else:
-                self._report(None)
+                self._held_up.report(None)
             await asyncio.sleep(PACE_SECONDS)
 
     async def _dispatch(self) -> None:
@@ -129,12 +130,3 @@ class Dispatcher:
             task,
             message_id=f"{task.task_id}.{task.attempt}",
         )
-
-    def _report(self, problem: str | None) -> None:
-        """Log that dispatch stops or goes on again, once each."""
-        if problem != self._problem:
-            self._problem = problem
-            if problem is None:
-                log.info("dispatch goes on")
-            else:
-                log.warning("dispatch is held up", problem=problem)

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.api.held_up import HeldUp
 from services.api.metrics import ApiMetrics
 from services.api.planning import ExportPlanner, order_of
 from services.api.replanning import Replanner
@@ -68,7 +69,7 @@ class EventConsumer:
         # Tries that met a defect, by the event's place in the stream. What NATS counts are
         # deliveries, of which an outage of Postgres takes one a second.
         self._defects: Counter[int] = Counter()
-        self._problem: str | None = None
+        self._held_up = HeldUp("events are held up", "events go on")
         # Most of an event's time is waiting for Postgres and NATS, and other exports' events
         # need not wait with it; but dispatch takes a connection for each lane.
         self._side_by_side = max(1, settings.loop_connections - len(Lane))
@@ -144,25 +145,16 @@ class EventConsumer:
                 await self.apply(event)
             except DomainError as error:
                 # The database is away: JetStream brings the event again.
-                self._report(error.reason)
+                self._held_up.report(error.reason)
                 await message.nak(delay=PAUSE_SECONDS)
             except Exception as error:
                 # A defect of ours must not stop the events behind it.
                 log.error("event not applied", exc_info=error)
                 await self._put_off(message, event)
             else:
-                self._report(None)
+                self._held_up.report(None)
                 self._defects.pop(message.metadata.sequence.stream, None)
                 await message.ack_sync(timeout=ACK_SECONDS)
-
-    def _report(self, problem: str | None) -> None:
-        """Log that events wait or go on again, once each: they come every second meanwhile."""
-        if problem != self._problem:
-            self._problem = problem
-            if problem is None:
-                log.info("events go on")
-            else:
-                log.warning("events are held up", problem=problem)
 
     async def _put_off(self, message: Msg, event: task_pb2.TaskEvent) -> None:
         """Let an event come again; the export fails when that did not help.
@@ -179,7 +171,7 @@ class EventConsumer:
         try:
             await self._after(event, await self._tasks.failed(event, lambda _: error))
         except DomainError as away:
-            self._report(away.reason)
+            self._held_up.report(away.reason)
             await message.nak(delay=PAUSE_SECONDS)
             return
         except Exception as problem:

@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
 from services.api.encoders import LiveEncoders
+from services.api.held_up import HeldUp
 from services.api.metrics import ApiMetrics
 from services.api.replanning import Replanner
 from services.api.settings import ApiSettings
@@ -88,7 +89,8 @@ class Reconciler:
         self._encoders = encoders
         self._signals = signals
         self._metrics = metrics
-        self._problems: dict[str, str] = {}
+        # By duty, once it was tried.
+        self._held_up: dict[str, HeldUp] = {}
         self._topology_is_set = False
         self._garbage = Wake()
         self._gpu_seen_at = time.monotonic()
@@ -126,7 +128,7 @@ class Reconciler:
 
         The others are not: on a database that is slow they would make it slower.
         """
-        return [name for name in URGENT if name in self._problems]
+        return [name for name in URGENT if name in self._held_up and self._held_up[name].problem]
 
     @property
     def _pause(self) -> float:
@@ -141,25 +143,20 @@ class Reconciler:
             await self._attempt("renew parts", self._renew_parts)
 
     async def _attempt(self, name: str, duty: Callable[[], Awaitable[object]]) -> None:
+        new = HeldUp("duty is held up", "duty goes on", duty=name)
+        held_up = self._held_up.setdefault(name, new)
         try:
             outcome = await duty()
         except DomainError as error:
-            self._report(name, error.reason)
+            held_up.report(error.reason)
         except TRANSIENT as error:
-            self._report(name, trouble(error))
+            held_up.report(trouble(error))
         except Exception as error:
             log.error("duty failed", duty=name, exc_info=error)
         else:
             # False: there was nothing to do, which says nothing of what kept it from being done.
-            if outcome is False:
-                return
-            if self._problems.pop(name, None):
-                log.info("duty goes on", duty=name)
-
-    def _report(self, name: str, problem: str) -> None:
-        if self._problems.get(name) != problem:
-            self._problems[name] = problem
-            log.warning("duty is held up", duty=name, problem=problem)
+            if outcome is not False:
+                held_up.report(None)
 
     async def _ensure_topology(self) -> None:
         """Set up the streams when this replica is new, and again when NATS has lost its disk."""

@@ -208,11 +208,12 @@ async def test_finished_upload_drops_those_whose_answer_was_lost_where_nobody_el
 ) -> None:
     name = f"prv_{uuid4().hex}" if kind == "preview_id" else uuid4().hex * 2
     request = pb.CreateUploadRequest(size_bytes=3, **{kind: name})
-    _, begun = [await storage.stub.CreateUpload(request, metadata=ANN) for _ in range(2)]
+    lost, begun = [await storage.stub.CreateUpload(request, metadata=ANN) for _ in range(2)]
     async with http.put(begun.parts[0].url, data=b"abc") as answer:
         assert answer.status == 200
     await storage.stub.CompleteUpload(completion(begun, [b"abc"]), metadata=ANN)
     assert sum(name in key for key in s3.unfinished()) == left
+    await storage.stub.AbortUpload(pb.AbortUploadRequest(upload=lost.upload), metadata=ANN)
 
 
 async def test_delete_drops_unfinished_uploads_to_the_objects_and_no_others(

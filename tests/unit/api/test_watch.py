@@ -297,16 +297,24 @@ async def test_watchers_that_leave_take_their_reader_with_them(watched: Watched)
         assert watched.row.reads == reads
 
 
-async def test_no_more_watch_than_may_and_one_that_leaves_makes_room(watched: Watched) -> None:
-    streams = [watched.watch() for _ in range(4)]
+async def as_many_as_may(
+    watched: Watched, count: int, *, limit_of: str
+) -> list[AsyncIterator[pb.Export]]:
+    """Return so many open watches, after which another one is refused."""
+    streams = [watched.watch() for _ in range(count)]
     for stream in streams:
         await anext(stream)
     with pytest.raises(DomainError) as refused:
         await anext(watched.watch())
     assert refused.value.reason is Reason.TOO_MANY_WATCHES
     assert refused.value.quota is not None
-    assert refused.value.quota.subject == "replica"
+    assert refused.value.quota.subject == limit_of
     assert refused.value.retry_after is not None
+    return streams
+
+
+async def test_no_more_watch_than_may_and_one_that_leaves_makes_room(watched: Watched) -> None:
+    streams = await as_many_as_may(watched, 4, limit_of="replica")
     assert watched.open == 4
     await streams.pop().aclose()  # type: ignore[attr-defined]
     streams.append(watched.watch())
@@ -319,15 +327,7 @@ async def test_no_more_watch_than_may_and_one_that_leaves_makes_room(watched: Wa
 async def test_one_user_leaves_watches_to_others() -> None:
     watched = Watched(Row(), per_user=2)
     watched.row.owners.add("ben")
-    streams = [watched.watch() for _ in range(2)]
-    for stream in streams:
-        await anext(stream)
-    with pytest.raises(DomainError) as refused:
-        await anext(watched.watch())
-    assert refused.value.reason is Reason.TOO_MANY_WATCHES
-    assert refused.value.quota is not None
-    assert refused.value.quota.subject == "user:anna"
-    assert refused.value.retry_after is not None
+    streams = await as_many_as_may(watched, 2, limit_of="user:anna")
     streams.append(watched.watch("ben"))
     await anext(streams[-1])
     await streams.pop(0).aclose()  # type: ignore[attr-defined]
