@@ -49,6 +49,9 @@ class Tags:
     range: str = "tv"
 
 
+SRGB_TAGS = Tags(transfer="iec61966-2-1", matrix="gbr", range="pc")
+
+
 def coded(light: Array, tags: Tags, depth: int) -> npt.NDArray[np.uint16]:
     """Return the values that stand for light in BT.709's primaries: Y, Cb, Cr or R, G, B."""
     light = light @ (np.linalg.inv(_to_xyz(tags.primaries)) @ _to_xyz("bt709")).T
@@ -100,7 +103,8 @@ def delta_e(one: Array, other: Array) -> Array:
     c1, c2 = np.hypot(g * a1, b1), np.hypot(g * a2, b2)
     h1, h2 = np.arctan2(b1, g * a1) % (2 * np.pi), np.arctan2(b2, g * a2) % (2 * np.pi)
     grey = c1 * c2 == 0
-    turn = np.where(grey, 0, (h2 - h1 + np.pi) % (2 * np.pi) - np.pi)
+    turn = np.where(grey, 0, h2 - h1)
+    turn -= np.where(np.abs(turn) > np.pi + 1e-9, 2 * np.pi * np.sign(turn), 0)
     mean_h = np.where(grey, h1 + h2, h1 + turn / 2)
     mean_l, mean_c = (l1 + l2) / 2, (c1 + c2) / 2
     t = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tests.media.colour_difference import delta_e
+from tests.media.colour import SRGB_TAGS, delta_e, lab_of, light_of
 
 Image = npt.NDArray[np.uint8]
 
@@ -116,6 +116,11 @@ def read_corners(rgb: Image) -> Corners:
     return Corners(best, ways[best])
 
 
+def look_apart(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Returns ΔE2000 between two sRGB colours, each component 0 to 255."""
+    return float(delta_e(lab_of(light_of(one, SRGB_TAGS)), lab_of(light_of(other, SRGB_TAGS))))
+
+
 def undone(picture: Image, orientation: str) -> Image:
     """Returns a picture upright that is seen as `orientation` says."""
     mirrored, quarters = ORIENTATIONS[orientation]
@@ -132,5 +137,5 @@ def _offs(rgb: Image) -> tuple[float, ...]:
         y0, y1 = (int(height * (row + m) / 5) for m in (0.25, 0.75))
         x0, x1 = (int(width * (column + m) / 10) for m in (0.25, 0.75))
         mean = rgb[y0 : y1 + 1, x0 : x1 + 1].mean(axis=(0, 1))
-        offs.append(delta_e([float(value) for value in mean], colour))
+        offs.append(look_apart(mean, colour))
     return tuple(offs)

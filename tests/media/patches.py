@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
-from tests.media.colour import Array, Tags, coded, light_of
+from tests.media.colour import SRGB_TAGS, Array, Tags, coded, light_of
 from tests.media.frame_codes import ffmpeg_exe
 
 X265 = (
@@ -34,7 +34,7 @@ _SRGB = (
 )
 SRGB = light_of(
     [[int(text[at : at + 2], 16) for at in (0, 2, 4)] for text in _SRGB],
-    Tags(transfer="iec61966-2-1", matrix="gbr", range="pc"),
+    SRGB_TAGS,
 ).clip(0, 1)
 GREYS = slice(18, 24)
 

@@ -7,13 +7,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tests.media.colour_difference import delta_e
 from tests.media.corner_marks import (
     COLOURS,
     ORIENTATIONS,
     UPRIGHT,
     Image,
     Stored,
+    look_apart,
     luma_of,
     painted,
     read_corners,
@@ -103,7 +103,7 @@ def test_colours_are_no_others() -> None:
 
 def test_colours_are_far_apart_and_brighter_than_padding() -> None:
     for one, other in combinations(COLOURS, 2):
-        assert delta_e(one, other) > 27
+        assert look_apart(one, other) > 27
     assert luma_of(np.array([COLOURS], dtype=np.uint8)).min() > 90
 
 
