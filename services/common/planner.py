@@ -137,6 +137,7 @@ def plan_export(
         height=frame.height,
         resolution=frame.resolution,
         fit=frame.fit,
+        rotation=info.video.rotation,
         quality=quality,
         has_audio=info.HasField("audio"),
         audio_stream=chosen_stream(info, settings),

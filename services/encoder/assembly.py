@@ -91,7 +91,7 @@ class Assembly:
                 loudness = read_tag((folder / TAGS).read_text())
             stored = await self._storage.store(user_id, upload, command.output)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        return output_of(facts, stored, work.family, work.family_reason, loudness)
+        return output_of(facts, work.plan, stored, work.family, work.family_reason, loudness)
 
     async def _join(
         self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path

@@ -6,8 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
+from services.encoder.av_offset import Shown, largest_av_offset
+from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.errors import OutputMismatch
 from services.encoder.output_facts import OutputFacts
 
@@ -25,29 +29,51 @@ def inspect_output(path: Path, *, decode_keyframes: bool) -> OutputFacts:
     try:
         with av.open(str(path), options={"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2"}) as file:
             video = next(iter(file.streams.video), None)
-            tick = Fraction(1) if video is None else video.time_base or Fraction(1)
-            frames = ticks = 0
-            for packet in file.demux(video) if video else ():
-                if packet.size and not packet.is_discard:
-                    frames += 1
-                    ticks += packet.duration or 0
-            keyframes = _decode_keyframes(file) if decode_keyframes else 0
             audio = next(iter(file.streams.audio), None)
+            pictures, sound = _shown(file, video, audio)
+            keyframes = _decode_keyframes(file) if decode_keyframes else 0
+            codec = video.codec_context if video else None
             heard = None
             if audio is not None:
                 heard = (audio.duration or 0) * (audio.time_base or Fraction(1))
             return OutputFacts(
                 size_bytes=path.stat().st_size,
-                frame_count=frames,
-                duration=ticks * tick,
+                frame_count=len(pictures.starts),
+                duration=sum(pictures.lengths) * pictures.tick,
                 audio_duration=heard,
-                width=video.codec_context.width if video else 0,
-                height=video.codec_context.height if video else 0,
-                keyframes_decoded=keyframes,
+                width=codec.width if codec else 0,
+                height=codec.height if codec else 0,
                 index_in_front=_index_in_front(path),
+                av_offset=largest_av_offset(pictures, sound),
+                codec=codec.name if codec else "",
+                pixel_format=(codec.pix_fmt if codec else None) or "",
+                color_primaries=PRIMARIES.get(codec.color_primaries, "") if codec else "",
+                color_transfer=TRANSFERS.get(codec.color_trc, "") if codec else "",
+                color_space=MATRICES.get(codec.colorspace, "") if codec else "",
+                color_range=RANGES.get(codec.color_range, "") if codec else "",
+                keyframes_decoded=keyframes,
             )
     except (av.FFmpegError, OSError) as error:
         raise OutputMismatch("the file cannot be read") from error
+
+
+def _shown(
+    file: InputContainer, video: VideoStream | None, audio: AudioStream | None
+) -> tuple[Shown, Shown]:
+    """Return when every picture is shown, and when every packet of sound is heard."""
+    streams = [stream for stream in (video, audio) if stream is not None]
+    pictures, sound = (
+        Shown(tick=(stream.time_base if stream else None) or Fraction(1))
+        for stream in (video, audio)
+    )
+    for packet in file.demux(*streams) if streams else ():
+        if packet.size and not packet.is_discard:
+            of = sound if packet.stream is audio else pictures
+            of.starts.append(packet.pts or 0)
+            of.lengths.append(packet.duration or 0)
+    # They are stored in the order of decoding.
+    pictures.starts.sort()
+    return pictures, sound
 
 
 def _decode_keyframes(file: InputContainer) -> int:

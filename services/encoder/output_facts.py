@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Self
 
+from services.common.planner import duration_of
 from services.encoder.errors import FramesMissing, OutputMismatch
 from videoexport.v1 import export_pb2 as pb
 
 # How far lengths may be off, in seconds: the rounding of timestamps, and no more.
 TOLERANCE = Fraction(1, 1000)
+# What nobody can see or hear; timestamps of one millisecond alone are off by one.
+MOST_AV_OFFSET = Fraction(5, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,11 @@ class OutputFacts:
             without sound.
         width, height: of the video in pixels; 0 without video.
         index_in_front: whether playing can begin before the whole file is there.
+        av_offset: the most that any frame is off the sound that belongs to it, in seconds; None
+            without sound or without pictures.
+        codec, pixel_format: of the video, as FFmpeg names them.
+        color_primaries, color_transfer, color_space, color_range: what the file says of its
+            colours, as FFmpeg names them; empty where it says nothing.
         keyframes_decoded: keyframes that were decoded without any complaint.
     """
 
@@ -35,6 +43,13 @@ class OutputFacts:
     width: int
     height: int
     index_in_front: bool
+    av_offset: Fraction | None = None
+    codec: str = ""
+    pixel_format: str = ""
+    color_primaries: str = ""
+    color_transfer: str = ""
+    color_space: str = ""
+    color_range: str = ""
     keyframes_decoded: int = 0
 
     def to_json(self) -> bytes:
@@ -45,11 +60,9 @@ class OutputFacts:
     def from_json(cls, data: bytes) -> Self:
         """Return what `to_json` wrote."""
         values = json.loads(data)
-        audio = values.pop("audio_duration")
-        return cls(
-            **(values | {"duration": Fraction(values["duration"])}),
-            audio_duration=None if audio is None else Fraction(audio),
-        )
+        for name in ("duration", "audio_duration", "av_offset"):
+            values[name] = None if values[name] is None else Fraction(values[name])
+        return cls(**values)
 
 
 def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
@@ -71,12 +84,35 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
         error = facts.audio_duration - duration
         if abs(error) > TOLERANCE:
             faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than the video")
+    if facts.av_offset is not None and facts.av_offset > MOST_AV_OFFSET:
+        faults.append(f"sound that is {float(facts.av_offset * 1000):.1f} ms off its pictures")
     if not facts.index_in_front:
         faults.append("its index at the end")
     if faults:
         short = facts.frame_count < plan.frame_count
         kind = FramesMissing if short else OutputMismatch
         raise kind("the output has " + ", ".join(faults))
+
+
+def verification_of(facts: OutputFacts, plan: pb.Plan) -> pb.Verification:
+    """Return what the owner is told of a file that is the one planned."""
+    said = pb.Verification(
+        planned_frame_count=plan.frame_count,
+        frame_count=facts.frame_count,
+        video_duration=duration_of(facts.duration),
+        rotation=plan.rotation,
+        video_codec=facts.codec,
+        pixel_format=facts.pixel_format,
+        color_primaries=facts.color_primaries,
+        color_transfer=facts.color_transfer,
+        color_space=facts.color_space,
+        color_range=facts.color_range,
+    )
+    if facts.audio_duration is not None:
+        said.audio_duration.CopyFrom(duration_of(facts.audio_duration))
+    if facts.av_offset is not None:
+        said.largest_av_offset.CopyFrom(duration_of(facts.av_offset))
+    return said
 
 
 def check_soundtrack(facts: OutputFacts, duration: Fraction) -> None:

@@ -22,7 +22,7 @@ from services.encoder.filters import samples_of
 from services.encoder.loudness import loudness_warnings
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import ENCODER_NAMES
-from services.encoder.output_facts import OutputFacts, check_output
+from services.encoder.output_facts import OutputFacts, check_output, verification_of
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
@@ -97,7 +97,9 @@ class WholeEncode:
         facts = result.made.facts
         frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
         self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
-        output = output_of(facts, stored, result.family, result.reason, result.made.loudness)
+        output = output_of(
+            *(facts, work.plan, stored, result.family, result.reason, result.made.loudness)
+        )
         warnings = (*result.warnings, *loudness_warnings(output))
         return Encoded(output, warnings, frames_per_second)
 
@@ -157,6 +159,7 @@ def _level(plan: pb.Plan) -> Level | None:
 
 def output_of(
     facts: OutputFacts,
+    plan: pb.Plan,
     stored: storage.ObjectStat,
     family: pb.EncoderFamily.ValueType,
     reason: str,
@@ -174,4 +177,5 @@ def output_of(
         encoder_name=ENCODER_NAMES[family],
         encoder_reason=reason,
         loudness=loudness,
+        verification=verification_of(facts, plan),
     )

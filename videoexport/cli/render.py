@@ -87,6 +87,8 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     yield "Resolution", f"{output.width} × {output.height}"
     if output.HasField("loudness"):
         yield "Loudness", _loudness(output.loudness)
+    if output.HasField("verification"):
+        yield "Verified", _verified(output.verification)
     reason = f": {output.encoder_reason}" if output.encoder_reason else ""
     yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
     if output.reused_share:
@@ -112,6 +114,20 @@ def _loudness(loudness: export_pb2.Loudness) -> str:
         f"{loudness.delivered_lufs:.1f} LUFS, before {loudness.measured_lufs:.1f}; "
         f"peaks of {loudness.true_peak_dbtp:.1f} dBTP"
     )
+
+
+def _verified(found: export_pb2.Verification) -> str:
+    colours = (found.color_primaries, found.color_transfer, found.color_space, found.color_range)
+    said = [
+        f"{found.frame_count:,} of {found.planned_frame_count:,} frames",
+        f"turned by {found.rotation}°" if found.rotation else "",
+        f"{found.video_codec} {found.pixel_format}",
+        "/".join(name or "?" for name in colours),
+    ]
+    if found.HasField("largest_av_offset"):
+        off = found.largest_av_offset.ToTimedelta().total_seconds() * 1000
+        said.append(f"sound at most {off:.1f} ms off")
+    return ", ".join(word for word in said if word)
 
 
 def _family(family: export_pb2.EncoderFamily.ValueType) -> str:

@@ -847,6 +847,7 @@ class Plan(_message.Message):
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    ROTATION_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -877,6 +878,10 @@ class Plan(_message.Message):
     """Output only. Stream of the source that the sound is of; absent where the output has none."""
     loudness_lufs: _builtins.float
     """Output only. Loudness in LUFS that the sound is brought to; absent where it is left as it is."""
+    rotation: _builtins.int
+    """Output only. By how many degrees clockwise the source's pictures are turned: 0, 90, 180
+    or 270.
+    """
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedSegment]:
         """Output only. The segments on the frame grid, in output order."""
@@ -912,10 +917,11 @@ class Plan(_message.Message):
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        rotation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1024,6 +1030,7 @@ class Output(_message.Message):
     DOWNLOAD_URL_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REUSED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     LOUDNESS_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     """Output only. Size in bytes."""
     frame_count: _builtins.int
@@ -1058,6 +1065,12 @@ class Output(_message.Message):
     def loudness(self) -> Global___Loudness:
         """Output only. Loudness of the sound; present where a loudness was asked for and there is sound."""
 
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """Output only. What the finished file was found to be before it was delivered; absent where an
+        encoder of before made it.
+        """
+
     def __init__(
         self,
         *,
@@ -1075,14 +1088,95 @@ class Output(_message.Message):
         download_url_expire_time: _timestamp_pb2.Timestamp | None = ...,
         reused_frame_count: _builtins.int = ...,
         loudness: Global___Loudness | None = ...,
+        verification: Global___Verification | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "loudness", b"loudness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "loudness", b"loudness", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "loudness", b"loudness", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "loudness", b"loudness", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "verification", b"verification", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Output: _TypeAlias = Output  # noqa: Y015
+
+@_typing.final
+class Verification(_message.Message):
+    """What was measured of a finished file, packet by packet, beside what was planned. One that
+    differs from its plan is never delivered: this is the proof that it does not. What made it and
+    how loud it is are said by `encoder_name`, `encoder_reason` and `loudness` of the output.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLANNED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    VIDEO_DURATION_FIELD_NUMBER: _builtins.int
+    AUDIO_DURATION_FIELD_NUMBER: _builtins.int
+    LARGEST_AV_OFFSET_FIELD_NUMBER: _builtins.int
+    ROTATION_FIELD_NUMBER: _builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    PIXEL_FORMAT_FIELD_NUMBER: _builtins.int
+    COLOR_PRIMARIES_FIELD_NUMBER: _builtins.int
+    COLOR_TRANSFER_FIELD_NUMBER: _builtins.int
+    COLOR_SPACE_FIELD_NUMBER: _builtins.int
+    COLOR_RANGE_FIELD_NUMBER: _builtins.int
+    planned_frame_count: _builtins.int
+    """Output only. Frames that were planned."""
+    frame_count: _builtins.int
+    """Output only. Frames that the file shows."""
+    rotation: _builtins.int
+    """Output only. By how many degrees clockwise the source's pictures were turned for it: 0, 90,
+    180 or 270.
+    """
+    video_codec: _builtins.str
+    """Output only. Video codec as FFmpeg names it, such as `h264`."""
+    pixel_format: _builtins.str
+    """Output only. Pixel format as FFmpeg names it, such as `yuv420p`."""
+    color_primaries: _builtins.str
+    """Output only. Colour primaries that the file names, in FFmpeg's words; empty when none."""
+    color_transfer: _builtins.str
+    """Output only. Transfer characteristics that the file names; empty when none."""
+    color_space: _builtins.str
+    """Output only. Colour matrix that the file names; empty when none."""
+    color_range: _builtins.str
+    """Output only. `tv` or `pc`; empty when the file does not say."""
+    @_builtins.property
+    def video_duration(self) -> _duration_pb2.Duration:
+        """Output only. Duration of the pictures."""
+
+    @_builtins.property
+    def audio_duration(self) -> _duration_pb2.Duration:
+        """Output only. Duration of the sound without the codec's priming; absent where there is none."""
+
+    @_builtins.property
+    def largest_av_offset(self) -> _duration_pb2.Duration:
+        """Output only. The most that any frame is off the samples that belong to it, by the file's
+        timestamps, over all frames and so at every place where segments meet; absent where there is
+        no sound.
+        """
+
+    def __init__(
+        self,
+        *,
+        planned_frame_count: _builtins.int = ...,
+        frame_count: _builtins.int = ...,
+        video_duration: _duration_pb2.Duration | None = ...,
+        audio_duration: _duration_pb2.Duration | None = ...,
+        largest_av_offset: _duration_pb2.Duration | None = ...,
+        rotation: _builtins.int = ...,
+        video_codec: _builtins.str = ...,
+        pixel_format: _builtins.str = ...,
+        color_primaries: _builtins.str = ...,
+        color_transfer: _builtins.str = ...,
+        color_space: _builtins.str = ...,
+        color_range: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "largest_av_offset", b"largest_av_offset", "video_duration", b"video_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "largest_av_offset", b"largest_av_offset", "pixel_format", b"pixel_format", "planned_frame_count", b"planned_frame_count", "rotation", b"rotation", "video_codec", b"video_codec", "video_duration", b"video_duration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
 
 @_typing.final
 class Loudness(_message.Message):

@@ -163,6 +163,22 @@ def test_details_of_an_export_say_how_loud_it_is() -> None:
     assert "-16.1 LUFS, before -23.0; peaks of -1.5 dBTP" in shown
 
 
+def test_details_of_an_export_say_how_it_was_verified() -> None:
+    export = export_pb2.Export()
+    export.CopyFrom(EXPORT)
+    assert "Verified" not in render.export_details(export)
+    found = export.output.verification
+    found.planned_frame_count = found.frame_count = 1200
+    found.video_codec, found.pixel_format, found.color_primaries = "h264", "yuv420p", "bt709"
+    shown = render.export_details(export)
+    assert "1,200 of 1,200 frames, h264 yuv420p, bt709/?/?/?\n" in shown
+    found.rotation = 90
+    found.largest_av_offset.FromMicroseconds(400)
+    shown = render.export_details(export)
+    assert "turned by 90°" in shown
+    assert "sound at most 0.4 ms off" in shown
+
+
 def test_details_of_an_export_say_what_was_reused() -> None:
     export = export_pb2.Export()
     export.CopyFrom(EXPORT)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.encoder.errors import OutputMismatch
-from services.encoder.output_facts import OutputFacts, check_output
+from services.encoder.output_facts import OutputFacts, check_output, verification_of
 from videoexport.v1 import export_pb2 as pb
 
 PLAN = pb.Plan(
@@ -25,6 +25,13 @@ FACTS = OutputFacts(
     width=1280,
     height=720,
     index_in_front=True,
+    av_offset=Fraction(1, 4000),
+    codec="h264",
+    pixel_format="yuv420p",
+    color_primaries="bt470bg",
+    color_transfer="smpte170m",
+    color_space="smpte170m",
+    color_range="tv",
 )
 
 
@@ -41,6 +48,7 @@ def test_output_as_planned_passes() -> None:
         ({"audio_duration": None}, "no sound"),
         ({"width": 1279}, "1279 × 720 pixels instead of 1280 × 720"),
         ({"index_in_front": False}, "index at the end"),
+        ({"av_offset": Fraction(51, 10_000)}, r"sound that is 5\.1 ms off its pictures"),
     ],
 )
 def test_difference_is_refused_and_named(difference: dict[str, Any], words: str) -> None:
@@ -60,3 +68,23 @@ def test_sound_that_was_not_planned_is_refused() -> None:
 def test_facts_survive_the_way_from_the_child(audio: Fraction | None) -> None:
     facts = replace(FACTS, audio_duration=audio)
     assert OutputFacts.from_json(facts.to_json()) == facts
+
+
+def test_verification_says_what_was_planned_and_what_was_found() -> None:
+    plan = pb.Plan()
+    plan.CopyFrom(PLAN)
+    plan.rotation = 90
+    found = verification_of(FACTS, plan)
+    assert (found.planned_frame_count, found.frame_count) == (300, 300)
+    assert found.video_duration.ToTimedelta() == found.audio_duration.ToTimedelta()
+    assert found.video_duration.ToTimedelta().total_seconds() == 10.01
+    assert found.largest_av_offset.ToMicroseconds() == 250
+    assert (found.rotation, found.video_codec, found.pixel_format) == (90, "h264", "yuv420p")
+    colours = (found.color_primaries, found.color_transfer, found.color_space, found.color_range)
+    assert colours == ("bt470bg", "smpte170m", "smpte170m", "tv")
+
+
+def test_verification_without_sound_says_nothing_of_it() -> None:
+    found = verification_of(replace(FACTS, audio_duration=None, av_offset=None), PLAN)
+    assert not found.HasField("audio_duration")
+    assert not found.HasField("largest_av_offset")

@@ -1,0 +1,53 @@
+"""Every finished export says what was found in its file, beside what was planned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from tests.media.frame_codes import Clip
+from videoexport.client import AsyncClient
+from videoexport.v1 import export_pb2 as pb
+
+MakeClip = Callable[[Clip], Path]
+SMALL = {"resolution": pb.RESOLUTION_480P, "quality": pb.QUALITY_LOW}
+TURNED = Clip(frames=50, rotation=90)
+# The cluster of the tests makes everything in parts that is longer than 30 s.
+LONG = Clip(rate=Fraction(5), frames=200, gop=10)
+
+
+async def finished(client: AsyncClient, video_id: str, **settings: bool) -> pb.Export:
+    """Export, and wait."""
+    wanted = pb.ExportSettings(**SMALL, **settings)
+    created = await client.create_export(video_id, settings=wanted)
+    async with asyncio.timeout(120):
+        return await client.wait(created.id)
+
+
+async def test_verification_is_that_of_the_file(client: AsyncClient, clip: MakeClip) -> None:
+    video_id = await client.upload(clip(TURNED))
+    done = await finished(client, video_id)
+    found = done.output.verification
+    assert (found.planned_frame_count, found.frame_count, found.rotation) == (50, 50, 90)
+    assert found.video_duration.ToTimedelta().total_seconds() == 2
+    assert found.audio_duration.ToTimedelta().total_seconds() == pytest.approx(2, abs=1e-4)
+    assert found.HasField("largest_av_offset")
+    assert found.largest_av_offset.ToTimedelta().total_seconds() < 0.001
+    assert (found.video_codec, found.pixel_format) == ("h264", "yuv420p")
+    assert (found.color_space, found.color_range) == ("bt470bg", "tv")
+    # Whoever takes it over is told the same.
+    again = await finished(client, video_id)
+    assert again.output.reused_share == 1
+    assert again.output.verification == found
+
+
+async def test_joined_file_is_verified_as_a_whole(client: AsyncClient, clip: MakeClip) -> None:
+    done = await finished(client, await client.upload(clip(LONG)))
+    assert done.plan.chunk_count > 1
+    found = done.output.verification
+    assert (found.planned_frame_count, found.frame_count) == (200, 200)
+    assert found.largest_av_offset.ToTimedelta().total_seconds() < 0.001
