@@ -32,6 +32,7 @@ from services.encoder.description import EncoderDescription
 from services.encoder.events import HEARTBEAT_INTERVAL, EventPublisher, Reporter
 from services.encoder.ffmpeg import FfmpegBuild
 from services.encoder.lanes import LaneConsumer
+from services.encoder.measuring import Measuring
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.parts import PartEncode
 from services.encoder.runner import TaskRunner
@@ -144,8 +145,10 @@ async def encode(settings: EncoderSettings, shared: Shared) -> None:
     runs.use(shared.storage)
     making = (settings.own_scratch, runs, shared.gateway, shared.storage, metrics)
     parts = PartEncode(*making, Toolchain(BUILD.sha256, settings.threads))
+    prober = SimulatedProber()
     works = ObservedWorks(
-        SimulatedProber(), WholeEncode(*making), parts, Assembly(*making), shared.storage
+        *(prober, WholeEncode(*making), parts, Assembly(*making)),
+        *(Measuring(*making, prober), shared.storage),
     )
     description = EncoderDescription(settings, board, BUILD, PROBLEMS, address="127.0.0.1:1")
     async with connect(settings.nats_url, name=settings.id, on_closed=_gone) as nats:

@@ -198,6 +198,8 @@ class EventConsumer:
             applied = await self._tasks.output_succeeded(
                 event, retention=timedelta(days=self._settings.retention_days)
             )
+        elif event.succeeded.HasField("quality"):
+            applied = await self._tasks.measured(event)
         elif event.succeeded.HasField("part"):
             applied = await self._tasks.part_succeeded(event)
         else:

@@ -11,10 +11,18 @@ from services.api.settings import ApiSettings
 from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
-from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_parts
+from services.api.work import (
+    Order,
+    TimeLimits,
+    copy_task,
+    measure_task,
+    whole_task,
+    work_in_parts,
+)
 from services.common.content_key import (
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
+    RECIPE_WITH_MEASURING,
     Toolchain,
     output_key,
 )
@@ -87,8 +95,9 @@ class ExportPlanner:
             tasks = await self._parts(order, info, plan, choice, tools)
         else:
             tasks = [whole_task(order, info, plan, choice)]
-        await self._estimate(plan, tasks, choice)
-        return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
+        measuring = _measuring(order, info, plan, finished)
+        await self._estimate(plan, tasks, measuring, choice)
+        return Planned(plan, (*tasks, *measuring), choice.warnings, fingerprint)
 
     def _require(self, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
@@ -98,6 +107,8 @@ class ExportPlanner:
         if plan.HasField("loudness_lufs"):
             # Where it is made in parts, the sound and the assembly are for other encoders.
             wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
+        if plan.measure_quality:
+            wanted.append((RECIPE_WITH_MEASURING, Lane.CPU, "measure_quality"))
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(
@@ -131,7 +142,13 @@ class ExportPlanner:
             assembly,
         ]
 
-    async def _estimate(self, plan: pb.Plan, tasks: list[NewTask], choice: FamilyChoice) -> None:
+    async def _estimate(
+        self,
+        plan: pb.Plan,
+        tasks: list[NewTask],
+        measuring: list[NewTask],
+        choice: FamilyChoice,
+    ) -> None:
         """Say in a plan how long its tasks take on an idle cluster, at the measured speed."""
         speed = await self._reuse.speed(choice.family, plan)
         if speed is None:
@@ -142,9 +159,16 @@ class ExportPlanner:
         slots = max(1, self._encoders.slots(choice.lane))
         longest = max((part.frames for part in to_do), default=0)
         side_by_side = max(pictures / slots, longest)
-        plan.estimated_processing_time.CopyFrom(
-            processing_time(round(side_by_side) + last.frames, speed)
-        )
+        frames = round(side_by_side) + last.frames + sum(task.frames for task in measuring)
+        plan.estimated_processing_time.CopyFrom(processing_time(frames, speed))
+
+
+def _measuring(
+    order: Order, info: pb.SourceInfo, plan: pb.Plan, finished: task_pb2.CopyTask | None
+) -> list[NewTask]:
+    """Return the task that measures an output, unless that is not wanted or was done before."""
+    known = finished is not None and finished.output.verification.HasField("quality")
+    return [measure_task(order, info, plan)] if plan.measure_quality and not known else []
 
 
 def order_of(record: ExportRecord, *, generation: int | None = None) -> Order:

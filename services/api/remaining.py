@@ -14,6 +14,7 @@ from services.api.store.backlog import (
     Speed,
     UnfinishedExport,
 )
+from services.api.store.work import LATER
 from services.api.work import FRAMES_PER_JOIN
 from services.common.families import FAMILY_OF_LANE
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
@@ -61,7 +62,7 @@ def backlog_of(
     lane = min(lanes, key=lambda name: name is Lane.MUX)
     tail = 0.0
     joins = any(item.assembly for item in export.due) or any(
-        task.kind == "ASSEMBLE" for task in export.in_flight
+        task.kind in LATER for task in export.in_flight
     )
     if export.plan is not None and export.plan.chunk_count and not joins:
         speed = speed_of(TAIL_LANE, export.plan, speeds)

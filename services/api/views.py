@@ -46,7 +46,8 @@ def to_export(
         progress=record.progress,
         error=record.error,
         warnings=record.warnings,
-        output=record.output,
+        # While it is measured, it may still be withdrawn.
+        output=None if record.state in ACTIVE_EXPORTS else record.output,
         plan=record.plan,
         priority=record.priority,
         create_time=_timestamp(record.created_at),

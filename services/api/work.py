@@ -15,6 +15,7 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 
 from services.api.chunks import ChunkLengths, borders, chunks_of
+from services.api.measuring import compared_spans
 from services.api.store.records import NewTask
 from services.common import ids
 from services.common.content_key import Toolchain, VideoKeys, audio_key
@@ -99,6 +100,20 @@ def copy_task(order: Order, finished: task_pb2.CopyTask, frame_count: int) -> Ne
     message = order.message()
     message.copy.CopyFrom(finished)
     return _new(message, "COPY", Lane.MUX, frame_count // FRAMES_PER_JOIN)
+
+
+def measure_task(order: Order, info: pb.SourceInfo, plan: pb.Plan) -> NewTask:
+    """Return the task that compares the output with its source, once there is one."""
+    message = order.message()
+    work = message.measure
+    work.info.CopyFrom(info)
+    work.plan.CopyFrom(plan)
+    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+    spans = compared_spans(plan.frame_count, rate)
+    for span in spans:
+        work.spans.add(start_frame=span.start, end_frame=span.end)
+    work.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
+    return _new(message, "MEASURE", Lane.CPU, sum(span.frame_count for span in spans))
 
 
 def work_in_parts(

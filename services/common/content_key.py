@@ -25,6 +25,8 @@ RECIPE_VERSION = 2
 RECIPE_WITH_FIT = 2
 # Since when sound can be brought to a loudness; before, encoders leave it as it is.
 RECIPE_WITH_LOUDNESS = 2
+# Since when an output can be compared with its source; before, encoders fail that.
+RECIPE_WITH_MEASURING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def output_key(
         "estimated_size_bytes",
         "estimated_processing_time",
         "chunk_count",
+        # Says something of the output, and changes nothing in it.
+        "measure_quality",
     ):
         facts.ClearField(estimate)
     for span in joined(plan.segments):

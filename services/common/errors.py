@@ -68,6 +68,7 @@ class Reason(StrEnum):
     WORKER_LOST = "WORKER_LOST"
     GPU_FALLBACK = "GPU_FALLBACK"
     LOUDNESS_MISSED = "LOUDNESS_MISSED"
+    QUALITY_NOT_MEASURED = "QUALITY_NOT_MEASURED"
     INTERNAL = "INTERNAL"
 
 
@@ -215,6 +216,11 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.OK,
         False,
         "A warning: the sound could not be made as loud as asked for without exceeding its peaks.",
+    ),
+    Reason.QUALITY_NOT_MEASURED: ReasonInfo(
+        StatusCode.OK,
+        False,
+        "A warning: the output could not be compared with its source; it is complete without.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

@@ -138,6 +138,7 @@ def plan_export(
         resolution=frame.resolution,
         fit=frame.fit,
         rotation=info.video.rotation,
+        measure_quality=settings.measure_quality,
         quality=quality,
         has_audio=info.HasField("audio"),
         audio_stream=chosen_stream(info, settings),

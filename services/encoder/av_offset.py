@@ -26,8 +26,8 @@ def largest_av_offset(pictures: Shown, sound: Shown) -> Fraction | None:
     """Return the most that any frame is off the samples that belong to it, in seconds.
 
     Frames are due one after the other, equally long; samples are due without a gap from the
-    beginning of the file on, what is before it being left of the codec's priming. So every place where
-    two segments meet is among those compared, wherever it is.
+    beginning of the file on, what is before it being left of the codec's priming. So every
+    place where two segments meet is among those compared, wherever it is.
 
     Returns:
         None where one of them has nothing to compare.

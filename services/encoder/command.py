@@ -250,7 +250,9 @@ def _encode(
     return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
 
 
-def _may_repeat_frames(job: _Job) -> bool:
+def may_repeat_frames(
+    info: pb.SourceInfo, rate: Fraction, family: pb.EncoderFamily.ValueType
+) -> bool:
     """Return whether frames of the source may be shown for more than one frame of the output.
 
     Only a complete index of mov and mp4 names every picture; matroska's has keyframes alone,
@@ -258,13 +260,11 @@ def _may_repeat_frames(job: _Job) -> bool:
     an mkv of 1920×1080 took as long either way. On the GPU frames are few and large;
     joining inputs that each have their own pool of them is left to the end.
     """
-    video = job.info.video
+    video = info.video
     own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
-    every_picture_known = job.info.container == MP4_FORMAT and video.HasField(
-        "max_keyframe_interval"
-    )
-    repeats = video.variable_frame_rate or job.timeline.rate > own_rate or not every_picture_known
-    return repeats and job.family == pb.ENCODER_FAMILY_CPU
+    every_picture_known = info.container == MP4_FORMAT and video.HasField("max_keyframe_interval")
+    repeats = video.variable_frame_rate or rate > own_rate or not every_picture_known
+    return repeats and family == pb.ENCODER_FAMILY_CPU
 
 
 def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
@@ -275,7 +275,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             job.timeline,
             job.info.video.index,
             picture_filters(job.family, job.info.video, job.picture),
-            picture_first=_may_repeat_frames(job),
+            picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
         )
     if job.sound:
         pair = pair_of(job.info)

@@ -70,8 +70,10 @@ def video_graph(
     picture: Sequence[str],
     *,
     picture_first: bool = False,
+    first_input: int = 0,
+    pad: str = "v",
 ) -> str:
-    """Return the graph from the inputs' stream number `stream` to the pad `[v]`.
+    """Return the graph from the inputs' stream number `stream` to one pad.
 
     Args:
         picture: filters that every frame of the output goes through.
@@ -80,9 +82,11 @@ def video_graph(
             to one finished picture they cost nothing, while as inputs of a filter
             each becomes a picture of its own (a minute's pause took 6 GB). Last is
             cheaper where nothing is repeated, for it leaves out what is cut.
+        first_input: number of the input of the first reading.
+        pad: its name, which those on the way to it begin with.
     """
     branches = []
-    for index, reading in enumerate(readings):
+    for number, reading in enumerate(readings):
         span = reading.end - reading.start
         start = _seconds(timeline.time(reading.start))
         chain = list(picture) if picture_first else []
@@ -99,12 +103,12 @@ def video_graph(
         if len(reading.ranges) > 1:
             chain.append(f"select='{selection(reading.ranges, reading.start)}'")
         chain.append("setpts=PTS-STARTPTS")
-        branches.append(f"[{index}:{stream}]{','.join(chain)}[v{index}]")
+        branches.append(f"[{first_input + number}:{stream}]{','.join(chain)}[{pad}{number}]")
     tick = 1 / timeline.rate
     tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N"]
     if not picture_first:
         tail += picture
-    return _join(branches, "v", len(readings), "concat=n={}:v=1:a=0", tail)
+    return _join(branches, pad, len(readings), "concat=n={}:v=1:a=0", tail)
 
 
 def audio_graph(

@@ -33,6 +33,7 @@ from services.encoder.events import EventPublisher, Reporter
 from services.encoder.ffmpeg import FfmpegBuild, ffmpeg_build, find_ffmpeg
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.lanes import FETCH_SECONDS, LaneConsumer
+from services.encoder.measuring import Measuring
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.parts import PartEncode
 from services.encoder.probe import start_fork_server
@@ -82,7 +83,10 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
         making = (settings.own_scratch, runs, gateway, storage, metrics)
         whole = WholeEncode(*making)
         tools = Toolchain(build.sha256, settings.threads)
-        works = Works(prober, whole, PartEncode(*making, tools), Assembly(*making), storage)
+        works = Works(
+            *(prober, whole, PartEncode(*making, tools), Assembly(*making)),
+            *(Measuring(*making, prober), storage),
+        )
         description = EncoderDescription(settings, board, build, problems)
 
         async def check() -> str | None:

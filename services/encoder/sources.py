@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.probe import probe
 from services.encoder.readable import unless_lost
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.source_gateway import SourceGateway, SourceObject
 from services.encoder.storage import StorageClient
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -32,7 +32,15 @@ class SourceProber:
         Raises:
             MediaError: INVALID_SOURCE, or why it could not be read.
         """
-        async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+        return await self.examine(self._storage.source_object(user_id, source))
+
+    async def examine(self, source: SourceObject) -> pb.SourceInfo:
+        """Examine an object.
+
+        Raises:
+            MediaError: INVALID_SOURCE, or why it could not be read.
+        """
+        async with self._gateway.expose(source) as handle:
             examining = probe(
                 handle.url,
                 size_bytes=source.size_bytes,

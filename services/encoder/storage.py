@@ -88,6 +88,22 @@ class StorageClient(StorageCalls):
 
         return SourceObject(sign=sign, etag=source.etag, size_bytes=source.size_bytes)
 
+    async def output_object(self, user_id: str, output: storage.ExportOutput) -> SourceObject:
+        """Return a finished file as the gateway reads it.
+
+        Raises:
+            DomainError: OBJECT_NOT_FOUND, STORAGE_UNAVAILABLE.
+        """
+        reference = storage.ObjectRef(export_output=output)
+        [stat] = await self.stat(user_id, [reference])
+        if not stat.exists:
+            raise DomainError(Reason.OBJECT_NOT_FOUND, "The finished file is not there any more.")
+
+        async def sign() -> str:
+            return (await self.sign(user_id, reference, SOURCE_URL_LIFETIME)).url
+
+        return SourceObject(sign=sign, etag=stat.etag, size_bytes=stat.size_bytes)
+
     async def upload(
         self, user_id: str, request: storage.CreateUploadRequest, path: Path
     ) -> storage.ObjectStat:

@@ -6,6 +6,7 @@ from services.common.errors import DomainError, Reason
 from services.encoder.assembly import Assembly
 from services.encoder.board import Run
 from services.encoder.loudness import loudness_warnings
+from services.encoder.measuring import Measuring
 from services.encoder.parts import PartEncode
 from services.encoder.sources import SourceProber
 from services.encoder.storage import StorageClient
@@ -21,6 +22,7 @@ KINDS = {
     "audio": pb.TASK_KIND_AUDIO,
     "assemble": pb.TASK_KIND_ASSEMBLE,
     "copy": pb.TASK_KIND_COPY,
+    "measure": pb.TASK_KIND_MEASURE,
 }
 
 
@@ -33,12 +35,14 @@ class Works:
         whole: WholeEncode,
         parts: PartEncode,
         assembly: Assembly,
+        measuring: Measuring,
         storage_client: StorageClient,
     ) -> None:
         self._prober = prober
         self._whole = whole
         self._parts = parts
         self._assembly = assembly
+        self._measuring = measuring
         self._storage = storage_client
 
     async def do(self, task: task_pb2.Task, run: Run) -> task_pb2.TaskSucceeded:
@@ -50,33 +54,34 @@ class Works:
         user, source = task.user_id, task.source
         output = storage.ExportOutput(export_id=task.export_id, run_id=run.run_id)
         upload = storage.CreateUploadRequest(export_output=output)
+        done = task_pb2.TaskSucceeded()
         match task.WhichOneof("work"):
             case "probe":
                 run.enter(pb.EXPORT_PHASE_PROBING)
-                return task_pb2.TaskSucceeded(info=await self._prober.probe(user, source))
+                done.info.CopyFrom(await self._prober.probe(user, source))
             case "whole":
                 encoded = await self._whole.run(run, user, source, task.whole, upload)
-                return task_pb2.TaskSucceeded(
-                    output=encoded.output,
-                    warnings=encoded.warnings,
-                    frames_per_second=encoded.frames_per_second,
-                )
+                done.output.CopyFrom(encoded.output)
+                done.warnings.extend(encoded.warnings)
+                done.frames_per_second = encoded.frames_per_second
             case "video":
                 part = await self._parts.video(run, user, source, task.video)
-                return task_pb2.TaskSucceeded(
-                    part=part.stored, frames_per_second=part.frames_per_second
-                )
+                done.part.CopyFrom(part.stored)
+                done.frames_per_second = part.frames_per_second
             case "audio":
                 part = await self._parts.audio(run, user, source, task.audio)
-                return task_pb2.TaskSucceeded(part=part.stored)
+                done.part.CopyFrom(part.stored)
             case "assemble":
-                return _delivered(await self._assembly.run(run, user, task.assemble, upload))
+                done = _delivered(await self._assembly.run(run, user, task.assemble, upload))
             case "copy":
-                return await self._copy(task, run, output)
+                done = await self._copy(task, run, output)
+            case "measure":
+                done.quality.CopyFrom(await self._measuring.run(run, task))
             case _:
                 raise DomainError(
                     Reason.INTERNAL, "The encoder is older than the API and cannot do this yet."
                 )
+        return done
 
     async def _copy(
         self, task: task_pb2.Task, run: Run, target: storage.ExportOutput

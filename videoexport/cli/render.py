@@ -89,6 +89,8 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
         yield "Loudness", _loudness(output.loudness)
     if output.HasField("verification"):
         yield "Verified", _verified(output.verification)
+    if output.verification.HasField("quality"):
+        yield "Quality", _quality(output.verification.quality)
     reason = f": {output.encoder_reason}" if output.encoder_reason else ""
     yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
     if output.reused_share:
@@ -113,6 +115,13 @@ def _loudness(loudness: export_pb2.Loudness) -> str:
     return (
         f"{loudness.delivered_lufs:.1f} LUFS, before {loudness.measured_lufs:.1f}; "
         f"peaks of {loudness.true_peak_dbtp:.1f} dBTP"
+    )
+
+
+def _quality(found: export_pb2.VideoQuality) -> str:
+    return (
+        f"VMAF {found.vmaf_mean:.1f} (harmonic mean {found.vmaf_harmonic_mean:.1f}, worst frame "
+        f"{found.vmaf_min:.1f}) over {found.frame_count:,} frames, by {found.model}"
     )
 
 

@@ -342,6 +342,8 @@ class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.Val
     """Join the parts of a long export."""
     TASK_KIND_COPY: _TaskKind.ValueType  # 6
     """Take over the file of an identical export."""
+    TASK_KIND_MEASURE: _TaskKind.ValueType  # 7
+    """Compare the finished pictures with the source's."""
 
 class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper):
     """What a task does."""
@@ -360,6 +362,8 @@ TASK_KIND_ASSEMBLE: TaskKind.ValueType  # 5
 """Join the parts of a long export."""
 TASK_KIND_COPY: TaskKind.ValueType  # 6
 """Take over the file of an identical export."""
+TASK_KIND_MEASURE: TaskKind.ValueType  # 7
+"""Compare the finished pictures with the source's."""
 Global___TaskKind: _TypeAlias = TaskKind  # noqa: Y015
 
 @_typing.final
@@ -748,6 +752,7 @@ class ExportSettings(_message.Message):
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
     quality: Global___Quality.ValueType
@@ -768,6 +773,11 @@ class ExportSettings(_message.Message):
     peaks would exceed -1 dBTP they alone are held down. Silence is left alone. Default: as loud
     as the source is.
     """
+    measure_quality: _builtins.bool
+    """Whether the finished pictures are compared with the source's before the export is completed;
+    the result is in Output.verification. Takes about as long as to encode what is compared, at
+    most a minute of the output. Where it cannot be done there is a warning. Default: no.
+    """
     @_builtins.property
     def frame_rate(self) -> Global___Rational:
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
@@ -783,10 +793,11 @@ class ExportSettings(_message.Message):
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        measure_quality: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -847,6 +858,7 @@ class Plan(_message.Message):
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     ROTATION_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
@@ -878,6 +890,8 @@ class Plan(_message.Message):
     """Output only. Stream of the source that the sound is of; absent where the output has none."""
     loudness_lufs: _builtins.float
     """Output only. Loudness in LUFS that the sound is brought to; absent where it is left as it is."""
+    measure_quality: _builtins.bool
+    """Output only. Whether the finished pictures are compared with the source's."""
     rotation: _builtins.int
     """Output only. By how many degrees clockwise the source's pictures are turned: 0, 90, 180
     or 270.
@@ -917,11 +931,12 @@ class Plan(_message.Message):
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        measure_quality: _builtins.bool = ...,
         rotation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1119,6 +1134,7 @@ class Verification(_message.Message):
     COLOR_TRANSFER_FIELD_NUMBER: _builtins.int
     COLOR_SPACE_FIELD_NUMBER: _builtins.int
     COLOR_RANGE_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     planned_frame_count: _builtins.int
     """Output only. Frames that were planned."""
     frame_count: _builtins.int
@@ -1154,6 +1170,10 @@ class Verification(_message.Message):
         no sound.
         """
 
+    @_builtins.property
+    def quality(self) -> Global___VideoQuality:
+        """Output only. How like the source's the pictures are; absent where that was not measured."""
+
     def __init__(
         self,
         *,
@@ -1169,14 +1189,55 @@ class Verification(_message.Message):
         color_transfer: _builtins.str = ...,
         color_space: _builtins.str = ...,
         color_range: _builtins.str = ...,
+        quality: Global___VideoQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "largest_av_offset", b"largest_av_offset", "video_duration", b"video_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "largest_av_offset", b"largest_av_offset", "quality", b"quality", "video_duration", b"video_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "largest_av_offset", b"largest_av_offset", "pixel_format", b"pixel_format", "planned_frame_count", b"planned_frame_count", "rotation", b"rotation", "video_codec", b"video_codec", "video_duration", b"video_duration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "largest_av_offset", b"largest_av_offset", "pixel_format", b"pixel_format", "planned_frame_count", b"planned_frame_count", "quality", b"quality", "rotation", b"rotation", "video_codec", b"video_codec", "video_duration", b"video_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
+class VideoQuality(_message.Message):
+    """How like the source's the pictures of an output look, cut and scaled as it is: VMAF (Netflix),
+    0 to 100, of which 6 are about what a viewer just notices.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VMAF_MEAN_FIELD_NUMBER: _builtins.int
+    VMAF_HARMONIC_MEAN_FIELD_NUMBER: _builtins.int
+    VMAF_MIN_FIELD_NUMBER: _builtins.int
+    FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    vmaf_mean: _builtins.float
+    """Output only. Mean over the frames."""
+    vmaf_harmonic_mean: _builtins.float
+    """Output only. Harmonic mean over the frames, which bad ones lower more."""
+    vmaf_min: _builtins.float
+    """Output only. Of the worst frame."""
+    frame_count: _builtins.int
+    """Output only. Frames that were compared."""
+    model: _builtins.str
+    """Output only. The model, such as `vmaf_v0.6.1`."""
+    def __init__(
+        self,
+        *,
+        vmaf_mean: _builtins.float = ...,
+        vmaf_harmonic_mean: _builtins.float = ...,
+        vmaf_min: _builtins.float = ...,
+        frame_count: _builtins.int = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_count", b"frame_count", "model", b"model", "vmaf_harmonic_mean", b"vmaf_harmonic_mean", "vmaf_mean", b"vmaf_mean", "vmaf_min", b"vmaf_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VideoQuality: _TypeAlias = VideoQuality  # noqa: Y015
 
 @_typing.final
 class Loudness(_message.Message):

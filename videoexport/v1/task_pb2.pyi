@@ -43,6 +43,7 @@ class Task(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     ASSEMBLE_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required. Identifier of the task, `tsk_` and 32 hexadecimal digits."""
     attempt: _builtins.int
@@ -79,6 +80,10 @@ class Task(_message.Message):
     def copy(self) -> Global___CopyTask:
         """Take over the file of an identical export."""
 
+    @_builtins.property
+    def measure(self) -> Global___MeasureTask:
+        """Compare the finished pictures with the source's."""
+
     def __init__(
         self,
         *,
@@ -93,12 +98,13 @@ class Task(_message.Message):
         audio: Global___AudioTask | None = ...,
         assemble: Global___AssembleTask | None = ...,
         copy: Global___CopyTask | None = ...,
+        measure: Global___MeasureTask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assemble", b"assemble", "audio", b"audio", "copy", b"copy", "probe", b"probe", "source", b"source", "video", b"video", "whole", b"whole", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assemble", b"assemble", "audio", b"audio", "copy", b"copy", "measure", b"measure", "probe", b"probe", "source", b"source", "video", b"video", "whole", b"whole", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assemble", b"assemble", "attempt", b"attempt", "audio", b"audio", "copy", b"copy", "export_id", b"export_id", "probe", b"probe", "source", b"source", "task_id", b"task_id", "user_id", b"user_id", "video", b"video", "whole", b"whole", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assemble", b"assemble", "attempt", b"attempt", "audio", b"audio", "copy", b"copy", "export_id", b"export_id", "measure", b"measure", "probe", b"probe", "source", b"source", "task_id", b"task_id", "user_id", b"user_id", "video", b"video", "whole", b"whole", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["probe", "whole", "video", "audio", "assemble", "copy"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["probe", "whole", "video", "audio", "assemble", "copy", "measure"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
@@ -502,6 +508,52 @@ class CopyTask(_message.Message):
 Global___CopyTask: _TypeAlias = CopyTask  # noqa: Y015
 
 @_typing.final
+class MeasureTask(_message.Message):
+    """Compare the pictures of the finished output with the source's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required once the task is due. The run that has made the output."""
+    @_builtins.property
+    def info(self) -> _export_pb2.SourceInfo:
+        """Required. What the source is."""
+
+    @_builtins.property
+    def plan(self) -> _export_pb2.Plan:
+        """Required. What the output is."""
+
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameSpan]:
+        """Required. Frames of the output that are compared, in order and apart from each other."""
+
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """Required. How long FFmpeg may run."""
+
+    def __init__(
+        self,
+        *,
+        info: _export_pb2.SourceInfo | None = ...,
+        plan: _export_pb2.Plan | None = ...,
+        spans: _abc.Iterable[Global___FrameSpan] | None = ...,
+        run_id: _builtins.str = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "plan", b"plan", "run_id", b"run_id", "spans", b"spans", "time_limit", b"time_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureTask: _TypeAlias = MeasureTask  # noqa: Y015
+
+@_typing.final
 class StoredPart(_message.Message):
     """A part that an encoder has stored: complete, with its frames counted."""
 
@@ -645,6 +697,7 @@ class TaskSucceeded(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     frames_per_second: _builtins.float
     """Frames encoded per second over the run; 0 where nothing was encoded."""
     @_builtins.property
@@ -667,6 +720,10 @@ class TaskSucceeded(_message.Message):
     def part(self) -> Global___StoredPart:
         """The part that was made; for a task that makes one."""
 
+    @_builtins.property
+    def quality(self) -> _export_pb2.VideoQuality:
+        """How like the source's the pictures are; for a task that compares them."""
+
     def __init__(
         self,
         *,
@@ -676,10 +733,11 @@ class TaskSucceeded(_message.Message):
         warnings: _abc.Iterable[_export_pb2.ExportWarning] | None = ...,
         frames_per_second: _builtins.float = ...,
         part: Global___StoredPart | None = ...,
+        quality: _export_pb2.VideoQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "output", b"output", "part", b"part", "run_time", b"run_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "output", b"output", "part", b"part", "quality", b"quality", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "info", b"info", "output", b"output", "part", b"part", "run_time", b"run_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "info", b"info", "output", b"output", "part", b"part", "quality", b"quality", "run_time", b"run_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from services.api.models import encode_speeds, exports, tasks
 from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, TaskState
 from services.api.store.database import Database
 from services.api.store.exports import without
+from services.api.store.work import LATER
 from services.common.families import FAMILY_OF_LANE
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
@@ -148,7 +149,7 @@ _DUE_BY_LANE = (
         func.count().label("count"),
         func.sum(tasks.c.frames).label("frames"),
         func.max(tasks.c.frames).label("longest"),
-        func.bool_or(tasks.c.kind == "ASSEMBLE").label("assembly"),
+        func.bool_or(tasks.c.kind.in_(LATER)).label("assembly"),
     )
     .where(tasks.c.state == TaskState.PENDING)
     .group_by(tasks.c.export_id, tasks.c.lane)

@@ -320,7 +320,12 @@ async def _queue_again(connection: AsyncConnection, export_id: str) -> None:
 async def end_export(
     connection: AsyncConnection, export_id: str, state: ExportState, **values: Any
 ) -> bool:
-    """Move an export to a terminal state; return False where that way is not open."""
+    """Move an export to a terminal state; return False where that way is not open.
+
+    Only a completed one keeps an output: another may have had one that was still measured.
+    """
+    if state is not ExportState.COMPLETED:
+        values |= {"output": None, "output_run_id": None, "expires_at": None}
     result = await connection.execute(
         update(exports)
         .where(exports.c.id == export_id, exports.c.state.in_(export_sources(state)))

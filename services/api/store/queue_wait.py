@@ -13,6 +13,7 @@ from services.api.models import exports, tasks
 from services.api.states import ACTIVE_EXPORTS, UNDECIDED_TASKS, ExportState
 from services.api.store.exports import end_export
 from services.api.store.garbage import discard_run_objects
+from services.api.store.measuring import complete_unmeasured
 from services.api.store.records import to_json
 from services.api.store.work import end_tasks
 from services.common.subjects import Lane
@@ -62,11 +63,20 @@ async def give_up_overdue(
     await connection.execute(lock)
     if not (await connection.execute(still)).scalar_one():
         return None
+    if await _has_output(connection, export_id):
+        await complete_unmeasured(connection, export_id, error.message)
+        return await end_tasks(connection, export_id)
     if not await end_export(connection, export_id, ExportState.FAILED, error=to_json(error)):
         return None
     sent = await end_tasks(connection, export_id)
     await discard_run_objects(connection, export_id, keep_run_id=None)
     return sent
+
+
+async def _has_output(connection: AsyncConnection, export_id: str) -> bool:
+    """Return whether all that is left to do is to compare the finished file with its source."""
+    query = select(exports.c.output_run_id).where(exports.c.id == export_id)
+    return (await connection.execute(query)).scalar_one() is not None
 
 
 def _waits(wait: timedelta) -> ColumnElement[bool]:

@@ -20,7 +20,7 @@ from services.api.states import (
 from services.api.store.records import TaskRecord
 
 # What is shown of an export while a task of a kind runs.
-PHASES = {"PROBE": "PROBING", "ASSEMBLE": "ASSEMBLING", "COPY": "UPLOADING"}
+PHASES = {"PROBE": "PROBING", "ASSEMBLE": "ASSEMBLING", "COPY": "UPLOADING", "MEASURE": "VERIFYING"}
 
 
 async def make_pending(

@@ -38,6 +38,12 @@ from services.api.store.history import (
     say,
 )
 from services.api.store.knowledge import keep_probe, learn_speed
+from services.api.store.measuring import (
+    begin_measuring,
+    complete,
+    complete_unmeasured,
+    keep_output,
+)
 from services.api.store.progress import (
     Progress,
     keep_frames,
@@ -198,6 +204,10 @@ class TaskStore:
                 await make_pending(connection, task, verdict, failures=task.failures + 1)
                 return Applied(changed=True)
             await finish_task(connection, task.id, TaskState.FAILED)
+            if task.kind == "MEASURE":
+                others = await unfinished_runs(connection, task.id)
+                output = await complete_unmeasured(connection, task.export_id, verdict.message)
+                return Applied(changed=True, stop_runs=others, output=output)
             return await _fail_export(connection, task, verdict, change)
 
     async def find(self, event: task_pb2.TaskEvent) -> tuple[ExportRecord, TaskRecord] | None:
@@ -308,24 +318,41 @@ class TaskStore:
             await set_processing(connection, task)
             record = await _lock_export(connection, task.export_id)
             output = await _with_reuse(connection, task, event.succeeded.output)
-            completed = await end_export(
-                connection,
-                record.id,
-                ExportState.COMPLETED,
-                progress=100.0,
-                output=to_json(output),
-                output_run_id=event.run_id,
-                warnings=[
-                    to_json(warning) for warning in (*record.warnings, *event.succeeded.warnings)
-                ],
-                expires_at=func.now() + retention,
-            )
-            keep = event.run_id if completed else None
+            warnings = (*record.warnings, *event.succeeded.warnings)
+            values = {
+                "output": to_json(output),
+                "output_run_id": event.run_id,
+                "warnings": [to_json(warning) for warning in warnings],
+                "expires_at": func.now() + retention,
+            }
+            measuring = await begin_measuring(connection, record.id, event.run_id)
+            completed = False
+            if measuring:
+                await keep_output(connection, record.id, values)
+            else:
+                completed = await complete(connection, record.id, **values)
+            keep = event.run_id if completed or measuring else None
             others = await unfinished_runs(connection, task.id)
             await discard_run_objects(connection, record.id, keep_run_id=keep)
-            if completed and task.kind == "WHOLE" and record.plan is not None:
+            if keep is not None and task.kind == "WHOLE" and record.plan is not None:
                 family = event.succeeded.output.encoder_family
                 await learn_speed(connection, family, record.plan, task.frames, event.succeeded)
+            return Applied(changed=True, stop_runs=others, output=output if completed else None)
+
+    async def measured(self, event: task_pb2.TaskEvent) -> Applied:
+        """Apply that an output was compared with its source: nothing is left to do for it."""
+        change = by_encoder(event, Cause.DONE)
+        async with self._database.transaction(change) as connection:
+            task = await _lock_task(connection, event)
+            first = task is not None and await end_run(connection, event, "SUCCEEDED")
+            if task is None or not first or task.state not in UNDECIDED_TASKS:
+                return Applied()
+            await finish_task(connection, task.id, TaskState.SUCCEEDED, frames_done=task.frames)
+            record = await _lock_export(connection, task.export_id)
+            output = record.output or pb.Output()
+            output.verification.quality.CopyFrom(event.succeeded.quality)
+            completed = await complete(connection, record.id, output=to_json(output))
+            others = await unfinished_runs(connection, task.id)
             return Applied(changed=True, stop_runs=others, output=output if completed else None)
 
     async def progressed(self, updates: Sequence[Progress]) -> tuple[list[str], list[str]]:

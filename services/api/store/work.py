@@ -31,6 +31,8 @@ from services.api.store.reuse import use_parts
 PICTURES = ("WHOLE", "VIDEO")
 # The kinds whose results are joined.
 PARTS = ("VIDEO", "AUDIO")
+# The kinds that wait for what others make.
+LATER = ("ASSEMBLE", "MEASURE")
 
 
 async def insert_work(
@@ -70,7 +72,7 @@ async def insert_work(
 
 
 def _values(task: NewTask) -> dict[str, Any]:
-    state = TaskState.WAITING if task.kind == "ASSEMBLE" else TaskState.PENDING
+    state = TaskState.WAITING if task.kind in LATER else TaskState.PENDING
     return {
         "id": task.id,
         "kind": task.kind,
@@ -160,7 +162,7 @@ async def take_from(
 
 async def begin_again(connection: AsyncConnection, export_id: str) -> None:
     """Make every task of an export due again that had failed or was cancelled."""
-    waits = tasks.c.kind == "ASSEMBLE"
+    waits = tasks.c.kind.in_(LATER)
     sources = set(task_sources(TaskState.WAITING)) & set(task_sources(TaskState.PENDING))
     await connection.execute(
         update(tasks)

@@ -179,6 +179,19 @@ def test_details_of_an_export_say_how_it_was_verified() -> None:
     assert "sound at most 0.4 ms off" in shown
 
 
+def test_details_of_an_export_say_how_like_its_source_it_looks() -> None:
+    export = export_pb2.Export()
+    export.CopyFrom(EXPORT)
+    assert "VMAF" not in render.export_details(export)
+    export.output.verification.quality.CopyFrom(
+        export_pb2.VideoQuality(
+            vmaf_mean=94.26, vmaf_harmonic_mean=94.1, vmaf_min=80, frame_count=1500, model="m"
+        )
+    )
+    shown = render.export_details(export)
+    assert "VMAF 94.3 (harmonic mean 94.1, worst frame 80.0) over 1,500 frames, by m" in shown
+
+
 def test_details_of_an_export_say_what_was_reused() -> None:
     export = export_pb2.Export()
     export.CopyFrom(EXPORT)
