@@ -28,7 +28,7 @@ from services.api.store.records import (
     TaskRecord,
 )
 from services.api.store.tasks import Applied
-from services.api.work import Order, probe_task, whole_task
+from services.api.work import Order, measure_task, probe_task, whole_task
 from services.common import ids
 from services.common.families import choose_family
 from services.common.subjects import Lane
@@ -123,10 +123,16 @@ class Rig:
         lane: Lane = Lane.CPU,
         plan: pb.Plan = PLAN,
         segments: Sequence[pb.Segment] = (),
+        measured: bool = False,
     ) -> Case:
-        """Store an export that waits for its first task: a probe, or the whole output."""
+        """Store an export that waits for its first task: a probe, or the whole output.
+
+        Args:
+            measured: whether the output is compared with its source at last.
+        """
         export_id = ids.export_id()
         version = task_pb2.TaskSource(source=source, etag="etag", size_bytes=1000)
+        others: list[NewTask] = []
         if probe:
             task = probe_task(export_id, user, version)
         else:
@@ -134,6 +140,7 @@ class Rig:
             choice = choose_family(pb.ENCODER_PREFERENCE_AUTO, gpu_live=gpu)
             order = Order(export_id, user, version, segments, pb.ExportSettings())
             task = whole_task(order, INFO, plan, choice)
+            others = [measure_task(order, INFO, plan)] if measured else []
         new = NewExport(
             id=export_id,
             user_id=user,
@@ -145,7 +152,8 @@ class Rig:
             priority=priority,
             plan=None if probe else plan,
         )
-        record = await self.exports.create(new, [task], Submission(request_id, body), quotas)
+        submission = Submission(request_id, body)
+        record = await self.exports.create(new, [task, *others], submission, quotas)
         return Case(self, record, task)
 
     async def dispatch(self, *lanes: Lane, window: int = 1000) -> list[str]:

@@ -153,9 +153,12 @@ def test_output_needs_a_place_that_can_be_written(tmp_path: Path) -> None:
         (["--audio-stream", "0"], {"audio_stream": 0}),
         (["--audio-stream", "2", "--loudness", "-16"], {"audio_stream": 2, "loudness_lufs": -16}),
         (["--loudness=-23.5"], {"loudness_lufs": -23.5}),
+        (["--measure-quality"], {"measure_quality": True}),
     ],
 )
-def test_sound_is_ordered_as_given(given: list[str], wanted: dict[str, float]) -> None:
+def test_sound_and_measuring_are_ordered_as_given(
+    given: list[str], wanted: dict[str, float]
+) -> None:
     orders: list[Order] = []
 
     @click.command()
@@ -165,9 +168,6 @@ def test_sound_is_ordered_as_given(given: list[str], wanted: dict[str, float]) -
 
     keep.main(given, standalone_mode=False)
     [order] = orders
-    told = {
-        name: getattr(order.settings, name)
-        for name in ("audio_stream", "loudness_lufs")
-        if order.settings.HasField(name)
-    }
+    told = {field.name: value for field, value in order.settings.ListFields()}
+    del told["fit"], told["encoder"]
     assert told == wanted
