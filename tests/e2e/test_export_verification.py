@@ -7,8 +7,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from services.local.cluster import LocalCluster
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
@@ -18,6 +20,18 @@ SMALL = {"resolution": pb.RESOLUTION_480P, "quality": pb.QUALITY_LOW}
 TURNED = Clip(frames=50, rotation=90)
 # The cluster of the tests makes everything in parts that is longer than 30 s.
 LONG = Clip(rate=Fraction(5), frames=200, gop=10)
+
+
+async def kinds_of_runs(cluster: LocalCluster, export: pb.Export) -> set[str]:
+    """Return the kinds of tasks of an export that were run."""
+    url = cluster.infrastructure.postgres.url
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute(
+            "SELECT DISTINCT kind FROM tasks JOIN runs ON runs.task_id = tasks.id"
+            " WHERE export_id = %s",
+            [export.id],
+        )
+        return {str(kind) for (kind,) in await cursor.fetchall()}
 
 
 async def finished(client: AsyncClient, video_id: str, **settings: bool) -> pb.Export:
@@ -51,3 +65,21 @@ async def test_joined_file_is_verified_as_a_whole(client: AsyncClient, clip: Mak
     found = done.output.verification
     assert (found.planned_frame_count, found.frame_count) == (200, 200)
     assert found.largest_av_offset.ToTimedelta().total_seconds() < 0.001
+
+
+@pytest.mark.parametrize("shown", [TURNED, LONG], ids=["whole", "in parts"])
+async def test_finished_pictures_are_compared_with_their_source(
+    cluster: LocalCluster, client: AsyncClient, clip: MakeClip, shown: Clip
+) -> None:
+    video_id = await client.upload(clip(shown))
+    done = await finished(client, video_id, measure_quality=True)
+    assert not done.warnings
+    assert "MEASURE" in await kinds_of_runs(cluster, done)
+    quality = done.output.verification.quality
+    assert 60 < quality.vmaf_min <= quality.vmaf_harmonic_mean <= quality.vmaf_mean <= 100
+    assert quality.frame_count == shown.frames // 5
+    assert quality.model == "vmaf_v0.6.1"
+    # What is known of a file is not found out anew.
+    again = await finished(client, video_id, measure_quality=True)
+    assert again.output.verification.quality == quality
+    assert await kinds_of_runs(cluster, again) == {"COPY"}

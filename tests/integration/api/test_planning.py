@@ -97,6 +97,45 @@ async def test_what_an_older_encoder_would_pass_over_is_refused_while_one_is_liv
         assert (await parts.planner.plan(wanted, INFO)).plan.fit == fit
 
 
+async def test_output_is_compared_with_its_source_where_that_is_asked_for(parts: Parts) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(measure_quality=True))
+    plain = await parts.planner.plan(order(), INFO)
+    assert kinds(plain) == {"WHOLE"}
+    planned = await parts.planner.plan(wanted, INFO)
+    assert [task.kind for task in planned.work] == ["WHOLE", "MEASURE"]
+    assert planned.fingerprint == plain.fingerprint, "the file is the same"
+    message = task_pb2.Task.FromString(planned.work[-1].message)
+    assert sum(span.end_frame - span.start_frame for span in message.measure.spans) == 100
+    estimates = [each.plan.estimated_processing_time.ToTimedelta() for each in (plain, planned)]
+    assert estimates[0] < estimates[1]
+    long = await parts.planner.plan(wanted, LONG_INFO)
+    assert kinds(long) == {"VIDEO", "AUDIO", "ASSEMBLE", "MEASURE"}
+
+
+async def test_file_that_is_taken_over_is_compared_once(rig: Rig, parts: Parts) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(measure_quality=True))
+    planned = await parts.planner.plan(order(), INFO)
+    case = await rig.create()
+    await case.complete()
+    await rig.sql("UPDATE exports SET fingerprint = %s", planned.fingerprint)
+    again = await parts.planner.plan(wanted, INFO)
+    assert [task.kind for task in again.work] == ["COPY", "MEASURE"]
+    await rig.sql(
+        "UPDATE exports SET output = output || %s::jsonb",
+        '{"verification": {"quality": {"vmaf_mean": 95}}}',
+    )
+    assert kinds(await parts.planner.plan(wanted, INFO)) == {"COPY"}
+
+
+async def test_comparison_waits_until_every_encoder_knows_it(parts: Parts) -> None:
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    parts.encoders.heard(old)
+    wanted = replace(order(), settings=pb.ExportSettings(measure_quality=True))
+    with pytest.raises(DomainError, match="measure_quality"):
+        await parts.planner.plan(wanted, INFO)
+
+
 @pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
 async def test_loudness_waits_until_whoever_may_make_sound_knows_it(
     parts: Parts, lane: Lane
