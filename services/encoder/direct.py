@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common import ids
 from services.common.checks import settings_violations, source_violations
-from services.common.errors import DomainError, Reason, as_sentence, invalid_request
+from services.common.errors import DomainError, Reason, Violation, as_sentence, invalid_request
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import plan_export, segment_violations
 from services.common.sound import with_sound_of
@@ -93,6 +93,9 @@ class DirectCalls:
             *segment_violations(request.segments),
             *settings_violations(request.settings),
         ]
+        if request.settings.measure_quality:
+            problem = "only exports are compared with their source"
+            violations.append(Violation("settings.measure_quality", problem))
         if violations:
             raise invalid_request(violations)
         gpu_works = self._board.slots[Lane.GPU] > 0

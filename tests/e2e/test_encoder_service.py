@@ -102,9 +102,10 @@ async def test_encode_lists_every_violation(
     request = service.EncodeRequest(
         source=pb.Source(video_id=await client.upload(clip(SHORT))),
         segments=[segment(2, 1), segment(0, 1)],
-        settings=pb.ExportSettings(quality=99),  # type: ignore[arg-type]
+        settings=pb.ExportSettings(quality=99, measure_quality=True),  # type: ignore[arg-type]
     )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Encode(request, metadata=call_metadata(client.user), timeout=20).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "segments[0].end_time" in str(refused.value.details())
+    assert "(and 2 more)" in str(refused.value.details())

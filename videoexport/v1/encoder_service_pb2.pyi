@@ -88,7 +88,7 @@ class EncodeRequest(_message.Message):
 
     @_builtins.property
     def settings(self) -> _export_pb2.ExportSettings:
-        """How the output is made."""
+        """How the output is made; `measure_quality` is refused, for only exports are compared."""
 
     def __init__(
         self,
