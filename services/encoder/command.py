@@ -17,7 +17,13 @@ from services.common.codecs import container_of, has_pictures, is_ten_bit
 from services.common.frames import FrameRange
 from services.common.sound import pair_of
 from services.encoder.codecs import audio_codec, copied_pictures, video_codec
-from services.encoder.containers import MP4_FORMAT, clean_output, form_of_sound, output_file
+from services.encoder.containers import (
+    MP4_FORMAT,
+    clean_output,
+    draft_file,
+    form_of_sound,
+    output_file,
+)
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -121,6 +127,11 @@ class _Job:
     def audio_codec(self) -> task_pb2.AudioCodec.ValueType:
         """Codec of the finished sound."""
         return container_of(self.form).audio_codec
+
+    def file(self, name: str, *, draft: bool) -> Path:
+        """Return where a file goes, or an intermediate step to it."""
+        folder = self.site.folder
+        return draft_file(folder, name) if draft else output_file(folder, name, self.form)
 
 
 def whole_commands(
@@ -243,7 +254,7 @@ def _encode(
     """Return the run that reads `readings` and encodes them into one file."""
     frame_count = sum(reading.frame_count for reading in readings)
     lossless = parts or job.draft
-    output = output_file(job.site.folder, name, job.form, draft=lossless)
+    output = job.file(name, draft=lossless)
     graphs = _graphs(job, name, readings, first_frame)
     arguments = [*global_options(job.site.ffmpeg), "-copyts", *devices(job.family)]
     threads = max(1, min(job.site.threads, DECODER_THREADS // len(readings)))
@@ -272,7 +283,7 @@ def _encode(
     if job.sound:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
         arguments += ["-map", "[a]", *audio_codec(job.audio_codec, lossless=lossless)]
-    arguments += clean_output(output)
+    arguments += clean_output(output, draft=lossless)
     return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
 
 
@@ -318,7 +329,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
 def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     """Return the run that puts finished parts together, without encoding pictures."""
     folder = job.site.folder
-    output = output_file(folder, _result(job), job.form, draft=job.draft)
+    output = job.file(_result(job), draft=job.draft)
     script = folder / "parts.ffconcat"
     names = [part.output.name for part in parts]
     text = concat_script(names, [part.frame_count for part in parts], job.timeline.rate)
@@ -332,7 +343,7 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
         counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
         codec = audio_codec(job.audio_codec, lossless=job.draft)
         arguments += ["-map", "0:a:0", "-filter:a", counted, *codec]
-    arguments += clean_output(output)
+    arguments += clean_output(output, draft=job.draft)
     return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
 
 

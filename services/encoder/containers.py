@@ -11,8 +11,6 @@ from videoexport.v1 import task_pb2
 # How FFmpeg names the demuxers of mov and mp4, and of matroska and webm.
 MP4_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 WEBM_FORMAT = "matroska,webm"
-# Of a file that is only an intermediate step, which may hold uncompressed sound.
-DRAFT_SUFFIX = ".draft.mp4"
 
 # The index, or the cues, in front: so that playing can begin before the whole file is there.
 _MUXERS = {
@@ -23,9 +21,14 @@ _MUXERS = {
 }
 
 
-def output_file(folder: Path, stem: str, form: pb.Format.ValueType, *, draft: bool = False) -> Path:
-    """Return where a file of a format goes, or an intermediate step to it."""
-    return folder / (stem + (DRAFT_SUFFIX if draft else f".{container_of(form).suffix}"))
+def output_file(folder: Path, stem: str, form: pb.Format.ValueType) -> Path:
+    """Return where a file of a format goes."""
+    return folder / f"{stem}.{container_of(form).suffix}"
+
+
+def draft_file(folder: Path, stem: str) -> Path:
+    """Return where an intermediate step to a file of any format goes."""
+    return folder / f"{stem}.mp4"
 
 
 def form_of_sound(codec: task_pb2.AudioCodec.ValueType) -> pb.Format.ValueType:
@@ -36,9 +39,13 @@ def form_of_sound(codec: task_pb2.AudioCodec.ValueType) -> pb.Format.ValueType:
     return pb.FORMAT_WEBM if codec == task_pb2.AUDIO_CODEC_OPUS else pb.FORMAT_MP4
 
 
-def clean_output(output: Path) -> list[str]:
-    """Return the options of an output that tells nothing of the source but its picture."""
-    muxer = ("-f", "mp4") if output.name.endswith(DRAFT_SUFFIX) else _MUXERS[output.suffix]
+def clean_output(output: Path, *, draft: bool = False) -> list[str]:
+    """Return the options of an output that tells nothing of the source but its picture.
+
+    Args:
+        draft: whether it is only an intermediate step; its index need not be in front.
+    """
+    muxer = ("-f", "mp4") if draft else _MUXERS[output.suffix]
     clean = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
     return [*clean, *muxer, str(output)]
 

@@ -60,3 +60,17 @@ def test_sound_that_was_not_planned_is_refused() -> None:
 def test_facts_survive_the_way_from_the_child(audio: Fraction | None) -> None:
     facts = replace(FACTS, audio_duration=audio)
     assert OutputFacts.from_json(facts.to_json()) == facts
+
+
+SOUND = pb.Plan(frame_rate=PLAN.frame_rate, frame_count=300, has_audio=True, format=pb.FORMAT_M4A)
+HEARD = replace(FACTS, frame_count=0, duration=Fraction(0), width=0, height=0)
+
+
+def test_sound_alone_has_no_pictures() -> None:
+    check_output(HEARD, SOUND)
+    with pytest.raises(OutputMismatch, match="300 frames instead of 0"):
+        check_output(FACTS, SOUND)
+    with pytest.raises(OutputMismatch, match=r"sound that is -10\.0 ms longer than planned"):
+        check_output(replace(HEARD, audio_duration=Fraction(10)), SOUND)
+    with pytest.raises(OutputMismatch, match="no sound"):
+        check_output(replace(HEARD, audio_duration=None), SOUND)
