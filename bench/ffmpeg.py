@@ -13,7 +13,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from services.encoder.options import AUDIO_BIT_RATE, CRF
+from services.common.codecs import H264
+from services.encoder.codecs import AUDIO_BIT_RATE, CRF
 from videoexport.v1 import export_pb2 as pb
 
 TIMEOUT_S = 600
@@ -42,7 +43,7 @@ def encoding(threads: int) -> list[str]:
     """
     return [
         *("-vf", "scale=1280:720:flags=bicubic"),
-        *("-c:v", "libx264", "-preset", "medium", "-crf", str(CRF[pb.QUALITY_MEDIUM])),
+        *("-c:v", "libx264", "-preset", "medium", "-crf", str(CRF[H264][pb.QUALITY_MEDIUM])),
         *("-threads:v", str(threads), "-c:a", "aac", "-b:a", AUDIO_BIT_RATE),
         *("-movflags", "+faststart"),
     ]

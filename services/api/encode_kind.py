@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
+from services.common.codecs import H264, NAMES, SOUND_HEIGHT, SOUND_WIDTH
+from services.common.families import FAMILY_OF_LANE
 from services.common.geometry import nearest_resolution
 from videoexport.v1 import export_pb2 as pb
 
@@ -24,6 +26,10 @@ class Pictures(Protocol):
     def quality(self) -> pb.Quality.ValueType:
         """Their quality."""
 
+    @property
+    def video_codec(self) -> pb.VideoCodec.ValueType:
+        """Their codec; H.264 where versions of before say none."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeKind:
@@ -36,12 +42,43 @@ class EncodeKind:
     family: pb.EncoderFamily.ValueType
     resolution: pb.Resolution.ValueType
     quality: pb.Quality.ValueType
+    codec: pb.VideoCodec.ValueType = H264
+
+    @property
+    def name_of_family(self) -> str:
+        """The family by its name in rows, with the codec unless it is H.264.
+
+        So replicas of before, which know of no other, come across H.264's speeds alone.
+        """
+        name = pb.EncoderFamily.Name(self.family)
+        return name if self.codec == H264 else f"{name}/{pb.VideoCodec.Name(self.codec)}"
+
+    @classmethod
+    def of_row(cls, family: str, resolution: str, quality: str) -> Self:
+        """Return the kind that a row's columns name."""
+        name, _, codec = family.partition("/")
+        return cls(
+            pb.EncoderFamily.Value(name),
+            pb.Resolution.Value(resolution),
+            pb.Quality.Value(quality),
+            pb.VideoCodec.Value(codec) if codec else H264,
+        )
+
+
+NAMES_OF_FAMILIES = tuple(
+    EncodeKind(family, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM, codec).name_of_family
+    for family in FAMILY_OF_LANE.values()
+    for codec in NAMES
+)
 
 
 def kind_of(family: pb.EncoderFamily.ValueType, pictures: Pictures) -> tuple[EncodeKind, float]:
     """Return the kind of an encode, and how many times as much a picture of it takes.
 
     Sources come in every size, too many to measure each: they go with the nearest named one.
+    Sound alone, which has none, is counted in frames of pictures.
     """
-    resolution, pixels = nearest_resolution(pictures.width, pictures.height)
-    return EncodeKind(family, resolution, pictures.quality), pixels
+    width, height = pictures.width or SOUND_WIDTH, pictures.height or SOUND_HEIGHT
+    resolution, pixels = nearest_resolution(width, height)
+    quality = pictures.quality or pb.QUALITY_MEDIUM
+    return EncodeKind(family, resolution, quality, pictures.video_codec or H264), pixels

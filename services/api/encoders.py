@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from services.common.content_key import RECIPE_VERSION, Toolchain
 from services.common.errors import DomainError, Reason
-from services.common.families import LANE_OF_FAMILY
+from services.common.families import LANE_OF_FAMILY, codec_problem
 from services.common.subjects import ENCODERS, HELLO, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -135,6 +135,24 @@ class LiveEncoders:
     def gpu_live(self) -> bool:
         """Return whether any live encoder has a working GPU."""
         return self.slots(Lane.GPU) > 0
+
+    def codec_problem(
+        self,
+        family: pb.EncoderFamily.ValueType,
+        codec: pb.VideoCodec.ValueType,
+        *,
+        ten_bit: bool,
+    ) -> str | None:
+        """Return why a family cannot make pictures of a codec, as a clause; None where it can.
+
+        Whichever encoder has a free slot takes a task, so all that have the family must.
+        """
+        for encoder in self.all():
+            if not encoder.draining:
+                problem = codec_problem(encoder.capabilities, family, codec, ten_bit=ten_bit)
+                if problem is not None:
+                    return f"encoder {encoder.id} cannot do it: {problem}"
+        return None
 
     def addresses(self) -> list[str]:
         """Return the addresses of the live encoders, in random order.

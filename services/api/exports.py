@@ -36,6 +36,7 @@ from services.api.views import add_history, to_export
 from services.api.work import Order, probe_task
 from services.common import ids
 from services.common.checks import source_violations
+from services.common.codecs import container_of
 from services.common.errors import DomainError, Reason
 from services.common.sound import lists_sound
 from services.common.storage import StorageCalls
@@ -254,12 +255,15 @@ class Exports:
         """Return a record as its owner sees it, with a new download URL where there is a file."""
         url = None
         if record.state is ExportState.COMPLETED and record.output_run_id is not None:
+            form = (record.plan or record.settings).format
+            output = output_of(record.id, record.output_run_id)
+            output.export_output.format = form
             try:
                 url = await self._storage.sign(
                     record.user_id,
-                    output_of(record.id, record.output_run_id),
+                    output,
                     self._url_lifetime(record),
-                    file_name=f"{record.id}.mp4",
+                    file_name=f"{record.id}.{container_of(form).suffix}",
                 )
             except DomainError as error:
                 # The export itself can be told although storage is away.

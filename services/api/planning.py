@@ -19,15 +19,17 @@ from services.api.work import (
     whole_task,
     work_in_parts,
 )
+from services.common.codecs import H264, has_pictures, is_ten_bit, picture_work
 from services.common.content_key import (
+    RECIPE_WITH_CODECS,
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     RECIPE_WITH_MEASURING,
     Toolchain,
     output_key,
 )
-from services.common.errors import DomainError, Reason
-from services.common.families import FamilyChoice, choose_family
+from services.common.errors import DomainError, Reason, as_sentence
+from services.common.families import SOUND_ALONE, FamilyChoice, choose_family
 from services.common.planner import (
     DEFAULT_PIXELS_PER_SECOND,
     fraction_of,
@@ -81,8 +83,9 @@ class ExportPlanner:
         plan = plan_export(info, order.segments, order.settings)
         info = with_sound_of(info, plan)
         if choice is None:
-            choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
+            choice = self._choose(order.settings.encoder, info, plan)
         self._require(plan, choice.lane)
+        self._require_codec(choice.family, info, plan)
         tools = self._encoders.toolchain(choice.family)
         fingerprint = output_key(
             order.user_id, order.source, info, plan, choice.family, tools.build
@@ -90,14 +93,42 @@ class ExportPlanner:
         finished = await self._reuse.finished(order.user_id, fingerprint) if copies else None
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
-            tasks = [copy_task(order, finished, plan.frame_count)]
-        elif parts and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
+            tasks = [copy_task(order, finished, plan.frame_count, plan.format)]
+        elif (
+            parts
+            # Sound alone is soon made, however long it is.
+            and has_pictures(plan.format)
+            and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds
+        ):
             tasks = await self._parts(order, info, plan, choice, tools)
         else:
             tasks = [whole_task(order, info, plan, choice)]
         measuring = _measuring(order, info, plan, finished)
         await self._estimate(plan, tasks, measuring, choice)
         return Planned(plan, (*tasks, *measuring), choice.warnings, fingerprint)
+
+    def _choose(
+        self, preference: pb.EncoderPreference.ValueType, info: pb.SourceInfo, plan: pb.Plan
+    ) -> FamilyChoice:
+        """Return the family for a plan: the GPU where every live one can make it."""
+        if not has_pictures(plan.format):
+            return SOUND_ALONE
+        problem = self._codec_problem(pb.ENCODER_FAMILY_NVENC, info, plan)
+        live = self._encoders.gpu_live()
+        return choose_family(preference, gpu_live=live, gpu_problem=problem)
+
+    def _codec_problem(
+        self, family: pb.EncoderFamily.ValueType, info: pb.SourceInfo, plan: pb.Plan
+    ) -> str | None:
+        ten_bit = is_ten_bit(info.video, plan.dynamic_range)
+        return self._encoders.codec_problem(family, plan.video_codec, ten_bit=ten_bit)
+
+    def _require_codec(
+        self, family: pb.EncoderFamily.ValueType, info: pb.SourceInfo, plan: pb.Plan
+    ) -> None:
+        """Refuse what a live encoder of the family cannot make."""
+        if has_pictures(plan.format) and (problem := self._codec_problem(family, info, plan)):
+            raise DomainError(Reason.NO_ENCODER, as_sentence(problem))
 
     def _require(self, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
@@ -109,6 +140,12 @@ class ExportPlanner:
             wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
         if plan.measure_quality:
             wanted.append((RECIPE_WITH_MEASURING, Lane.CPU, "measure_quality"))
+        new = []
+        if plan.video_codec not in (pb.VIDEO_CODEC_UNSPECIFIED, H264):
+            new.append(pb.VideoCodec.Name(plan.video_codec))
+        if plan.format not in (pb.FORMAT_UNSPECIFIED, pb.FORMAT_MP4):
+            new.append(pb.Format.Name(plan.format))
+        wanted += [(RECIPE_WITH_CODECS, each, name) for each in (lane, Lane.MUX) for name in new]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(
@@ -152,7 +189,9 @@ class ExportPlanner:
         """Say in a plan how long its tasks take on an idle cluster, at the measured speed."""
         speed = await self._reuse.speed(choice.family, plan)
         if speed is None:
-            speed = DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height)
+            speed = DEFAULT_PIXELS_PER_SECOND / picture_work(
+                *(plan.width, plan.height, plan.video_codec)
+            )
         *parts, last = tasks
         to_do = [part for part in parts if not part.made]
         pictures = sum(part.frames for part in to_do if part.lane == choice.lane)

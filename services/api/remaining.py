@@ -16,6 +16,7 @@ from services.api.store.backlog import (
 )
 from services.api.store.work import LATER
 from services.api.work import FRAMES_PER_JOIN
+from services.common.codecs import picture_work
 from services.common.families import FAMILY_OF_LANE
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
@@ -44,7 +45,8 @@ def speed_of(lane: Lane, plan: PlanSummary | None, speeds: Mapping[EncodeKind, S
     measured = speeds.get(kind)
     if measured is not None:
         return Speed(measured.frames_per_second / scale, measured.overhead_seconds)
-    return Speed(DEFAULT_PIXELS_PER_SECOND / (plan.width * plan.height), OVERHEAD_SECONDS)
+    work = picture_work(plan.width, plan.height, plan.video_codec)
+    return Speed(DEFAULT_PIXELS_PER_SECOND / work, OVERHEAD_SECONDS)
 
 
 def backlog_of(

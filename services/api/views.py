@@ -12,8 +12,8 @@ from services.api.progress import Live, phase_of
 from services.api.states import ACTIVE_EXPORTS, ExportState
 from services.api.store.history import History, StateChange
 from services.api.store.records import ExportRecord
-from services.api.work import FRAMES_PER_JOIN, FRAMES_PER_SOUND
-from services.common.planner import duration_of
+from services.api.work import FRAMES_PER_JOIN
+from services.common.planner import FRAMES_PER_SOUND, duration_of
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage

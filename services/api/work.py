@@ -18,17 +18,20 @@ from services.api.chunks import ChunkLengths, borders, chunks_of
 from services.api.measuring import compared_spans
 from services.api.store.records import NewTask
 from services.common import ids
+from services.common.codecs import container_of, picture_work
 from services.common.content_key import Toolchain, VideoKeys, audio_key
 from services.common.families import FamilyChoice
 from services.common.frames import FrameRange, joined
-from services.common.planner import DEFAULT_PIXELS_PER_SECOND
+from services.common.planner import (
+    DEFAULT_PIXELS_PER_SECOND,
+    FRAMES_PER_SOUND,
+    frames_to_make,
+)
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
-# What the sound and the assembly of so many frames cost, in frames of pictures: measured
-# with 720p at 25 frames a second, good enough to weigh them against each other.
-FRAMES_PER_SOUND = 20
+# What the assembly of so many frames costs, in frames of pictures, as FRAMES_PER_SOUND.
 FRAMES_PER_JOIN = 50
 
 
@@ -44,7 +47,8 @@ class TimeLimits:
 
     def of(self, plan: pb.Plan, frame_count: int) -> Duration:
         """Return the limit for so many frames: by the CPU's speed, where a GPU's job may end up."""
-        cpu_seconds = plan.width * plan.height * frame_count / DEFAULT_PIXELS_PER_SECOND
+        work = picture_work(plan.width, plan.height, plan.video_codec)
+        cpu_seconds = work * frame_count / DEFAULT_PIXELS_PER_SECOND
         limit = Duration()
         limit.FromTimedelta(self.floor + self.factor * timedelta(seconds=cpu_seconds))
         return limit
@@ -92,13 +96,16 @@ def whole_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyC
     message.whole.family = choice.family
     message.whole.family_reason = choice.reason
     message.whole.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
-    return _new(message, "WHOLE", choice.lane, plan.frame_count)
+    return _new(message, "WHOLE", choice.lane, frames_to_make(plan))
 
 
-def copy_task(order: Order, finished: task_pb2.CopyTask, frame_count: int) -> NewTask:
+def copy_task(
+    order: Order, finished: task_pb2.CopyTask, frame_count: int, form: pb.Format.ValueType
+) -> NewTask:
     """Return the task that takes over the file of an identical export."""
     message = order.message()
     message.copy.CopyFrom(finished)
+    message.copy.format = form
     return _new(message, "COPY", Lane.MUX, frame_count // FRAMES_PER_JOIN)
 
 
@@ -186,6 +193,8 @@ class _VideoTasks:
             quality=plan.quality,
             family=choice.family,
             generation=order.generation,
+            video_codec=plan.video_codec,
+            dynamic_range=plan.dynamic_range,
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")
@@ -212,6 +221,7 @@ def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolcha
     for span in joined(plan.segments):
         track.spans.add(start_frame=span.start, end_frame=span.end)
     track.generation = order.generation
+    track.codec = container_of(plan.format).audio_codec
     if plan.HasField("loudness_lufs"):
         track.loudness_lufs = plan.loudness_lufs
     message.audio.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))

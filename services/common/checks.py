@@ -7,6 +7,7 @@ import re
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.caller import has_control_characters, is_id
+from services.common.combinations import codec_violations
 from services.common.errors import Violation, invalid_request
 from services.common.planner import MAX_RATE, duration_problem, fraction_of
 from videoexport.v1 import export_pb2 as pb
@@ -68,6 +69,8 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
         "format": pb.Format,
         "encoder": pb.EncoderPreference,
         "fit": pb.Fit,
+        "video_codec": pb.VideoCodec,
+        "dynamic_range": pb.DynamicRange,
     }
     violations = [
         Violation(f"settings.{name}", "is not a known value")
@@ -89,4 +92,4 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
         violations.append(
             Violation("settings.loudness_lufs", f"must be from {least} to {most} LUFS")
         )
-    return violations
+    return [*violations, *codec_violations(settings)]

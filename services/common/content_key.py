@@ -27,6 +27,8 @@ RECIPE_WITH_FIT = 2
 RECIPE_WITH_LOUDNESS = 2
 # Since when an output can be compared with its source; before, encoders fail that.
 RECIPE_WITH_MEASURING = 2
+# Since when there are other codecs than H.264 and other formats than MP4.
+RECIPE_WITH_CODECS = 2
 
 
 @dataclass(frozen=True, slots=True)

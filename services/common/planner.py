@@ -14,6 +14,8 @@ from fractions import Fraction
 
 from google.protobuf.duration_pb2 import Duration
 
+from services.common.codecs import SIZE, codec_of, has_pictures, picture_work
+from services.common.combinations import sound_violations
 from services.common.errors import DomainError, Reason, Violation, invalid_request
 from services.common.geometry import frame_of
 from services.common.sound import chosen_stream, stream_violations
@@ -30,10 +32,13 @@ END_GRACE_FRAMES = 1
 # A frame's length is rarely a whole number of milliseconds, but callers' times often are.
 ROUNDING = Fraction(1, 1000)
 
-# Bits per pixel that libx264 needs at each quality, from our own trials with
+# Bits per pixel that H.264 needs at each quality, from our own trials with
 # camera material; good to a factor of two, which is what an estimate is for.
 BITS_PER_PIXEL = {pb.QUALITY_HIGH: 0.12, pb.QUALITY_MEDIUM: 0.065, pb.QUALITY_LOW: 0.035}
 AUDIO_BITS_PER_SECOND = 192_000
+# What the sound costs, in frames of pictures of 720p at 25 a second; good enough to weigh them
+# against each other.
+FRAMES_PER_SOUND = 20
 
 # Pixels a second of libx264 `medium` on two cores; used until the cluster
 # has measured its own speed.
@@ -111,16 +116,13 @@ def plan_export(
         hours, limit = float(duration) / 3600, MAX_OUTPUT_SECONDS // 3600
         problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
         violations.append(Violation("segments", problem))
-    unfit = stream_violations(info, settings)
+    unfit = [*stream_violations(info, settings), *sound_violations(info, settings)]
     if unfit:
         raise invalid_request([*violations, *unfit])
     if violations:
         raise _invalid(violations)
-    frame = frame_of(info.video, settings)
-    quality = settings.quality or pb.QUALITY_MEDIUM
-    pixels = frame.width * frame.height
     levelled = info.HasField("audio") and settings.HasField("loudness_lufs")
-    return pb.Plan(
+    plan = pb.Plan(
         segments=[
             pb.PlannedSegment(
                 start_frame=start,
@@ -133,21 +135,35 @@ def plan_export(
         frame_rate=pb.Rational(numerator=grid.rate.numerator, denominator=grid.rate.denominator),
         frame_count=frame_count,
         duration=duration_of(duration),
-        width=frame.width,
-        height=frame.height,
-        resolution=frame.resolution,
-        fit=frame.fit,
-        rotation=info.video.rotation,
-        measure_quality=settings.measure_quality,
-        quality=quality,
+        format=settings.format or pb.FORMAT_MP4,
         has_audio=info.HasField("audio"),
         audio_stream=chosen_stream(info, settings),
         loudness_lufs=settings.loudness_lufs if levelled else None,
-        estimated_size_bytes=_estimate_bytes(
-            pixels * frame_count, quality, duration, info.HasField("audio")
-        ),
-        estimated_processing_time=processing_time(frame_count, DEFAULT_PIXELS_PER_SECOND / pixels),
     )
+    if has_pictures(plan.format):
+        _plan_pictures(plan, info.video, settings)
+    plan.estimated_size_bytes = _estimate_bytes(plan)
+    speed = DEFAULT_PIXELS_PER_SECOND / picture_work(plan.width, plan.height, plan.video_codec)
+    plan.estimated_processing_time.CopyFrom(processing_time(frames_to_make(plan), speed))
+    return plan
+
+
+def _plan_pictures(plan: pb.Plan, video: pb.VideoStream, settings: pb.ExportSettings) -> None:
+    frame = frame_of(video, settings)
+    plan.width, plan.height = frame.width, frame.height
+    plan.resolution, plan.fit = frame.resolution, frame.fit
+    plan.quality = settings.quality or pb.QUALITY_MEDIUM
+    plan.video_codec = codec_of(settings)
+    plan.dynamic_range = settings.dynamic_range or pb.DYNAMIC_RANGE_SDR
+    plan.rotation = video.rotation
+    plan.measure_quality = settings.measure_quality
+
+
+def frames_to_make(plan: pb.Plan) -> int:
+    """Return the work of making an output in one piece, in frames of pictures."""
+    if has_pictures(plan.format):
+        return plan.frame_count
+    return max(1, plan.frame_count // FRAMES_PER_SOUND)
 
 
 def processing_time(frame_count: int, frames_per_second: float) -> Duration:
@@ -180,7 +196,11 @@ def misfits(
     info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
 ) -> list[Violation]:
     """Return everything that does not go with a known source."""
-    return [*_violations(segments, grid_of(info, settings)), *stream_violations(info, settings)]
+    return [
+        *_violations(segments, grid_of(info, settings)),
+        *stream_violations(info, settings),
+        *sound_violations(info, settings),
+    ]
 
 
 def segment_violations(segments: Sequence[pb.Segment]) -> list[Violation]:
@@ -269,9 +289,10 @@ def _invalid(violations: list[Violation]) -> DomainError:
     )
 
 
-def _estimate_bytes(
-    pixels: int, quality: pb.Quality.ValueType, duration: Fraction, audio: bool
-) -> int:
-    video_bits = pixels * BITS_PER_PIXEL[quality]
-    audio_bits = float(duration) * AUDIO_BITS_PER_SECOND if audio else 0
-    return int((video_bits + audio_bits) / 8)
+def _estimate_bytes(plan: pb.Plan) -> int:
+    bits = float(fraction_of(plan.duration)) * AUDIO_BITS_PER_SECOND if plan.has_audio else 0.0
+    if has_pictures(plan.format):
+        share = SIZE[plan.video_codec]
+        pixels = plan.width * plan.height * plan.frame_count
+        bits += pixels * BITS_PER_PIXEL[plan.quality] * share
+    return int(bits / 8)

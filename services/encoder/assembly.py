@@ -9,7 +9,9 @@ from pathlib import Path
 
 from services.common.errors import DomainError, Reason
 from services.encoder.board import Run
+from services.encoder.codecs import copied_pictures
 from services.encoder.command import FfmpegCommand, concat_script
+from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
 from services.encoder.deadline import Deadline
 from services.encoder.errors import (
     EncoderFailed,
@@ -23,12 +25,7 @@ from services.encoder.errors import (
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.loudness import read_tag
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.options import (
-    MP4_FORMAT,
-    RW_TIMEOUT_MICROSECONDS,
-    clean_output,
-    global_options,
-)
+from services.encoder.options import RW_TIMEOUT_MICROSECONDS, global_options
 from services.encoder.output_facts import check_output
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceObject
@@ -91,7 +88,7 @@ class Assembly:
                 loudness = read_tag((folder / TAGS).read_text())
             stored = await self._storage.store(user_id, upload, command.output)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        return output_of(facts, work.plan, stored, work.family, work.family_reason, loudness)
+        return output_of(facts, stored, work.plan, work.family, work.family_reason, loudness)
 
     async def _join(
         self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path
@@ -126,7 +123,7 @@ class Assembly:
                 frame_counts=[part.frame_count for part in work.video],
                 sound_url=next(iter(sound.urls), None),
                 tags=work.plan.HasField("loudness_lufs"),
-                rate=work.plan.frame_rate,
+                plan=work.plan,
                 folder=folder,
             )
             try:
@@ -149,7 +146,7 @@ def assemble_command(
     urls: Sequence[str],
     frame_counts: Sequence[int],
     sound_url: str | None,
-    rate: pb.Rational,
+    plan: pb.Plan,
     folder: Path,
     tags: bool = False,
 ) -> FfmpegCommand:
@@ -159,10 +156,12 @@ def assemble_command(
         urls: of the parts with pictures, in order, as the gateway serves them.
         frame_counts: of each part.
         sound_url: of the part with the sound.
+        plan: frame rate, codec and format of the output.
         folder: where the script and the output go.
         tags: whether what the part with the sound says of itself is written out as TAGS.
     """
-    output = folder / "output.mp4"
+    output = output_file(folder, "output", plan.format)
+    rate = plan.frame_rate
     script = folder / "parts.ffconcat"
     timeout = f"option rw_timeout {RW_TIMEOUT_MICROSECONDS}"
     text = concat_script(urls, frame_counts, Fraction(rate.numerator, rate.denominator), timeout)
@@ -170,9 +169,10 @@ def assemble_command(
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
     arguments += ["-f", "concat", "-safe", "0", "-i", str(script)]
     if sound_url is not None:
-        arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", MP4_FORMAT]
+        demuxer = demuxer_of(output)
+        arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", demuxer]
         arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
-    arguments += ["-map", "0:v:0", "-c:v", "copy"]
+    arguments += ["-map", "0:v:0", *copied_pictures(plan.video_codec)]
     if sound_url is not None:
         arguments += ["-map", "1:a:0", "-c:a", "copy"]
     arguments += clean_output(output)

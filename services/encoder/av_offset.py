@@ -22,12 +22,15 @@ class Shown:
     lengths: list[int] = field(default_factory=list)
 
 
-def largest_av_offset(pictures: Shown, sound: Shown) -> Fraction | None:
+def largest_av_offset(pictures: Shown, duration: Fraction, sound: Shown) -> Fraction | None:
     """Return the most that any frame is off the samples that belong to it, in seconds.
 
     Frames are due one after the other, equally long; samples are due without a gap from the
     beginning of the file on, what is before it being left of the codec's priming. So every
     place where two segments meet is among those compared, wherever it is.
+
+    Args:
+        duration: of the pictures, in seconds.
 
     Returns:
         None where one of them has nothing to compare.
@@ -36,9 +39,9 @@ def largest_av_offset(pictures: Shown, sound: Shown) -> Fraction | None:
     if not count or not sound.starts:
         return None
     # In whole numbers: fractions take ten times as long, and a day has millions of frames.
-    unit = math.lcm(pictures.tick.denominator, sound.tick.denominator)
-    picture, sample = (int(tick * unit) * count for tick in (pictures.tick, sound.tick))
-    frame = sum(pictures.lengths) * picture // count
+    frame = duration / count
+    unit = math.lcm(*(each.denominator for each in (pictures.tick, sound.tick, frame)))
+    picture, sample, step = (int(each * unit) for each in (pictures.tick, sound.tick, frame))
     worst = heard = 0
     due = min(sound.starts[0], 0)
     for place, start in enumerate(pictures.starts):
@@ -47,5 +50,5 @@ def largest_av_offset(pictures: Shown, sound: Shown) -> Fraction | None:
             due += sound.lengths[heard]
             heard += 1
         late = (sound.starts[heard] - due) * sample
-        worst = max(worst, abs(time - place * frame - late))
-    return Fraction(worst, unit * count)
+        worst = max(worst, abs(time - place * step - late))
+    return Fraction(worst, unit)

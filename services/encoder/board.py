@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from services.common.errors import DomainError, Reason
+from services.common.planner import FRAMES_PER_SOUND
 from services.common.subjects import Lane
 from services.encoder.ffmpeg import Progress
 from services.encoder.metrics import EncoderMetrics
@@ -58,6 +59,12 @@ class Run:
         self.live.frames_done = max(self.live.frames_done, frames_before + progress.frame)
         self.live.frames_per_second = progress.frames_per_second
         self.live.speed = progress.frames_per_second / rate
+
+    def heard(self, progress: Progress, *, frames_before: int, rate: float) -> None:
+        """Take a word from FFmpeg that makes sound alone, which counts in frames of pictures."""
+        frames = frames_before + round((progress.out_time or 0.0) * rate)
+        self.live.frames_done = max(self.live.frames_done, frames // FRAMES_PER_SOUND)
+        self.live.speed = progress.speed
 
 
 HAND_BACK_SECONDS = 10.0

@@ -1,6 +1,7 @@
-"""What is done to a source's colours, so that they look the same in SDR, as text for FFmpeg. Pure.
+"""What is done to a source's colours, so that they look the same, as text for FFmpeg. Pure.
 
-Colours that every player shows are carried and tagged; the others are converted to BT.709.
+Colours that every player shows are carried and tagged; the others are converted to BT.709,
+unless they are to be kept: then only what has no place in the output's codec is converted.
 What a source leaves unsaid is guessed as players do, and then said: they would guess anew for
 an output of another size.
 """
@@ -19,6 +20,10 @@ _PQ, _HLG = "smpte2084", "arib-std-b67"
 _CONVERTED_PRIMARIES = ("bt2020", "smpte428", "smpte432", "film")
 _CONVERTED_TRANSFERS = ("bt2020-10", "bt2020-12", "linear", "log100", "log316", _PQ, _HLG)
 _CONVERTED_MATRICES = ("bt2020nc", "bt2020c", "ictcp", "ycgco")
+# What few players know also of those that show wide gamuts and HDR.
+_ODD_PRIMARIES = ("smpte428", "film")
+_ODD_TRANSFERS = ("linear", "log100", "log316")
+_ODD_MATRICES = ("bt2020c", "ictcp", "ycgco")
 
 # Nits of diffuse white in HDR (ITU-R BT.2408), which 1.0 stands for in linear light.
 _WHITE = 203
@@ -33,8 +38,8 @@ _PEAKS = {_PQ: 10_000, _HLG: 1_000}
 #   1,000 nits at 96 %, and nothing is clipped.
 # - desat=0: the default turns highlights grey that are as colourful as their surroundings.
 _TONEMAP = "tonemap=mobius:param=0.3:desat=0:peak={:.3f}"
-# Ordered, so that gradients of 10 bits do not band.
-_TO_SDR = "r=tv:d=ordered"
+# Ordered, so that gradients of 10 bits do not band in 8.
+_TO_TV = "r=tv:d=ordered"
 # x264 would write what a screen was mastered for into the file, and that makes it HDR to some.
 _FORGET_HDR = tuple(
     f"sidedata=mode=delete:type={name}"
@@ -61,31 +66,44 @@ class Colour:
     after: tuple[str, ...]
 
 
-def colour_of(video: pb.VideoStream) -> Colour:
-    """Return what is done to a source's colours."""
+def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
+    """Return what is done to a source's colours.
+
+    Args:
+        keep: whether wide gamuts and HDR stay.
+    """
     rgb, grey = _is_rgb(video), video.pixel_format.startswith("gray")
     alpha = _has_alpha(video)
     colour_range, primaries, transfer = _range(video), _primaries(video), _transfer(video)
     matrix = "gbr" if rgb else _matrix(video)
+    wide = keep and primaries == "bt2020"
     after: tuple[str, ...] = ()
-    if transfer in _PEAKS:
+    if transfer in _PEAKS and not keep:
         after = _tone_mapped(transfer)
-    elif (
+    elif keep and (
+        primaries in _ODD_PRIMARIES or transfer in _ODD_TRANSFERS or matrix in _ODD_MATRICES
+    ):
+        gamut = "bt709" if primaries in _ODD_PRIMARIES else primaries
+        curve = "bt709" if transfer in _ODD_TRANSFERS else transfer
+        after = (f"zscale=p={gamut}:t={curve}:m={'bt2020nc' if wide else 'bt709'}:{_TO_TV}",)
+    elif not keep and (
         primaries in _CONVERTED_PRIMARIES
         or transfer in _CONVERTED_TRANSFERS
         or matrix in _CONVERTED_MATRICES
     ):
         # The curve stays where it can, for players differ in what light they make of one.
         curve = "bt709" if transfer in _CONVERTED_TRANSFERS else transfer
-        after = (f"zscale=p=bt709:t={curve}:m=bt709:{_TO_SDR}",)
+        after = (f"zscale=p=bt709:t={curve}:m=bt709:{_TO_TV}",)
     elif grey or (colour_range == "pc" and not rgb and video.bit_depth > 8):
         # `scale` would tint greys by a step of 8 bits.
-        after = (f"zscale={_TO_SDR}",)
+        after = (f"zscale={_TO_TV}",)
     if grey:
         # `scale` takes grey for full range whatever it is told, so it is told that; nor may one
         # be put in for what zscale cannot read.
         after = ("format=gray|gray10le", f"setparams=range={colour_range}", *after)
-    to_sdr = ":out_range=tv:out_color_matrix=bt709" if rgb else ":out_range=tv"
+    to_tv = ":out_range=tv"
+    if rgb:
+        to_tv += f":out_color_matrix={'bt2020' if wide else 'bt709'}"
     meant = {
         "range": ("pc" if grey else colour_range, video.color_range),
         "color_primaries": (primaries, video.color_primaries),
@@ -102,7 +120,7 @@ def colour_of(video: pb.VideoStream) -> Colour:
     return Colour(
         before=(f"setparams={':'.join(unsaid)}",) if unsaid else (),
         over_black=("premultiply=inplace=1",) if alpha else (),
-        scale="" if after else to_sdr,
+        scale="" if after else to_tv,
         after=after,
     )
 
@@ -114,7 +132,7 @@ def _tone_mapped(transfer: str) -> tuple[str, ...]:
         f"zscale=p=bt709:t=linear:npl={_WHITE}{exact}",
         "format=gbrpf32le",
         _TONEMAP.format(_PEAKS[transfer] / _WHITE),
-        f"zscale=t=bt709:m=bt709:{_TO_SDR}",
+        f"zscale=t=bt709:m=bt709:{_TO_TV}",
         *_FORGET_HDR,
     )
 

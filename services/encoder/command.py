@@ -13,8 +13,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from services.common.codecs import container_of, has_pictures, is_ten_bit
 from services.common.frames import FrameRange
 from services.common.sound import pair_of
+from services.encoder.codecs import audio_codec, copied_pictures, video_codec
+from services.encoder.containers import (
+    MP4_FORMAT,
+    clean_output,
+    draft_file,
+    form_of_sound,
+    output_file,
+)
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -24,15 +33,11 @@ from services.encoder.filters import (
 )
 from services.encoder.options import (
     DECODER_THREADS,
-    MP4_FORMAT,
-    audio_codec,
-    clean_output,
     devices,
     first_read,
     fraction,
     global_options,
     source_input,
-    video_codec,
 )
 from services.encoder.picture import picture_filters
 from services.encoder.readings import (
@@ -77,7 +82,7 @@ class Site:
     Attributes:
         ffmpeg: the program.
         url: the source as the gateway serves it, on loopback HTTP, without secrets.
-        threads: of libx264; other counts give other bytes.
+        threads: of an encode on the CPU; other counts may give other bytes.
         folder: where scripts and outputs go; nothing else is in it.
         least_margin: seconds that readings begin early at the least, because with the usual
             margin frames were missing.
@@ -95,7 +100,9 @@ class _Job:
     """What is the same for all runs of a task.
 
     Attributes:
-        picture: size, fit and quality of the pictures; None where only sound is made.
+        picture: size, fit, quality, codec and dynamic range of the pictures; None where only
+            sound is made.
+        form: of the file that comes out; its sound is coded as goes with it.
         draft: whether the sound stays uncompressed, to be made louder or quieter.
         stitchable: whether what comes out is joined with others of its kind.
     """
@@ -107,6 +114,7 @@ class _Job:
     family: pb.EncoderFamily.ValueType
     picture: pb.Plan | None
     sound: bool
+    form: pb.Format.ValueType = pb.FORMAT_MP4
     draft: bool = False
     stitchable: bool = False
 
@@ -114,6 +122,16 @@ class _Job:
     def frame_count(self) -> int:
         """Frames of the output."""
         return sum(frames.frame_count for frames in self.ranges)
+
+    @property
+    def audio_codec(self) -> task_pb2.AudioCodec.ValueType:
+        """Codec of the finished sound."""
+        return container_of(self.form).audio_codec
+
+    def file(self, name: str, *, draft: bool) -> Path:
+        """Return where a file goes, or an intermediate step to it."""
+        folder = self.site.folder
+        return draft_file(folder, name) if draft else output_file(folder, name, self.form)
 
 
 def whole_commands(
@@ -133,8 +151,9 @@ def whole_commands(
     return _commands(
         _Job(
             *(site, info, timeline, ranges, family),
-            picture=plan,
+            picture=plan if has_pictures(plan.format) else None,
             sound=plan.has_audio,
+            form=plan.format,
             draft=plan.HasField("loudness_lufs"),
         )
     )
@@ -142,7 +161,14 @@ def whole_commands(
 
 def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCommand, ...]:
     """Return the run that makes the pictures of one chunk."""
-    picture = pb.Plan(width=chunk.width, height=chunk.height, fit=chunk.fit, quality=chunk.quality)
+    picture = pb.Plan(
+        width=chunk.width,
+        height=chunk.height,
+        fit=chunk.fit,
+        quality=chunk.quality,
+        video_codec=chunk.video_codec,
+        dynamic_range=chunk.dynamic_range,
+    )
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
     timeline = _timeline(chunk.info, chunk.frame_rate)
     return _commands(
@@ -168,22 +194,33 @@ def audio_commands(*, site: Site, soundtrack: task_pb2.Soundtrack) -> tuple[Ffmp
             *(site, soundtrack.info, timeline, ranges, family),
             picture=None,
             sound=True,
+            form=form_of_sound(soundtrack.codec),
             draft=soundtrack.HasField("loudness_lufs"),
         )
     )
 
 
-def trial_command(ffmpeg: Path, family: pb.EncoderFamily.ValueType) -> tuple[str, ...]:
-    """Return a run that takes generated frames through the filters and codec of `family`."""
-    video = pb.VideoStream(width=640, height=480)
-    plan = pb.Plan(width=1280, height=720, quality=pb.QUALITY_MEDIUM)
+def trial_command(
+    ffmpeg: Path,
+    family: pb.EncoderFamily.ValueType,
+    codec: pb.VideoCodec.ValueType,
+    *,
+    ten_bit: bool = False,
+) -> tuple[str, ...]:
+    """Return a run that takes generated frames through the filters and a codec of `family`."""
+    video = pb.VideoStream(width=320, height=240, bit_depth=10 if ten_bit else 8)
+    plan = pb.Plan(width=640, height=360)
+    if ten_bit:
+        plan.dynamic_range = pb.DYNAMIC_RANGE_KEEP
     filters = ",".join(picture_filters(family, video, plan))
     return (
         *global_options(ffmpeg),
         *devices(family),
         *("-f", "lavfi", "-i", f"testsrc2=size={video.width}x{video.height}:rate=25"),
         *("-filter_complex", f"[0:v]{filters}[v]", "-map", "[v]"),
-        *video_codec(family, plan.quality, threads=1, stitchable=False),
+        *video_codec(
+            *(family, codec, pb.QUALITY_MEDIUM), threads=1, stitchable=False, ten_bit=ten_bit
+        ),
         *("-frames:v", "10", "-f", "null", "-"),
     )
 
@@ -217,7 +254,7 @@ def _encode(
     """Return the run that reads `readings` and encodes them into one file."""
     frame_count = sum(reading.frame_count for reading in readings)
     lossless = parts or job.draft
-    output = job.site.folder / f"{name}.{'mov' if lossless else 'mp4'}"
+    output = job.file(name, draft=lossless)
     graphs = _graphs(job, name, readings, first_frame)
     arguments = [*global_options(job.site.ffmpeg), "-copyts", *devices(job.family)]
     threads = max(1, min(job.site.threads, DECODER_THREADS // len(readings)))
@@ -237,16 +274,16 @@ def _encode(
         arguments += ["-/filter_complex", str(graph)]
     if job.picture is not None:
         codec = video_codec(
-            job.family,
-            job.picture.quality,
+            *(job.family, job.picture.video_codec, job.picture.quality),
             threads=job.site.threads,
             stitchable=parts or job.stitchable,
+            ten_bit=is_ten_bit(job.info.video, job.picture.dynamic_range),
         )
         arguments += ["-map", "[v]", *codec]
     if job.sound:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
-        arguments += ["-map", "[a]", *audio_codec(lossless=lossless)]
-    arguments += clean_output(output)
+        arguments += ["-map", "[a]", *audio_codec(job.audio_codec, lossless=lossless)]
+    arguments += clean_output(output, draft=lossless)
     return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
 
 
@@ -292,7 +329,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
 def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     """Return the run that puts finished parts together, without encoding pictures."""
     folder = job.site.folder
-    output = folder / f"{_result(job)}.{'mov' if job.draft else 'mp4'}"
+    output = job.file(_result(job), draft=job.draft)
     script = folder / "parts.ffconcat"
     names = [part.output.name for part in parts]
     text = concat_script(names, [part.frame_count for part in parts], job.timeline.rate)
@@ -300,12 +337,13 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
     arguments += ["-f", "concat", "-i", str(script)]
     if job.picture is not None:
-        arguments += ["-map", "0:v:0", "-c:v", "copy"]
+        arguments += ["-map", "0:v:0", *copied_pictures(job.picture.video_codec)]
     if job.sound:
         samples = samples_of(job.frame_count, job.timeline.rate)
         counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
-        arguments += ["-map", "0:a:0", "-filter:a", counted, *audio_codec(lossless=job.draft)]
-    arguments += clean_output(output)
+        codec = audio_codec(job.audio_codec, lossless=job.draft)
+        arguments += ["-map", "0:a:0", "-filter:a", counted, *codec]
+    arguments += clean_output(output, draft=job.draft)
     return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
 
 

@@ -1,6 +1,9 @@
-"""What the first bytes of a file tell that the demuxer does not. Pure."""
+"""What the bytes of a file tell that the demuxer does not."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
 
 HEAD_BYTES = 4096
 
@@ -8,6 +11,7 @@ _PLAYLIST_SIGNS = (b"#EXTM3U", b"<MPD", b"ffconcat", b"<smil", b"[playlist]", b"
 # Types of the boxes that an mp4 or mov may begin with.
 _MP4_BOXES = (b"ftyp", b"wide", b"mdat", b"free", b"skip")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_CUES, _CLUSTER = b"\x1c\x53\xbb\x6b", b"\x1f\x43\xb6\x75"
 
 
 def is_playlist(head: bytes) -> bool:
@@ -36,6 +40,40 @@ def announced_end(head: bytes) -> int:
     length, position = _vint(head, position + 4)
     unknown = (1 << 7 * width) - 1  # a recording that was not finished
     return 0 if length == unknown else position + length
+
+
+def index_in_front(path: Path) -> bool:
+    """Return whether playing can begin before the whole file is there."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        return _cues_in_front(file, head) if head.startswith(_EBML) else _moov_in_front(file)
+
+
+def _moov_in_front(file: BinaryIO) -> bool:
+    """Walk the boxes at the top level (ISO/IEC 14496-12 §4.2) to the index or the media."""
+    while len(header := file.read(8)) == 8:
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        if kind in (b"moov", b"mdat"):
+            return kind == b"moov"
+        if length < 8:
+            break
+        file.seek(length - 8, 1)
+    return False
+
+
+def _cues_in_front(file: BinaryIO, head: bytes) -> bool:
+    """Walk the elements of Matroska's segment (RFC 9559 §5.1) to the cues or the media."""
+    header_length, position = _vint(head, len(_EBML))
+    _, position = _vint(head, position + header_length + len(_SEGMENT))
+    file.seek(position)
+    while len(header := file.read(12)) == 12:
+        name = header[: _width(header, 0)]
+        if name in (_CUES, _CLUSTER):
+            return name == _CUES
+        length, after = _vint(header, len(name))
+        file.seek(after - len(header) + length, 1)
+    return False
 
 
 def _width(data: bytes, position: int) -> int:

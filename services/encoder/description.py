@@ -10,8 +10,8 @@ from services.common.families import LANE_OF_FAMILY
 from services.common.subjects import Lane
 from services.common.times import timestamp_of
 from services.encoder.board import TaskBoard
+from services.encoder.capabilities import Capabilities
 from services.encoder.ffmpeg import FfmpegBuild
-from services.encoder.options import ENCODER_NAMES
 from services.encoder.settings import EncoderSettings
 from videoexport.v1 import export_pb2 as pb
 
@@ -21,14 +21,14 @@ class EncoderDescription:
     """Everything about this encoder but the moment.
 
     Attributes:
-        problems: by family, why a trial encode failed; None where it succeeded.
+        proven: what each family can do, its slots left open.
         address: where others reach its EncoderService; known once it listens.
     """
 
     settings: EncoderSettings
     board: TaskBoard
     build: FfmpegBuild
-    problems: dict[pb.EncoderFamily.ValueType, str | None]
+    proven: Capabilities
     address: str = ""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -37,7 +37,7 @@ class EncoderDescription:
         return pb.Encoder(
             id=self.settings.id,
             address=self.address,
-            capabilities=[self._capability(family) for family in self.problems],
+            capabilities=[self._capability(family) for family in self.proven],
             ffmpeg_version=self.build.version,
             ffmpeg_build=self.build.sha256,
             encoder_threads=self.settings.threads,
@@ -53,12 +53,8 @@ class EncoderDescription:
 
     def _capability(self, family: pb.EncoderFamily.ValueType) -> pb.EncoderCapability:
         lane = LANE_OF_FAMILY[family]
-        problem = self.problems[family]
-        return pb.EncoderCapability(
-            family=family,
-            encoder_name=ENCODER_NAMES[family],
-            available=problem is None,
-            unavailable_reason=problem or "",
-            slots=self.board.slots[lane],
-            busy_slots=self.board.busy(lane),
+        capability = pb.EncoderCapability(
+            slots=self.board.slots[lane], busy_slots=self.board.busy(lane)
         )
+        capability.MergeFrom(self.proven[family])
+        return capability

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -11,9 +11,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common import ids
 from services.common.checks import settings_violations, source_violations
+from services.common.codecs import codec_of, has_pictures
 from services.common.errors import DomainError, Reason, Violation, as_sentence, invalid_request
-from services.common.families import FamilyChoice, choose_family
-from services.common.planner import plan_export, segment_violations
+from services.common.families import SOUND_ALONE, FamilyChoice, choose_family, codec_problem
+from services.common.planner import frames_to_make, plan_export, segment_violations
 from services.common.sound import with_sound_of
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, RELEASED, Run, TaskBoard
@@ -46,6 +47,7 @@ class DirectCalls:
     Args:
         preview_limit: how long FFmpeg may run for one Encode; what takes longer belongs
             into the queue.
+        capabilities: what this encoder can do with each family.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class DirectCalls:
         prober: SourceProber,
         encode: WholeEncode,
         preview_limit: timedelta,
+        capabilities: Sequence[pb.EncoderCapability],
     ) -> None:
         self._board = board
         self._storage = storage_client
         self._prober = prober
         self._encode = encode
+        self._capabilities = capabilities
         self._preview_limit = Duration()
         self._preview_limit.FromTimedelta(preview_limit)
         self._draining: asyncio.Task[None] | None = None
@@ -98,8 +102,7 @@ class DirectCalls:
             violations.append(Violation("settings.measure_quality", problem))
         if violations:
             raise invalid_request(violations)
-        gpu_works = self._board.slots[Lane.GPU] > 0
-        choice = choose_family(request.settings.encoder, gpu_live=gpu_works)
+        choice = self._choose(request.settings)
         if not self._board.slots[choice.lane]:
             raise DomainError(
                 Reason.NO_ENCODER, f"This encoder does not encode on the {choice.lane.upper()}."
@@ -123,6 +126,30 @@ class DirectCalls:
                 run.stop(CANCELLED)
                 await asyncio.gather(work, return_exceptions=True)
 
+    def _choose(self, settings: pb.ExportSettings) -> FamilyChoice:
+        """Return the family for an Encode.
+
+        Raises:
+            DomainError: NO_ENCODER where it cannot make what is asked for.
+        """
+        if not has_pictures(settings.format):
+            return SOUND_ALONE
+
+        def problem(family: pb.EncoderFamily.ValueType) -> str | None:
+            # Whether the source has 10 bits is not known yet.
+            ten_bit = settings.dynamic_range == pb.DYNAMIC_RANGE_KEEP
+            return codec_problem(self._capabilities, family, codec_of(settings), ten_bit=ten_bit)
+
+        choice = choose_family(
+            settings.encoder,
+            gpu_live=self._board.slots[Lane.GPU] > 0,
+            gpu_problem=problem(pb.ENCODER_FAMILY_NVENC),
+        )
+        lacking = problem(choice.family)
+        if lacking is not None:
+            raise DomainError(Reason.NO_ENCODER, f"This encoder cannot do it: {lacking}.")
+        return choice
+
     async def _preview(
         self,
         run: Run,
@@ -135,7 +162,7 @@ class DirectCalls:
         run.enter(pb.EXPORT_PHASE_PROBING)
         info = await self._prober.probe(user_id, source)
         plan = plan_export(info, request.segments, request.settings)
-        run.live.frame_count = plan.frame_count
+        run.live.frame_count = frames_to_make(plan)
         work = task_pb2.WholeTask(
             info=with_sound_of(info, plan),
             plan=plan,
@@ -143,9 +170,9 @@ class DirectCalls:
             family_reason=choice.reason,
             time_limit=self._preview_limit,
         )
-        upload = storage.CreateUploadRequest(preview_id=preview_id)
+        upload = storage.CreateUploadRequest(preview_id=preview_id, preview_format=plan.format)
         encoded = await self._encode.run(run, user_id, source, work, upload)
-        signed = await self._storage.sign_preview(user_id, preview_id)
+        signed = await self._storage.sign_preview(user_id, preview_id, plan.format)
         encoded.output.download_url = signed.url
         encoded.output.download_url_expire_time.CopyFrom(signed.expire_time)
         result = service.EncodeResult(

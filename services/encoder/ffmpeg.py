@@ -84,11 +84,13 @@ def child_environment() -> dict[str, str]:
     Not the service's settings, which hold secrets, nor a proxy, which would be
     asked for the loopback address of the gateway.
     """
-    return {
+    told = {
         name: value
         for name, value in os.environ.items()
         if name in _ENVIRONMENT or name.startswith(("CUDA_", "NVIDIA_"))
     }
+    # SVT-AV1 would tell of its settings at every start, where errors are read: 1 is errors alone.
+    return told | {"SVT_LOG": "1"}
 
 
 def find_ffmpeg(configured: Path | None = None) -> Path:

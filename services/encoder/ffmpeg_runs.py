@@ -11,8 +11,10 @@ from pathlib import Path
 
 import structlog
 
+from services.common.codecs import container_of
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
+from services.encoder.containers import output_file
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing, TimeLimitExceeded
 from services.encoder.ffmpeg import FfmpegProcess
@@ -44,6 +46,10 @@ MOST_LEVELLINGS = 3
 LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
 
 
+# Takes a word from FFmpeg, `frames_before` and `rate` named.
+Told = Callable[..., None]
+
+
 @dataclass(frozen=True)
 class Level:
     """What the sound of a file is brought to.
@@ -51,12 +57,16 @@ class Level:
     Attributes:
         target: loudness in LUFS.
         samples: of the sound.
-        pictures: whether there are any beside it.
+        form: of the file.
+        pictures: codec of those beside it; None where there are none.
+        tagged: whether the file says how loud it is, for those who find it later.
     """
 
     target: float
     samples: int
-    pictures: bool
+    form: pb.Format.ValueType = pb.FORMAT_MP4
+    pictures: pb.VideoCodec.ValueType | None = None
+    tagged: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class Order:
         family: what encodes.
         rate: frames per second of the file.
         deadline: of the task, however often the file is begun anew.
+        pictures: whether the file has any.
         level: where the commands make a draft, how its sound becomes final.
     """
 
@@ -77,6 +88,7 @@ class Order:
     family: pb.EncoderFamily.ValueType
     rate: pb.Rational
     deadline: Deadline
+    pictures: bool = True
     level: Level | None = None
 
 
@@ -143,6 +155,7 @@ class FfmpegRuns:
             family=order.family,
             deadline=order.deadline,
             rate=order.rate,
+            told=run.encoded if order.pictures else run.heard,
         )
         path, loudness = commands[-1].output, None
         if order.level is not None:
@@ -156,9 +169,10 @@ class FfmpegRuns:
         self, run: Run, order: Order, level: Level, path: Path
     ) -> tuple[Path, pb.Loudness]:
         """Bring the sound of a draft to its loudness; return the file that came of it."""
-        draft = Draft(path, level.samples, level.pictures)
+        codec = container_of(level.form).audio_codec
+        draft = Draft(path, level.samples, level.pictures, codec)
         before = await self._measure(run, order, path, level.samples)
-        levelled = path.with_name("levelled.mp4")
+        levelled = output_file(path.parent, "levelled", level.form)
         aim: Aim | None = Aim(level.target)
         for _ in range(MOST_LEVELLINGS):
             if aim is None:
@@ -173,9 +187,9 @@ class FfmpegRuns:
             delivered_lufs=after.lufs,
             true_peak_dbtp=after.true_peak,
         )
-        if level.pictures:
+        if not level.tagged:
             return levelled, loudness
-        tagged = path.with_name("output.mp4")
+        tagged = output_file(path.parent, "output", level.form)
         await self._make_locally(run, order, tag_command(self.ffmpeg, levelled, tagged, loudness))
         return tagged, loudness
 
@@ -197,11 +211,13 @@ class FfmpegRuns:
         family: pb.EncoderFamily.ValueType,
         deadline: Deadline,
         rate: pb.Rational,
+        told: Told | None = None,
     ) -> float:
         """Run the commands; return how many seconds that took.
 
         Args:
             readables: everything that they read through the gateway.
+            told: takes the word of those that encode.
 
         Raises:
             MediaError, DomainError: what FFmpeg ended with, or the true reason when what it
@@ -218,12 +234,12 @@ class FfmpegRuns:
                 memory_limit=self._memory_limit(family),
                 nice=SOUND_NICE if run.live.kind == pb.TASK_KIND_AUDIO else 0,
                 on_progress=partial(
-                    run.encoded,
+                    told,
                     frames_before=frames_before,
                     rate=rate.numerator / rate.denominator,
                 )
                 # What joins finished parts copies frames that were counted when they were made.
-                if command.frame_count
+                if told is not None and command.frame_count
                 else None,
             )
             try:

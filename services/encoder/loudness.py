@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.errors import Reason
+from services.encoder.codecs import audio_codec, copied_pictures
 from services.encoder.command import FfmpegCommand
+from services.encoder.containers import clean_output, demuxer_of
 from services.encoder.errors import OutputMismatch
 from services.encoder.filters import SAMPLE_RATE
-from services.encoder.options import MP4_FORMAT, audio_codec, clean_output, global_options
+from services.encoder.options import global_options
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 # Below this nothing counts as sound (ITU-R BS.1770-5, annex 1).
 SILENCE_LUFS = -70.0
@@ -98,12 +101,14 @@ class Draft:
 
     Attributes:
         samples: of its sound.
-        pictures: whether there are any beside it.
+        pictures: codec of those beside it; None where there are none.
+        codec: of the sound once it is levelled.
     """
 
     path: Path
     samples: int
-    pictures: bool
+    pictures: pb.VideoCodec.ValueType | None
+    codec: task_pb2.AudioCodec.ValueType = task_pb2.AUDIO_CODEC_AAC
 
 
 def measure_command(ffmpeg: Path, file: Path, samples: int) -> FfmpegCommand:
@@ -149,9 +154,10 @@ def level_command(
         f"atrim=end_sample={draft.samples}",
     ]
     arguments = _read(ffmpeg, draft.path)
-    if draft.pictures:
-        arguments += ["-map", "0:v:0", "-c:v", "copy"]
-    arguments += ["-map", "0:a:0", "-filter:a", ",".join(filters), *audio_codec()]
+    if draft.pictures is not None:
+        arguments += ["-map", "0:v:0", *copied_pictures(draft.pictures)]
+    codec = audio_codec(draft.codec)
+    arguments += ["-map", "0:a:0", "-filter:a", ",".join(filters), *codec]
     return FfmpegCommand((*arguments, *clean_output(output)), {}, output, 0)
 
 
@@ -199,7 +205,9 @@ def tag_command(ffmpeg: Path, file: Path, output: Path, loudness: pb.Loudness) -
 
 def read_tag(text: str) -> pb.Loudness | None:
     """Return what `tag_command` has written, from FFmpeg's description of the file's tags."""
-    found = re.search(rf"^comment={_TAG} (\S+) (\S+) (\S+) (\S+)$", text, re.MULTILINE)
+    # Matroska writes names of tags in capitals.
+    wanted = rf"^(?:comment|COMMENT)={_TAG} (\S+) (\S+) (\S+) (\S+)$"
+    found = re.search(wanted, text, re.MULTILINE)
     if found is None:
         return None
     target, measured, delivered, true_peak = map(float, found.groups())
@@ -226,7 +234,7 @@ def loudness_warnings(output: pb.Output) -> Sequence[pb.ExportWarning]:
 
 
 def _read(ffmpeg: Path, file: Path) -> list[str]:
-    local = ["-protocol_whitelist", "file", "-format_whitelist", MP4_FORMAT]
+    local = ["-protocol_whitelist", "file", "-format_whitelist", demuxer_of(file)]
     return [*global_options(ffmpeg), *local, "-i", str(file)]
 
 

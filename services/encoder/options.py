@@ -1,31 +1,19 @@
-"""Options that FFmpeg runs share, and the reason for each that is not obvious. Pure."""
+"""Options of FFmpeg runs and of their inputs, and the reason for each that is not obvious. Pure."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
+from services.encoder.containers import MP4_FORMAT, WEBM_FORMAT
 from services.encoder.filters import Timeline
 from videoexport.v1 import export_pb2 as pb
 
-ENCODER_NAMES: Mapping[pb.EncoderFamily.ValueType, str] = {
-    pb.ENCODER_FAMILY_CPU: "libx264",
-    pb.ENCODER_FAMILY_NVENC: "h264_nvenc",
-}
-CRF = {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 23, pb.QUALITY_LOW: 28}
-# NVENC's constant quality is on the same scale; a step above CRF is the usual
-# correspondence.
-CQ = {quality: crf + 1 for quality, crf in CRF.items()}
-AUDIO_BIT_RATE = "192k"
 # Decoders that heed what WebM keeps beside pictures that can be seen through.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-# How FFmpeg names the demuxer of mov and mp4.
-MP4_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 
 # A damaged index may announce any size; the largest honest one is far below.
 MAX_ALLOC_BYTES = 512 << 20
@@ -40,7 +28,7 @@ RW_TIMEOUT_MICROSECONDS = 45_000_000
 # first frame's delay for that of all: where more pictures are coded ahead of their turn, it
 # leads to a keyframe that is shown too late (12 of 175 cuts of x265's defaults). In matroska
 # the sound of the first pictures may lie in the cluster before theirs.
-SEEK_MARGINS = {MP4_FORMAT: Fraction(1, 2), "matroska,webm": Fraction(1, 4)}
+SEEK_MARGINS = {MP4_FORMAT: Fraction(1, 2), WEBM_FORMAT: Fraction(1, 4)}
 # The most pictures that codecs code ahead of their turn, H.264's and HEVC's 16, and one.
 REORDERED_FRAMES = 17
 # A decoder of sound is quiet for up to 71 ms (MP3) or 80 ms (Opus).
@@ -144,50 +132,6 @@ def devices(family: pb.EncoderFamily.ValueType) -> list[str]:
     if family == pb.ENCODER_FAMILY_NVENC:
         return ["-init_hw_device", "cuda=gpu", "-filter_hw_device", "gpu"]
     return []
-
-
-def video_codec(
-    family: pb.EncoderFamily.ValueType,
-    quality: pb.Quality.ValueType,
-    *,
-    threads: int,
-    stitchable: bool,
-) -> list[str]:
-    """Return the codec of the pictures.
-
-    Args:
-        threads: of libx264; other counts give other bytes.
-        stitchable: whether files of the same settings are to be joined without encoding again.
-    """
-    quality = quality or pb.QUALITY_MEDIUM
-    # Frames are already on the grid and counted; nothing may be repeated or dropped
-    # after it. Not with -frames:v: reaching it drops the last frame of sound.
-    timing = ["-fps_mode:v", "passthrough", "-flags:v", "+bitexact"]
-    if family == pb.ENCODER_FAMILY_NVENC:
-        codec = ["-c:v", "h264_nvenc", "-preset", "p5", "-tune", "hq", "-profile:v", "high"]
-        return [*codec, "-rc", "vbr", "-cq", str(CQ[quality]), "-b:v", "0", *timing]
-    codec = ["-c:v", "libx264", "-preset", "medium", "-crf", str(CRF[quality])]
-    if stitchable:
-        # Parameter sets that are the same in every part.
-        codec += ["-x264-params", "stitchable=1"]
-    return [*codec, "-threads:v", str(threads), *timing]
-
-
-def audio_codec(*, lossless: bool = False) -> list[str]:
-    """Return the codec of the sound, or that of an intermediate step."""
-    if lossless:
-        return ["-c:a", "pcm_f32le"]
-    return ["-c:a", "aac", "-b:a", AUDIO_BIT_RATE, "-flags:a", "+bitexact"]
-
-
-def clean_output(output: Path) -> list[str]:
-    """Return the options of an output that tells nothing of the source but its picture.
-
-    `.mov` holds what is only an intermediate step, uncompressed sound included.
-    """
-    form = ["-f", "mov"] if output.suffix == ".mov" else ["-movflags", "+faststart", "-f", "mp4"]
-    clean = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
-    return [*clean, *form, str(output)]
 
 
 def fraction(duration: Duration) -> Fraction:

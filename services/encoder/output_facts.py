@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Self
 
+from services.common.codecs import has_pictures
 from services.common.planner import duration_of
 from services.encoder.errors import FramesMissing, OutputMismatch
 from videoexport.v1 import export_pb2 as pb
@@ -19,7 +20,7 @@ MOST_AV_OFFSET = Fraction(5, 1000)
 
 @dataclass(frozen=True, slots=True)
 class OutputFacts:
-    """What is in a finished mp4, counted packet by packet.
+    """What is in a finished file, counted packet by packet.
 
     Attributes:
         frame_count: video packets that are shown.
@@ -69,10 +70,12 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
     """Raise OutputMismatch, naming every difference, unless the file is the one planned."""
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     duration = plan.frame_count / rate
+    pictures = has_pictures(plan.format)
+    frames = plan.frame_count if pictures else 0
     faults = []
-    if facts.frame_count != plan.frame_count:
-        faults.append(f"{facts.frame_count} frames instead of {plan.frame_count}")
-    if abs(facts.duration - duration) > TOLERANCE:
+    if facts.frame_count != frames:
+        faults.append(f"{facts.frame_count} frames instead of {frames}")
+    if pictures and abs(facts.duration - duration) > TOLERANCE:
         faults.append(f"{float(facts.duration):.3f} s instead of {float(duration):.3f} s")
     if (facts.width, facts.height) != (plan.width, plan.height):
         faults.append(
@@ -83,13 +86,14 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
     elif facts.audio_duration is not None:
         error = facts.audio_duration - duration
         if abs(error) > TOLERANCE:
-            faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than the video")
+            than = "the video" if pictures else "planned"
+            faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than {than}")
     if facts.av_offset is not None and facts.av_offset > MOST_AV_OFFSET:
         faults.append(f"sound that is {float(facts.av_offset * 1000):.1f} ms off its pictures")
     if not facts.index_in_front:
         faults.append("its index at the end")
     if faults:
-        short = facts.frame_count < plan.frame_count
+        short = facts.frame_count < frames
         kind = FramesMissing if short else OutputMismatch
         raise kind("the output has " + ", ".join(faults))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from services.common.content_key import Toolchain, audio_key, video_key
 from services.encoder.board import Run
 from services.encoder.command import audio_commands, video_commands
+from services.encoder.containers import form_of_sound
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Order
@@ -143,4 +144,5 @@ class PartEncode:
 def _level(soundtrack: task_pb2.Soundtrack, samples: int) -> Level | None:
     if not soundtrack.HasField("loudness_lufs"):
         return None
-    return Level(soundtrack.loudness_lufs, samples, pictures=False)
+    form = form_of_sound(soundtrack.codec)
+    return Level(soundtrack.loudness_lufs, samples, form, tagged=True)

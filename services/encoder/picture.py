@@ -6,6 +6,7 @@ of these.
 
 from __future__ import annotations
 
+from services.common.codecs import is_ten_bit
 from services.common.geometry import cropped_area, fitted_area, upright_sar, upright_size
 from services.encoder.colour import Colour, colour_of
 from videoexport.v1 import export_pb2 as pb
@@ -17,14 +18,16 @@ def picture_filters(
     """Return the filters that make a source's frame a frame of the output.
 
     Args:
-        plan: size and fit of the output.
+        plan: size, fit and dynamic range of the output.
     """
-    colour = colour_of(video)
+    ten_bit = is_ten_bit(video, plan.dynamic_range)
+    colour = colour_of(video, keep=plan.dynamic_range == pb.DYNAMIC_RANGE_KEEP)
+    filters = _cpu_filters(video, plan, colour)
     if family != pb.ENCODER_FAMILY_NVENC:
-        return _cpu_filters(video, plan, colour)
-    if colour.after:
+        return [*filters, f"format={'yuv420p10le' if ten_bit else 'yuv420p'}"]
+    if ten_bit or colour.after:
         # There are no filters on the GPU for these, and they cost least at the output's size.
-        return [*_cpu_filters(video, plan, colour), "hwupload_cuda"]
+        return [*filters, f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
     return _gpu_filters(video, plan, colour)
 
 
@@ -52,7 +55,7 @@ def _cpu_filters(video: pb.VideoStream, plan: pb.Plan, colour: Colour) -> list[s
     else:
         sar = upright_sar(video)
         chain = _padded(width, height, f"iw*{sar.numerator}", f"ih*{sar.denominator}", how)
-    return [*before, *chain, *colour.after, "setsar=1", "format=yuv420p"]
+    return [*before, *chain, *colour.after, "setsar=1"]
 
 
 def _padded(width: int, height: int, wide: str, high: str, how: str) -> list[str]:

@@ -59,13 +59,13 @@ async def probe(
 async def verify_output(
     path: Path, *, timeout: float = 60.0, decode_keyframes: bool = False
 ) -> OutputFacts:
-    """Return what is in a finished mp4.
+    """Return what is in a finished file.
 
     Args:
         decode_keyframes: whether to decode every keyframe.
 
     Raises:
-        OutputMismatch: it is not an mp4, or a keyframe cannot be decoded.
+        OutputMismatch: it cannot be read, or a keyframe cannot be decoded.
         TimeLimitExceeded: counting took too long.
         ReadingFailed: that was no fault of the file.
     """

@@ -25,7 +25,7 @@ from services.common.storage import STORAGE_SERVICE, service_problem
 from services.common.subjects import CANCEL, HELLO, Lane
 from services.encoder.assembly import Assembly
 from services.encoder.board import TaskBoard
-from services.encoder.capabilities import prove_encoder
+from services.encoder.capabilities import Capabilities, prove_encoders
 from services.encoder.description import EncoderDescription
 from services.encoder.direct import DirectCalls
 from services.encoder.errors import EncoderFailed
@@ -54,7 +54,6 @@ from videoexport.v1.encoder_service_pb2_grpc import add_EncoderServiceServicer_t
 log = structlog.get_logger()
 
 SERVICE_NAME = "videoexport.v1.EncoderService"
-FAMILIES = (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC)
 
 
 async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
@@ -64,9 +63,9 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
     prepare_scratch(settings.own_scratch)
     ffmpeg = _program(settings.ffmpeg)
     build = await _build(ffmpeg, settings.trial_timeout)
-    problems = await _trial_encodes(ffmpeg, settings.trial_timeout)
+    proven = await prove_encoders(ffmpeg, timeout=settings.trial_timeout)
     space = ScratchSpace(settings.own_scratch, settings.scratch_least_free_bytes, metrics)
-    board = TaskBoard(_slots(settings, problems), metrics, space.problem)
+    board = TaskBoard(_slots(settings, proven), metrics, space.problem)
     # Forked from now on, while no thread of gRPC is there yet.
     await start_fork_server()
     closing = asyncio.Event()
@@ -87,14 +86,15 @@ async def run(settings: EncoderSettings, stop: asyncio.Event) -> None:
             *(prober, whole, PartEncode(*making, tools), Assembly(*making)),
             *(Measuring(*making, prober), storage),
         )
-        description = EncoderDescription(settings, board, build, problems)
+        description = EncoderDescription(settings, board, build, proven)
 
         async def check() -> str | None:
             return board.not_ready()
 
         def register(server: grpc.aio.Server) -> None:
             limit = timedelta(seconds=settings.preview_limit_seconds)
-            direct = DirectCalls(board, storage, prober, whole, limit)
+            capabilities = tuple(proven.values())
+            direct = DirectCalls(board, storage, prober, whole, limit, capabilities)
             servicer = EncoderServicer(board, description, direct, closing)
             add_EncoderServiceServicer_to_server(servicer, server)
 
@@ -152,23 +152,11 @@ async def _build(ffmpeg: Path, timeout: float) -> FfmpegBuild:
         raise StartupError(f"{ffmpeg} cannot be run: {error.strerror}") from None
 
 
-async def _trial_encodes(
-    ffmpeg: Path, timeout: float
-) -> dict[pb.EncoderFamily.ValueType, str | None]:
-    """Return, for each family, why it does not work here; None where it does."""
-    problems = {family: await prove_encoder(ffmpeg, family, timeout=timeout) for family in FAMILIES}
-    for family, problem in problems.items():
-        log.info("trial encode", family=pb.EncoderFamily.Name(family), problem=problem)
-    return problems
-
-
-def _slots(
-    settings: EncoderSettings, problems: dict[pb.EncoderFamily.ValueType, str | None]
-) -> dict[Lane, int]:
+def _slots(settings: EncoderSettings, proven: Capabilities) -> dict[Lane, int]:
     return {
         Lane.PROBE: settings.probe_slots,
-        Lane.CPU: settings.cpu_slots if problems[pb.ENCODER_FAMILY_CPU] is None else 0,
-        Lane.GPU: settings.gpu_slots if problems[pb.ENCODER_FAMILY_NVENC] is None else 0,
+        Lane.CPU: settings.cpu_slots if proven[pb.ENCODER_FAMILY_CPU].available else 0,
+        Lane.GPU: settings.gpu_slots if proven[pb.ENCODER_FAMILY_NVENC].available else 0,
         Lane.MUX: settings.mux_slots,
     }
 

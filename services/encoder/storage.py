@@ -17,6 +17,7 @@ from services.common.storage import StorageCalls, answer
 from services.encoder.errors import PartMissing
 from services.encoder.source_gateway import SourceObject
 from videoexport.transfer import Patience, TransferError, upload_file
+from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
@@ -164,17 +165,19 @@ class StorageClient(StorageCalls):
             reference.export_output.CopyFrom(upload.export_output)
         else:
             reference.preview_id = upload.preview_id
+            reference.preview_format = upload.preview_format
         try:
             await self.delete(user_id, [reference])
         except DomainError as error:
             log.warning("unfinished output not deleted", reason=error.reason)
 
-    async def sign_preview(self, user_id: str, preview_id: str) -> storage.SignDownloadResponse:
+    async def sign_preview(
+        self, user_id: str, preview_id: str, form: pb.Format.ValueType
+    ) -> storage.SignDownloadResponse:
         """Return the URL of a finished preview.
 
         Raises:
             DomainError: STORAGE_UNAVAILABLE.
         """
-        return await self.sign(
-            user_id, storage.ObjectRef(preview_id=preview_id), PREVIEW_URL_LIFETIME
-        )
+        reference = storage.ObjectRef(preview_id=preview_id, preview_format=form)
+        return await self.sign(user_id, reference, PREVIEW_URL_LIFETIME)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import structlog
 
+from services.common.codecs import has_pictures
 from services.common.errors import Reason, as_sentence
 from services.common.planner import duration_of
 from services.encoder.board import Run
+from services.encoder.codecs import SOUND_ENCODER, encoder_name
 from services.encoder.command import whole_commands
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
@@ -21,7 +23,6 @@ from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from services.encoder.filters import samples_of
 from services.encoder.loudness import loudness_warnings
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.options import ENCODER_NAMES
 from services.encoder.output_facts import OutputFacts, check_output, verification_of
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway
@@ -96,10 +97,10 @@ class WholeEncode:
         self._metrics.bytes_written.inc(stored.size_bytes)
         facts = result.made.facts
         frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
-        self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
-        output = output_of(
-            *(facts, work.plan, stored, result.family, result.reason, result.made.loudness)
-        )
+        if facts.frame_count:
+            self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
+        how = (result.family, result.reason, result.made.loudness)
+        output = output_of(facts, stored, work.plan, *how)
         warnings = (*result.warnings, *loudness_warnings(output))
         return Encoded(output, warnings, frames_per_second)
 
@@ -145,6 +146,7 @@ def _order(
         family=family,
         rate=work.plan.frame_rate,
         deadline=deadline,
+        pictures=has_pictures(work.plan.format),
         level=_level(work.plan),
     )
 
@@ -154,27 +156,30 @@ def _level(plan: pb.Plan) -> Level | None:
         return None
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     samples = samples_of(plan.frame_count, rate)
-    return Level(plan.loudness_lufs, samples, pictures=True)
+    pictures = plan.video_codec if has_pictures(plan.format) else None
+    return Level(plan.loudness_lufs, samples, plan.format, pictures)
 
 
 def output_of(
     facts: OutputFacts,
-    plan: pb.Plan,
     stored: storage.ObjectStat,
+    plan: pb.Plan,
     family: pb.EncoderFamily.ValueType,
     reason: str,
     loudness: pb.Loudness | None = None,
 ) -> pb.Output:
     """Return what a stored and checked file is, without a URL."""
+    pictures = has_pictures(plan.format)
+    length = facts.duration if pictures else facts.audio_duration
     return pb.Output(
         size_bytes=stored.size_bytes,
         frame_count=facts.frame_count,
-        duration=duration_of(facts.duration),
+        duration=duration_of(length or Fraction(0)),
         width=facts.width,
         height=facts.height,
         sha256=stored.sha256,
         encoder_family=family,
-        encoder_name=ENCODER_NAMES[family],
+        encoder_name=encoder_name(family, plan.video_codec) if pictures else SOUND_ENCODER,
         encoder_reason=reason,
         loudness=loudness,
         verification=verification_of(facts, plan),

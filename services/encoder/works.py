@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.common.errors import DomainError, Reason
+from services.common.planner import frames_to_make
 from services.encoder.assembly import Assembly
 from services.encoder.board import Run
 from services.encoder.loudness import loudness_warnings
@@ -52,7 +53,9 @@ class Works:
             MediaError, DomainError: why it could not be done.
         """
         user, source = task.user_id, task.source
-        output = storage.ExportOutput(export_id=task.export_id, run_id=run.run_id)
+        output = storage.ExportOutput(
+            export_id=task.export_id, run_id=run.run_id, format=_format_of(task)
+        )
         upload = storage.CreateUploadRequest(export_output=output)
         done = task_pb2.TaskSucceeded()
         match task.WhichOneof("work"):
@@ -88,13 +91,24 @@ class Works:
     ) -> task_pb2.TaskSucceeded:
         """Take over the file of an identical export."""
         run.enter(pb.EXPORT_PHASE_UPLOADING)
-        found = storage.ExportOutput(export_id=task.copy.export_id, run_id=task.copy.run_id)
+        found = storage.ExportOutput(
+            export_id=task.copy.export_id, run_id=task.copy.run_id, format=task.copy.format
+        )
         await self._storage.copy(
             task.user_id,
             storage.ObjectRef(export_output=found),
             storage.ObjectRef(export_output=target),
         )
         return _delivered(task.copy.output)
+
+
+def _format_of(task: task_pb2.Task) -> pb.Format.ValueType:
+    """Return the format of the file that a task makes, if it makes one."""
+    return {
+        "whole": task.whole.plan.format,
+        "assemble": task.assemble.plan.format,
+        "copy": task.copy.format,
+    }.get(task.WhichOneof("work") or "", pb.FORMAT_UNSPECIFIED)
 
 
 def _delivered(output: pb.Output) -> task_pb2.TaskSucceeded:
@@ -110,7 +124,7 @@ def live_of(task: task_pb2.Task) -> pb.RunningTask:
         kind=KINDS.get(work or "", pb.TASK_KIND_UNSPECIFIED),
     )
     if work == "whole":
-        live.frame_count, live.family = task.whole.plan.frame_count, task.whole.family
+        live.frame_count, live.family = frames_to_make(task.whole.plan), task.whole.family
     elif work == "video":
         chunk = task.video.chunk
         live.frame_count, live.family = chunk.end_frame - chunk.start_frame, chunk.family

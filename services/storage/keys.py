@@ -1,12 +1,14 @@
 """Where objects lie: keys built by the server alone, and the checks on what names them.
 
-| object                 | bucket      | key                                    |
-|------------------------|-------------|----------------------------------------|
-| uploaded source        | own         | videos/<user>/<video id>               |
-| finished file          | own         | exports/<user>/<export id>/<run id>.mp4 |
-| result of an Encode    | own         | previews/<user>/<preview id>.mp4       |
-| part for later exports | own         | cache/<user>/<content key>             |
-| source in other bucket | allow-list  | as named                               |
+| object                 | bucket      | key                                          |
+|------------------------|-------------|----------------------------------------------|
+| uploaded source        | own         | videos/<user>/<video id>                     |
+| finished file          | own         | exports/<user>/<export id>/<run id>.<suffix> |
+| result of an Encode    | own         | previews/<user>/<preview id>.<suffix>        |
+| part for later exports | own         | cache/<user>/<content key>                   |
+| source in other bucket | allow-list  | as named                                     |
+
+The suffix is that of the file's format, such as `mp4`.
 
 The user is a step of every key in the own bucket, so another user's object
 is simply not there. Pure: no I/O.
@@ -16,11 +18,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from services.common.caller import has_control_characters, is_id
 from services.common.checks import source_violations
+from services.common.codecs import CONTAINERS, Container
 from services.common.errors import DomainError, Reason, Violation
 from videoexport.v1 import export_pb2, storage_service_pb2
 
@@ -49,21 +52,15 @@ class Location:
         key: object key.
         title: what messages call the object, such as `video vid_…`.
         purpose: what it is; None for an object in an allow-listed bucket.
+        content_type: what browsers are told the object is. What a client says a source is,
+            nobody checks; as octets no browser runs it.
     """
 
     bucket: str
     key: str
     title: str
     purpose: Purpose | None
-
-    @property
-    def content_type(self) -> str:
-        """What browsers are told the object is.
-
-        What a client says a source is, nobody checks; as octets no browser runs it.
-        """
-        is_ours = self.purpose in (Purpose.EXPORT, Purpose.PREVIEW, Purpose.CACHE)
-        return "video/mp4" if is_ours else "application/octet-stream"
+    content_type: str = "application/octet-stream"
 
     def missing(self) -> DomainError:
         """Return the error for an object that is not there, or not there for this user."""
@@ -105,7 +102,10 @@ class Keys:
                 path = f"{field}.export_output"
                 return self.export_output(ref.export_output, user, path, violations)
             case "preview_id":
-                return self.preview(ref.preview_id, user, f"{field}.preview_id", violations)
+                return self.preview(
+                    *(ref.preview_id, ref.preview_format, user),
+                    *(f"{field}.preview_id", violations),
+                )
             case "cache_key":
                 return self.cached(ref.cache_key, user, f"{field}.cache_key", violations)
             case _:
@@ -131,20 +131,29 @@ class Keys:
         """Return where a finished file of an export lies."""
         good_export = _check_id(output.export_id, "exp", f"{field}.export_id", violations)
         good_run = _check_id(output.run_id, "run", f"{field}.run_id", violations)
-        if not (good_export and good_run):
+        container = _container(output.format, f"{field}.format", violations)
+        if not (good_export and good_run) or container is None:
             return None
-        key = f"exports/{user}/{output.export_id}/{output.run_id}.mp4"
+        key = f"exports/{user}/{output.export_id}/{output.run_id}.{container.suffix}"
         title = f"file of export {output.export_id}"
-        return Location(self._bucket, key, title, Purpose.EXPORT)
+        return Location(self._bucket, key, title, Purpose.EXPORT, container.content_type)
 
     def preview(
-        self, preview_id: str, user: str, field: str, violations: list[Violation]
+        self,
+        preview_id: str,
+        form: export_pb2.Format.ValueType,
+        user: str,
+        field: str,
+        violations: list[Violation],
     ) -> Location | None:
         """Return where the result of a direct Encode lies."""
-        if not _check_id(preview_id, "prv", field, violations):
+        known = _check_id(preview_id, "prv", field, violations)
+        container = _container(form, field.removesuffix("_id") + "_format", violations)
+        if not known or container is None:
             return None
-        key = f"{PREVIEWS_PREFIX}{user}/{preview_id}.mp4"
-        return Location(self._bucket, key, f"preview {preview_id}", Purpose.PREVIEW)
+        key = f"{PREVIEWS_PREFIX}{user}/{preview_id}.{container.suffix}"
+        title = f"preview {preview_id}"
+        return Location(self._bucket, key, title, Purpose.PREVIEW, container.content_type)
 
     def cached(
         self, key: str, user: str, field: str, violations: list[Violation]
@@ -194,6 +203,16 @@ class Keys:
         return Location(named.bucket, named.key, title, None)
 
 
+def in_every_format(location: Location) -> list[Location]:
+    """Return where a finished file may lie: whoever deletes it need not know its format."""
+    if location.purpose not in (Purpose.EXPORT, Purpose.PREVIEW):
+        return [location]
+    stem, _, _ = location.key.rpartition(".")
+    return [
+        replace(location, key=f"{stem}.{container.suffix}") for container in CONTAINERS.values()
+    ]
+
+
 def locate_all(
     keys: Keys,
     refs: Sequence[storage_service_pb2.ObjectRef],
@@ -216,6 +235,15 @@ def file_name_problem(name: str) -> str | None:
     if "/" in name or "\\" in name or name in (".", ".."):
         return "must be a name, not a path"
     return None
+
+
+def _container(
+    form: export_pb2.Format.ValueType, field: str, violations: list[Violation]
+) -> Container | None:
+    container = CONTAINERS.get(form or export_pb2.FORMAT_MP4)
+    if container is None:
+        violations.append(Violation(field, "is not a known value"))
+    return container
 
 
 def _check_id(text: str, prefix: str, field: str, violations: list[Violation]) -> bool:

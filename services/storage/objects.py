@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 from services.common.errors import DomainError, Reason
-from services.storage.keys import Location
+from services.storage.keys import Location, in_every_format
 from services.storage.metrics import Operation
 from services.storage.requests import Download
 from services.storage.s3 import AT_ONCE, S3, Refused
@@ -24,6 +24,8 @@ _NOT_THERE_ABROAD = _NOT_THERE | {"403", "NoSuchBucket"}
 # A batch leaves turns to the other calls, and never lasts longer than this.
 BATCH_CONCURRENCY = AT_ONCE // 2
 BATCH_SECONDS = 60
+# What one DeleteObjects of S3 takes.
+MOST_KEYS = 1000
 # S3 copies about 100 MB a second and part; the largest output has a thousand parts.
 COPY_SECONDS = 120
 
@@ -163,12 +165,17 @@ class Objects:
         return copied
 
     async def delete_all(self, locations: Sequence[Location]) -> int:
-        """Delete objects of the own bucket, at most 1000; return how many are gone now.
+        """Delete objects of the own bucket, in whatever format; return how many are gone now.
 
         Raises:
             DomainError: STORAGE_UNAVAILABLE; some may be gone then.
         """
-        keys = sorted({location.key for location in locations})
+        keys = sorted({each.key for location in locations for each in in_every_format(location)})
+        for start in range(0, len(keys), MOST_KEYS):
+            await self._delete(keys[start : start + MOST_KEYS])
+        return len({location.key for location in locations})
+
+    async def _delete(self, keys: Sequence[str]) -> None:
         answer = await self._s3.run(
             Operation.DELETE_OBJECTS,
             lambda client: client.delete_objects(
@@ -180,7 +187,6 @@ class Objects:
             raise DomainError(
                 Reason.STORAGE_UNAVAILABLE, "Object storage could not delete every object."
             )
-        return len(keys)
 
     async def _check_credentials(self) -> None:
         """Tell "this object is not for us" from "nothing is, our keys are no good".

@@ -19,7 +19,6 @@ from videoexport.v1 import export_pb2, storage_service_pb2
 # With as many parts as this, an object of 5 TiB has parts of 5 GiB, the largest
 # that S3 takes, and the answer with all URLs stays under 1 MiB.
 MOST_PARTS = LARGEST_OBJECT // LARGEST_PART
-# What one DeleteObjects of S3 takes.
 MOST_OBJECTS = 1000
 
 SHORTEST_URL = timedelta(minutes=1)
@@ -113,8 +112,9 @@ def new_upload(
             ref.export_output.CopyFrom(request.export_output)
             location = keys.export_output(ref.export_output, user, "export_output", violations)
         case "preview_id":
-            ref.preview_id = request.preview_id
-            location = keys.preview(ref.preview_id, user, "preview_id", violations)
+            ref.preview_id, ref.preview_format = request.preview_id, request.preview_format
+            named = (ref.preview_id, ref.preview_format)
+            location = keys.preview(*named, user, "preview_id", violations)
         case "cache_key":
             ref.cache_key = request.cache_key
             location = keys.cached(ref.cache_key, user, "cache_key", violations)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import structlog
 
 from services.common.errors import DomainError, Reason
-from services.storage.keys import Location, Purpose
+from services.storage.keys import Location, Purpose, in_every_format
 from services.storage.metrics import Operation, StorageMetrics
 from services.storage.objects import FILE_NAME_METADATA, Objects, Stat
 from services.storage.requests import NewUpload, PendingUpload, SentUpload, part_size
@@ -156,7 +156,7 @@ class Uploads:
         Raises:
             DomainError: STORAGE_UNAVAILABLE.
         """
-        by_key = {location.key: location for location in locations}
+        by_key = {each.key: each for location in locations for each in in_every_format(location)}
         # One listing for all of a kind: they are of one user, who has few uploads at a time.
         for _, keys in groupby(sorted(by_key), key=lambda key: key.partition("/")[0]):
             prefix = commonprefix(list(keys))  # noqa: RUF071 — S3 compares characters as well

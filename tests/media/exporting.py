@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.api.chunks import ChunkLengths, borders, chunks_of
+from services.common.codecs import container_of
 from services.common.frames import FrameRange
 from services.common.sound import chosen_stream, with_sound_of
 from services.encoder.assembly import assemble_command
@@ -87,11 +88,13 @@ async def export(
     planned: PlanOf | None = None,
     audio_stream: int | None = None,
     stall_timeout: float = 30.0,
+    threads: int = 1,
 ) -> Export:
     """Export ranges of a file that is served over HTTP; None is the whole source.
 
     Args:
         planned: makes the plan, in place of all that is said of it before.
+        threads: of the encode.
     """
     async with (
         ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
@@ -112,7 +115,7 @@ async def export(
         info = with_sound_of(info, plan)
         async with gateway.expose(server.source()) as handle:
             for margin in LEAST_MARGINS:
-                site = Site(find_ffmpeg(), handle.url, 1, folder, margin)
+                site = Site(find_ffmpeg(), handle.url, threads, folder, margin)
                 commands = whole_commands(
                     site=site, info=info, plan=plan, family=pb.ENCODER_FAMILY_CPU
                 )
@@ -190,12 +193,15 @@ async def export_in_parts(
                 fit=plan.fit,
                 quality=plan.quality,
                 family=pb.ENCODER_FAMILY_CPU,
+                video_codec=plan.video_codec,
+                dynamic_range=plan.dynamic_range,
             )
             works.append(video_commands(site=site, chunk=spec))
         if plan.has_audio:
             site = Site(ffmpeg, handle.url, 1, folder / "sound")
             spans = [task_pb2.FrameSpan(start_frame=a, end_frame=b) for a, b in ranges]
-            track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans)
+            codec = container_of(plan.format).audio_codec
+            track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
             works.append(audio_commands(site=site, soundtrack=track))
         for commands in works:
             commands[0].output.parent.mkdir()
@@ -203,10 +209,10 @@ async def export_in_parts(
                 command.write_scripts()
                 await FfmpegProcess(command.arguments, time_limit=120).run()
         parts = [commands[-1].output for commands in works]
-        facts = await _assemble(gateway, parts, chunks, rate, folder)
+        path, facts = await _assemble(gateway, parts, chunks, plan, folder)
     check_output(facts, plan)
     return Joined(
-        folder / "output.mp4",
+        path,
         info,
         plan,
         facts,
@@ -219,9 +225,9 @@ async def _assemble(
     gateway: SourceGateway,
     parts: Sequence[Path],
     chunks: Sequence[FrameRange],
-    rate: pb.Rational,
+    plan: pb.Plan,
     folder: Path,
-) -> OutputFacts:
+) -> tuple[Path, OutputFacts]:
     async with AsyncExitStack() as stack:
         objects = []
         for part in parts:
@@ -235,12 +241,12 @@ async def _assemble(
             urls=pictures.urls,
             frame_counts=[chunk.frame_count for chunk in chunks],
             sound_url=next(iter(sound.urls), None),
-            rate=rate,
+            plan=plan,
             folder=folder,
         )
         command.write_scripts()
         await FfmpegProcess(command.arguments, time_limit=120).run()
-    return await verify_output(command.output, decode_keyframes=True)
+    return command.output, await verify_output(command.output, decode_keyframes=True)
 
 
 def expected_numbers(clip: Clip, ranges: Sequence[Range]) -> list[int]:

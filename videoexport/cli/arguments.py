@@ -40,6 +40,23 @@ _QUALITIES = {
     "medium": export_pb2.QUALITY_MEDIUM,
     "low": export_pb2.QUALITY_LOW,
 }
+_FORMATS = {
+    "mp4": export_pb2.FORMAT_MP4,
+    "mov": export_pb2.FORMAT_MOV,
+    "webm": export_pb2.FORMAT_WEBM,
+    "m4a": export_pb2.FORMAT_M4A,
+}
+_CODECS = {
+    None: export_pb2.VIDEO_CODEC_UNSPECIFIED,
+    "h264": export_pb2.VIDEO_CODEC_H264,
+    "hevc": export_pb2.VIDEO_CODEC_HEVC,
+    "av1": export_pb2.VIDEO_CODEC_AV1,
+    "vp9": export_pb2.VIDEO_CODEC_VP9,
+}
+_DYNAMIC_RANGES = {
+    "sdr": export_pb2.DYNAMIC_RANGE_SDR,
+    "keep": export_pb2.DYNAMIC_RANGE_KEEP,
+}
 _ENCODERS = {
     "auto": export_pb2.ENCODER_PREFERENCE_AUTO,
     "cpu": export_pb2.ENCODER_PREFERENCE_CPU,
@@ -192,6 +209,9 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         resolution: str | None,
         fit: str,
         quality: str | None,
+        file_format: str,
+        codec: str | None,
+        dynamic_range: str,
         frame_rate: export_pb2.Rational | None,
         encoder: str,
         audio_stream: int | None,
@@ -203,6 +223,9 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             resolution=_RESOLUTIONS[resolution],
             fit=_FITS[fit],
             quality=_QUALITIES[quality],
+            format=_FORMATS[file_format],
+            video_codec=_CODECS[codec],
+            dynamic_range=_DYNAMIC_RANGES[dynamic_range],
             frame_rate=frame_rate,
             encoder=_ENCODERS[encoder],
             audio_stream=audio_stream,
@@ -237,7 +260,28 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--quality",
             type=click.Choice(["high", "medium", "low"]),
-            help="CRF 18, 23 or 28. Default: medium.",
+            help="CRF 18, 23 or 28 of H.264, and what looks like it of others. Default: medium.",
+        ),
+        click.option(
+            "--format",
+            "file_format",
+            type=click.Choice(list(_FORMATS)),
+            default="mp4",
+            show_default=True,
+            help="File format; m4a is the sound alone.",
+        ),
+        click.option(
+            "--codec",
+            type=click.Choice([name for name in _CODECS if name]),
+            help="Codec of the pictures: h264, hevc or av1 in mp4, h264 or hevc in mov, vp9 or av1 "
+            "in webm. Default: h264, in webm vp9.",
+        ),
+        click.option(
+            "--dynamic-range",
+            type=click.Choice(list(_DYNAMIC_RANGES)),
+            default="sdr",
+            show_default=True,
+            help="What becomes of HDR: tone-mapped to SDR, or kept, with hevc, av1 or vp9.",
         ),
         click.option(
             "--frame-rate",
@@ -273,3 +317,9 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)
+
+
+def suffix_of(form: export_pb2.Format.ValueType) -> str:
+    """Return what the name of a file of a format ends with."""
+    names = {number: name for name, number in _FORMATS.items()}
+    return f".{names.get(form, 'mp4')}"

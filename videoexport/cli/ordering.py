@@ -16,6 +16,7 @@ from videoexport.cli.arguments import (
     PriorityType,
     SourceArgument,
     order_options,
+    suffix_of,
 )
 from videoexport.cli.group import command, export_argument, output_options, source_argument
 from videoexport.cli.output import output_name, output_path
@@ -62,6 +63,9 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export",
     "export talk.mp4 --segment 0:10-0:15.5 --segment 60-75 --output cut.mp4",
     "export vid_4f0c… --quality high --resolution 1080p",
+    "export talk.mp4 --codec hevc --dynamic-range keep --output talk-hdr.mp4",
+    "export talk.mp4 --format webm --codec av1 --output talk.webm",
+    "export talk.mp4 --format m4a --loudness -16 --output talk.m4a",
     "export s3://footage/talk.mp4 --request-id talk-42 --no-wait --json",
 )
 @source_argument
@@ -94,12 +98,14 @@ async def export(
     no_wait: bool,
     dry_run: bool,
 ) -> None:
-    """Export segments of a source as one MP4, and wait for it."""
+    """Export segments of a source as one file, and wait for it."""
     if output is not None and no_wait:
         raise click.UsageError("--output needs the finished file; leave out --no-wait.")
     file = None
     if output is not None:
-        file = output_path(output, output_name(source), force=force, source=source)
+        suffix = suffix_of(order.settings.format)
+        name = output_name(source)
+        file = output_path(output, name, suffix=suffix, force=force, source=source)
     if dry_run:
         await _plan(session, source, order)
         return
@@ -130,7 +136,10 @@ async def export(
 @output_options
 async def watch(session: Session, export_id: str, output: Path | None, force: bool) -> None:
     """Follow an export until it has ended."""
-    file = None if output is None else output_path(output, export_id, force=force)
+    file = None
+    if output is not None:
+        suffix = suffix_of((await session.client.get(export_id)).settings.format)
+        file = output_path(output, export_id, suffix=suffix, force=force)
     with open_display() as display:
         ended = await _follow(session, export_id, file, display, force=force)
     _report(session, ended, file, display)

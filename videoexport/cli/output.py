@@ -11,20 +11,26 @@ from videoexport.cli.arguments import LocalFile, SourceArgument
 
 
 def output_path(
-    output: Path, name: str, *, force: bool, source: SourceArgument | None = None
+    output: Path,
+    name: str,
+    *,
+    suffix: str,
+    force: bool,
+    source: SourceArgument | None = None,
 ) -> Path:
     """Return the file that `output` means.
 
     Args:
         output: a file, or a directory in which the file gets a name.
         name: of the file in a directory, without suffix.
+        suffix: of its format, with the dot.
         force: whether an existing file may be replaced.
         source: what is exported, where that is known; it is never written over.
 
     Raises:
         click.UsageError: the file cannot or must not be written there.
     """
-    path = output / f"{name}.mp4" if output.is_dir() else output
+    path = output / f"{name}{suffix}" if output.is_dir() else output
     if not path.parent.is_dir():
         raise click.UsageError(f"--output: there is no directory {path.parent}.")
     if not os.access(path.parent, os.W_OK):

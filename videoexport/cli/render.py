@@ -15,6 +15,20 @@ _FAMILIES = {
 }
 
 
+_FORMATS = {
+    export_pb2.FORMAT_MP4: "MP4",
+    export_pb2.FORMAT_MOV: "MOV",
+    export_pb2.FORMAT_WEBM: "WebM",
+    export_pb2.FORMAT_M4A: "M4A, the sound alone",
+}
+_CODECS = {
+    export_pb2.VIDEO_CODEC_H264: "H.264",
+    export_pb2.VIDEO_CODEC_HEVC: "HEVC",
+    export_pb2.VIDEO_CODEC_AV1: "AV1",
+    export_pb2.VIDEO_CODEC_VP9: "VP9",
+}
+
+
 def state_of(export: export_pb2.Export) -> str:
     """Return the state of an export in a word."""
     return export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_").lower()
@@ -81,10 +95,13 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     if not export.HasField("output"):
         return
     output = export.output
-    yield "Frames", f"{output.frame_count:,}"
+    pictures = output.width > 0
+    if pictures:
+        yield "Frames", f"{output.frame_count:,}"
     yield "Duration", clock(output.duration)
     yield "Size", size(output.size_bytes)
-    yield "Resolution", f"{output.width} × {output.height}"
+    if pictures:
+        yield "Resolution", f"{output.width} × {output.height}"
     if output.HasField("loudness"):
         yield "Loudness", _loudness(output.loudness)
     if output.HasField("verification"):
@@ -214,7 +231,6 @@ def _slots(
 def plan_details(plan: export_pb2.Plan) -> str:
     """Return the segments as they will be cut, and what that makes."""
     rate = f"{plan.frame_rate.numerator}/{plan.frame_rate.denominator}".removesuffix("/1")
-    reusable = plan.reusable_frame_count / plan.frame_count if plan.frame_count else 0
     seconds = plan.estimated_processing_time.ToTimedelta().total_seconds()
     rows = [
         (
@@ -233,16 +249,32 @@ def plan_details(plan: export_pb2.Plan) -> str:
                 [
                     ("Frames", f"{plan.frame_count:,} at {rate} a second"),
                     ("Duration", clock(plan.duration)),
-                    ("Resolution", f"{plan.width} × {plan.height}"),
+                    ("Format", _FORMATS.get(plan.format, "MP4")),
+                    *_planned_pictures(plan),
                     ("Sound", _planned_sound(plan)),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
-                    ("Reusable", f"{plan.reusable_frame_count:,} frames, {reusable:.0%}"),
+                    *_reusable(plan),
                 ]
             ),
         ]
     )
+
+
+def _planned_pictures(plan: export_pb2.Plan) -> Iterator[Pair]:
+    if plan.format == export_pb2.FORMAT_M4A:
+        return
+    yield "Resolution", f"{plan.width} × {plan.height}"
+    keep = plan.dynamic_range == export_pb2.DYNAMIC_RANGE_KEEP
+    codec = _CODECS.get(plan.video_codec, "H.264")
+    yield "Codec", codec + (", dynamic range kept" if keep else "")
+
+
+def _reusable(plan: export_pb2.Plan) -> Iterator[Pair]:
+    if plan.format != export_pb2.FORMAT_M4A:
+        share = plan.reusable_frame_count / plan.frame_count if plan.frame_count else 0
+        yield "Reusable", f"{plan.reusable_frame_count:,} frames, {share:.0%}"
 
 
 def _planned_sound(plan: export_pb2.Plan) -> str:

@@ -259,7 +259,13 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_UNSPECIFIED: _Format.ValueType  # 0
     """Same as FORMAT_MP4."""
     FORMAT_MP4: _Format.ValueType  # 1
-    """MP4 with H.264 and AAC-LC at 192 kb/s, index in front."""
+    """MP4 with H.264, HEVC or AV1, and AAC-LC at 192 kb/s; index in front."""
+    FORMAT_MOV: _Format.ValueType  # 2
+    """QuickTime with H.264 or HEVC, and AAC-LC at 192 kb/s; index in front."""
+    FORMAT_WEBM: _Format.ValueType  # 3
+    """WebM with VP9 or AV1, and Opus at 160 kb/s; cues in front."""
+    FORMAT_M4A: _Format.ValueType  # 4
+    """The sound alone: MP4 with AAC-LC at 192 kb/s; index in front."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """File format of the output."""
@@ -267,8 +273,74 @@ class Format(_Format, metaclass=_FormatEnumTypeWrapper):
 FORMAT_UNSPECIFIED: Format.ValueType  # 0
 """Same as FORMAT_MP4."""
 FORMAT_MP4: Format.ValueType  # 1
-"""MP4 with H.264 and AAC-LC at 192 kb/s, index in front."""
+"""MP4 with H.264, HEVC or AV1, and AAC-LC at 192 kb/s; index in front."""
+FORMAT_MOV: Format.ValueType  # 2
+"""QuickTime with H.264 or HEVC, and AAC-LC at 192 kb/s; index in front."""
+FORMAT_WEBM: Format.ValueType  # 3
+"""WebM with VP9 or AV1, and Opus at 160 kb/s; cues in front."""
+FORMAT_M4A: Format.ValueType  # 4
+"""The sound alone: MP4 with AAC-LC at 192 kb/s; index in front."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
+
+class _VideoCodec:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VideoCodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VideoCodec.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VIDEO_CODEC_UNSPECIFIED: _VideoCodec.ValueType  # 0
+    """Same as VIDEO_CODEC_H264, in WebM as VIDEO_CODEC_VP9."""
+    VIDEO_CODEC_H264: _VideoCodec.ValueType  # 1
+    """H.264 (AVC): plays everywhere."""
+    VIDEO_CODEC_HEVC: _VideoCodec.ValueType  # 2
+    """HEVC (H.265): smaller; needs a player of the last ten years."""
+    VIDEO_CODEC_AV1: _VideoCodec.ValueType  # 3
+    """AV1: smaller still; needs a player of the last five years."""
+    VIDEO_CODEC_VP9: _VideoCodec.ValueType  # 4
+    """VP9: for browsers; in WebM alone."""
+
+class VideoCodec(_VideoCodec, metaclass=_VideoCodecEnumTypeWrapper):
+    """Codec of the pictures. Qualities look alike with each: docs/quality.md."""
+
+VIDEO_CODEC_UNSPECIFIED: VideoCodec.ValueType  # 0
+"""Same as VIDEO_CODEC_H264, in WebM as VIDEO_CODEC_VP9."""
+VIDEO_CODEC_H264: VideoCodec.ValueType  # 1
+"""H.264 (AVC): plays everywhere."""
+VIDEO_CODEC_HEVC: VideoCodec.ValueType  # 2
+"""HEVC (H.265): smaller; needs a player of the last ten years."""
+VIDEO_CODEC_AV1: VideoCodec.ValueType  # 3
+"""AV1: smaller still; needs a player of the last five years."""
+VIDEO_CODEC_VP9: VideoCodec.ValueType  # 4
+"""VP9: for browsers; in WebM alone."""
+Global___VideoCodec: _TypeAlias = VideoCodec  # noqa: Y015
+
+class _DynamicRange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DynamicRangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DynamicRange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DYNAMIC_RANGE_UNSPECIFIED: _DynamicRange.ValueType  # 0
+    """Same as DYNAMIC_RANGE_SDR."""
+    DYNAMIC_RANGE_SDR: _DynamicRange.ValueType  # 1
+    """HDR is tone-mapped to BT.709; 8 bits."""
+    DYNAMIC_RANGE_KEEP: _DynamicRange.ValueType  # 2
+    """HDR10, HLG and the compatible base of Dolby Vision stay what they are; so do wide gamuts. 10
+    bits where the source has more than 8. Not with VIDEO_CODEC_H264.
+    """
+
+class DynamicRange(_DynamicRange, metaclass=_DynamicRangeEnumTypeWrapper):
+    """What becomes of a source's dynamic range."""
+
+DYNAMIC_RANGE_UNSPECIFIED: DynamicRange.ValueType  # 0
+"""Same as DYNAMIC_RANGE_SDR."""
+DYNAMIC_RANGE_SDR: DynamicRange.ValueType  # 1
+"""HDR is tone-mapped to BT.709; 8 bits."""
+DYNAMIC_RANGE_KEEP: DynamicRange.ValueType  # 2
+"""HDR10, HLG and the compatible base of Dolby Vision stay what they are; so do wide gamuts. 10
+bits where the source has more than 8. Not with VIDEO_CODEC_H264.
+"""
+Global___DynamicRange: _TypeAlias = DynamicRange  # noqa: Y015
 
 class _EncoderPreference:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -307,9 +379,9 @@ class _EncoderFamilyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoder
     ENCODER_FAMILY_UNSPECIFIED: _EncoderFamily.ValueType  # 0
     """Not decided yet."""
     ENCODER_FAMILY_CPU: _EncoderFamily.ValueType  # 1
-    """libx264 on the CPU."""
+    """Encoders in software: libx264, libx265, SVT-AV1 and libvpx."""
     ENCODER_FAMILY_NVENC: _EncoderFamily.ValueType  # 2
-    """NVENC (h264_nvenc) with the filter chain on the GPU."""
+    """NVENC with the filter chain on the GPU."""
 
 class EncoderFamily(_EncoderFamily, metaclass=_EncoderFamilyEnumTypeWrapper):
     """A family of encoders. Outputs of different families are never mixed in one export."""
@@ -317,9 +389,9 @@ class EncoderFamily(_EncoderFamily, metaclass=_EncoderFamilyEnumTypeWrapper):
 ENCODER_FAMILY_UNSPECIFIED: EncoderFamily.ValueType  # 0
 """Not decided yet."""
 ENCODER_FAMILY_CPU: EncoderFamily.ValueType  # 1
-"""libx264 on the CPU."""
+"""Encoders in software: libx264, libx265, SVT-AV1 and libvpx."""
 ENCODER_FAMILY_NVENC: EncoderFamily.ValueType  # 2
-"""NVENC (h264_nvenc) with the filter chain on the GPU."""
+"""NVENC with the filter chain on the GPU."""
 Global___EncoderFamily: _TypeAlias = EncoderFamily  # noqa: Y015
 
 class _TaskKind:
@@ -750,6 +822,8 @@ class ExportSettings(_message.Message):
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
@@ -758,11 +832,19 @@ class ExportSettings(_message.Message):
     quality: Global___Quality.ValueType
     """Visual quality. Default: QUALITY_MEDIUM."""
     format: Global___Format.ValueType
-    """File format. Default: FORMAT_MP4."""
+    """File format. Default: FORMAT_MP4. FORMAT_M4A has no pictures: settings of pictures are
+    refused with it, and so are sources without sound.
+    """
     encoder: Global___EncoderPreference.ValueType
     """Which encoders may be used. Default: ENCODER_PREFERENCE_AUTO."""
     fit: Global___Fit.ValueType
     """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    video_codec: Global___VideoCodec.ValueType
+    """Codec of the pictures, one that the format holds. Default: VIDEO_CODEC_H264, in WebM
+    VIDEO_CODEC_VP9.
+    """
+    dynamic_range: Global___DynamicRange.ValueType
+    """What becomes of HDR. Default: DYNAMIC_RANGE_SDR."""
     audio_stream: _builtins.int
     """Stream that the sound is of, by its index as Probe lists it. One that the source says is the
     left or the right of a pair stands for both. Default: the default stream, else the first.
@@ -791,13 +873,15 @@ class ExportSettings(_message.Message):
         frame_rate: Global___Rational | None = ...,
         encoder: Global___EncoderPreference.ValueType = ...,
         fit: Global___Fit.ValueType = ...,
+        video_codec: Global___VideoCodec.ValueType = ...,
+        dynamic_range: Global___DynamicRange.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
         measure_quality: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "video_codec", b"video_codec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -856,16 +940,21 @@ class Plan(_message.Message):
     ESTIMATED_PROCESSING_TIME_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     ROTATION_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
-    """Output only. Frames in the output: the sum over the segments."""
+    """Output only. Frames in the output: the sum over the segments. Of sound alone these are the
+    frames of the grid that it lasts.
+    """
     width: _builtins.int
-    """Output only. Width of the output in pixels."""
+    """Output only. Width of the output in pixels; 0 where there are no pictures."""
     height: _builtins.int
-    """Output only. Height of the output in pixels."""
+    """Output only. Height of the output in pixels; 0 where there are no pictures."""
     resolution: Global___Resolution.ValueType
     """Output only. The resolution that the request resolved to."""
     quality: Global___Quality.ValueType
@@ -886,10 +975,18 @@ class Plan(_message.Message):
     """Output only. What becomes of a picture whose shape is not the frame's, as the request
     resolved to.
     """
+    video_codec: Global___VideoCodec.ValueType
+    """Output only. Codec of the pictures; unspecified where there are none, and in plans of before,
+    which were for H.264.
+    """
+    dynamic_range: Global___DynamicRange.ValueType
+    """Output only. What becomes of HDR; unspecified where there are no pictures."""
     audio_stream: _builtins.int
     """Output only. Stream of the source that the sound is of; absent where the output has none."""
     loudness_lufs: _builtins.float
     """Output only. Loudness in LUFS that the sound is brought to; absent where it is left as it is."""
+    format: Global___Format.ValueType
+    """Output only. File format; unspecified in plans of before, which were for MP4."""
     measure_quality: _builtins.bool
     """Output only. Whether the finished pictures are compared with the source's."""
     rotation: _builtins.int
@@ -929,14 +1026,17 @@ class Plan(_message.Message):
         estimated_processing_time: _duration_pb2.Duration | None = ...,
         chunk_count: _builtins.int = ...,
         fit: Global___Fit.ValueType = ...,
+        video_codec: Global___VideoCodec.ValueType = ...,
+        dynamic_range: Global___DynamicRange.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        format: Global___Format.ValueType = ...,
         measure_quality: _builtins.bool = ...,
         rotation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1049,17 +1149,19 @@ class Output(_message.Message):
     size_bytes: _builtins.int
     """Output only. Size in bytes."""
     frame_count: _builtins.int
-    """Output only. Video frames, counted in the finished file."""
+    """Output only. Video frames, counted in the finished file; 0 where it is sound alone."""
     width: _builtins.int
-    """Output only. Width in pixels."""
+    """Output only. Width in pixels; 0 where it is sound alone."""
     height: _builtins.int
-    """Output only. Height in pixels."""
+    """Output only. Height in pixels; 0 where it is sound alone."""
     sha256: _builtins.str
     """Output only. SHA-256 of the file, 64 hexadecimal digits."""
     encoder_family: Global___EncoderFamily.ValueType
     """Output only. The family of the encoder that made it."""
     encoder_name: _builtins.str
-    """Output only. The codec implementation, such as `libx264` or `h264_nvenc`."""
+    """Output only. The codec implementation, such as `libx264` or `hevc_nvenc`; of sound alone
+    `aac`.
+    """
     encoder_reason: _builtins.str
     """Output only. Why that encoder and no other, in one sentence."""
     reused_share: _builtins.float
@@ -1070,7 +1172,7 @@ class Output(_message.Message):
     """Output only. Frames that were reused from earlier work."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Output only. Duration of the video, measured in the finished file."""
+        """Output only. Duration of the video, or of sound alone, measured in the finished file."""
 
     @_builtins.property
     def download_url_expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -1700,18 +1802,25 @@ class EncoderCapability(_message.Message):
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     BUSY_SLOTS_FIELD_NUMBER: _builtins.int
+    CODECS_FIELD_NUMBER: _builtins.int
     family: Global___EncoderFamily.ValueType
     """Output only. The family."""
     encoder_name: _builtins.str
-    """Output only. The codec implementation, such as `libx264`."""
+    """Output only. The implementation of H.264, such as `libx264`."""
     available: _builtins.bool
-    """Output only. Whether a trial encode at start succeeded."""
+    """Output only. Whether a trial encode of H.264 at start succeeded; without, it takes nothing."""
     unavailable_reason: _builtins.str
     """Output only. Why it is not available, from the trial encode."""
     slots: _builtins.int
     """Output only. Encodes it runs at the same time."""
     busy_slots: _builtins.int
     """Output only. Encodes running now."""
+    @_builtins.property
+    def codecs(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodecCapability]:
+        """Output only. Every codec that it may be asked for, each tried at start. Empty for encoders
+        that do not tell, which make H.264 alone.
+        """
+
     def __init__(
         self,
         *,
@@ -1721,14 +1830,53 @@ class EncoderCapability(_message.Message):
         unavailable_reason: _builtins.str = ...,
         slots: _builtins.int = ...,
         busy_slots: _builtins.int = ...,
+        codecs: _abc.Iterable[Global___CodecCapability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "busy_slots", b"busy_slots", "encoder_name", b"encoder_name", "family", b"family", "slots", b"slots", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "busy_slots", b"busy_slots", "codecs", b"codecs", "encoder_name", b"encoder_name", "family", b"family", "slots", b"slots", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EncoderCapability: _TypeAlias = EncoderCapability  # noqa: Y015
+
+@_typing.final
+class CodecCapability(_message.Message):
+    """What an encoder can do with one codec of a family."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    ENCODER_NAME_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
+    TEN_BIT_FIELD_NUMBER: _builtins.int
+    video_codec: Global___VideoCodec.ValueType
+    """Output only. The codec."""
+    encoder_name: _builtins.str
+    """Output only. Its implementation, such as `libx265`."""
+    available: _builtins.bool
+    """Output only. Whether a trial encode at start succeeded."""
+    unavailable_reason: _builtins.str
+    """Output only. Why it is not available, from the trial encode."""
+    ten_bit: _builtins.bool
+    """Output only. Whether a trial encode of 10 bits succeeded, too."""
+    def __init__(
+        self,
+        *,
+        video_codec: Global___VideoCodec.ValueType = ...,
+        encoder_name: _builtins.str = ...,
+        available: _builtins.bool = ...,
+        unavailable_reason: _builtins.str = ...,
+        ten_bit: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "encoder_name", b"encoder_name", "ten_bit", b"ten_bit", "unavailable_reason", b"unavailable_reason", "video_codec", b"video_codec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodecCapability: _TypeAlias = CodecCapability  # noqa: Y015
 
 @_typing.final
 class RunningTask(_message.Message):

@@ -31,10 +31,13 @@ class ObjectRef(_message.Message):
     EXPORT_OUTPUT_FIELD_NUMBER: _builtins.int
     PREVIEW_ID_FIELD_NUMBER: _builtins.int
     CACHE_KEY_FIELD_NUMBER: _builtins.int
+    PREVIEW_FORMAT_FIELD_NUMBER: _builtins.int
     preview_id: _builtins.str
     """A finished file of a direct Encode."""
     cache_key: _builtins.str
     """A part of exports that later exports can use again: its content key, 64 hexadecimal digits."""
+    preview_format: _export_pb2.Format.ValueType
+    """Format of the file of `preview_id`. Default: FORMAT_MP4."""
     @_builtins.property
     def source(self) -> _export_pb2.Source:
         """An uploaded or an allow-listed source."""
@@ -50,10 +53,11 @@ class ObjectRef(_message.Message):
         export_output: Global___ExportOutput | None = ...,
         preview_id: _builtins.str = ...,
         cache_key: _builtins.str = ...,
+        preview_format: _export_pb2.Format.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "kind", b"kind", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "kind", b"kind", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "kind", b"kind", "preview_format", b"preview_format", "preview_id", b"preview_id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["source", "export_output", "preview_id", "cache_key"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -69,19 +73,25 @@ class ExportOutput(_message.Message):
 
     EXPORT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     export_id: _builtins.str
     """Required. Identifier of the export."""
     run_id: _builtins.str
     """Required. Identifier of the task run that made it: two runs never write the same object."""
+    format: _export_pb2.Format.ValueType
+    """Format of the file; names the object and its content type. Default: FORMAT_MP4. DeleteObjects
+    does not need it: a run's file goes in whatever format it is.
+    """
     def __init__(
         self,
         *,
         export_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
+        format: _export_pb2.Format.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "format", b"format", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,12 +108,15 @@ class CreateUploadRequest(_message.Message):
     PREVIEW_ID_FIELD_NUMBER: _builtins.int
     CACHE_KEY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PREVIEW_FORMAT_FIELD_NUMBER: _builtins.int
     preview_id: _builtins.str
     """A finished file of a direct Encode: its preview id, `prv_` and 32 hexadecimal digits."""
     cache_key: _builtins.str
     """A part of exports that later exports can use again: its content key, 64 hexadecimal digits."""
     size_bytes: _builtins.int
     """Required. Size in bytes, 1 up to the operators' limit: 500 GiB by default, 5 TiB at most."""
+    preview_format: _export_pb2.Format.ValueType
+    """Format of the file of `preview_id`. Default: FORMAT_MP4."""
     @_builtins.property
     def source(self) -> Global___SourceUpload:
         """A source video; the server chooses its video id."""
@@ -120,10 +133,11 @@ class CreateUploadRequest(_message.Message):
         preview_id: _builtins.str = ...,
         cache_key: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        preview_format: _export_pb2.Format.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "preview_id", b"preview_id", "purpose", b"purpose", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "preview_id", b"preview_id", "purpose", b"purpose", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "export_output", b"export_output", "preview_format", b"preview_format", "preview_id", b"preview_id", "purpose", b"purpose", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_purpose: _TypeAlias = _typing.Literal["source", "export_output", "preview_id", "cache_key"]  # noqa: Y015
     _WhichOneofArgType_purpose: _TypeAlias = _typing.Literal["purpose", b"purpose"]  # noqa: Y015

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from videoexport.v1 import export_pb2 as _export_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +24,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AudioCodec:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AudioCodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioCodec.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIO_CODEC_UNSPECIFIED: _AudioCodec.ValueType  # 0
+    """Same as AUDIO_CODEC_AAC."""
+    AUDIO_CODEC_AAC: _AudioCodec.ValueType  # 1
+    """AAC-LC at 192 kb/s, in MP4, MOV and M4A."""
+    AUDIO_CODEC_OPUS: _AudioCodec.ValueType  # 2
+    """Opus at 160 kb/s, in WebM."""
+
+class AudioCodec(_AudioCodec, metaclass=_AudioCodecEnumTypeWrapper):
+    """Codec of an output's sound; follows from its format."""
+
+AUDIO_CODEC_UNSPECIFIED: AudioCodec.ValueType  # 0
+"""Same as AUDIO_CODEC_AAC."""
+AUDIO_CODEC_AAC: AudioCodec.ValueType  # 1
+"""AAC-LC at 192 kb/s, in MP4, MOV and M4A."""
+AUDIO_CODEC_OPUS: AudioCodec.ValueType  # 2
+"""Opus at 160 kb/s, in WebM."""
+Global___AudioCodec: _TypeAlias = AudioCodec  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
@@ -251,6 +276,8 @@ class VideoChunk(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     start_frame: _builtins.int
     """Required. First frame, counted from the beginning of the source."""
     end_frame: _builtins.int
@@ -269,6 +296,10 @@ class VideoChunk(_message.Message):
     """
     fit: _export_pb2.Fit.ValueType
     """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    video_codec: _export_pb2.VideoCodec.ValueType
+    """Codec of the pictures. Default: VIDEO_CODEC_H264."""
+    dynamic_range: _export_pb2.DynamicRange.ValueType
+    """What becomes of HDR. Default: DYNAMIC_RANGE_SDR."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is; of its keyframes the last that is not after the first frame."""
@@ -290,10 +321,12 @@ class VideoChunk(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         generation: _builtins.int = ...,
         fit: _export_pb2.Fit.ValueType = ...,
+        video_codec: _export_pb2.VideoCodec.ValueType = ...,
+        dynamic_range: _export_pb2.DynamicRange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,10 +373,13 @@ class Soundtrack(_message.Message):
     SPANS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """As in VideoChunk."""
     loudness_lufs: _builtins.float
     """Loudness in LUFS that the sound is brought to. Default: as loud as it is."""
+    codec: Global___AudioCodec.ValueType
+    """Codec of the sound. Default: AUDIO_CODEC_AAC."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is, without its keyframes."""
@@ -364,10 +400,11 @@ class Soundtrack(_message.Message):
         spans: _abc.Iterable[Global___FrameSpan] | None = ...,
         generation: _builtins.int = ...,
         loudness_lufs: _builtins.float | None = ...,
+        codec: Global___AudioCodec.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "info", b"info", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "codec", b"codec", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
     _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
@@ -484,10 +521,13 @@ class CopyTask(_message.Message):
     EXPORT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     export_id: _builtins.str
     """Required. The export that has the file."""
     run_id: _builtins.str
     """Required. The run that made it."""
+    format: _export_pb2.Format.ValueType
+    """File format. Default: FORMAT_MP4."""
     @_builtins.property
     def output(self) -> _export_pb2.Output:
         """Required. What the file is."""
@@ -498,10 +538,11 @@ class CopyTask(_message.Message):
         export_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         output: _export_pb2.Output | None = ...,
+        format: _export_pb2.Format.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "format", b"format", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

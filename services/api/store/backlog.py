@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import RowMapping, Text, column, func, select, true, values
 
-from services.api.encode_kind import EncodeKind
+from services.api.encode_kind import NAMES_OF_FAMILIES, EncodeKind
 from services.api.models import encode_speeds, exports, tasks
 from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, TaskState
 from services.api.store.database import Database
 from services.api.store.exports import without
 from services.api.store.work import LATER
-from services.common.families import FAMILY_OF_LANE
+from services.common.codecs import H264
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
@@ -73,6 +73,7 @@ class PlanSummary:
     height: int
     frame_count: int
     chunk_count: int
+    video_codec: pb.VideoCodec.ValueType = H264
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,9 @@ class BacklogStore:
             [_unfinished(row) for row in rows],
             {(row.user_id, Lane(row.lane)): row.at.timestamp() for row in served},
             {
-                EncodeKind(
-                    pb.EncoderFamily.Value(row.family),
-                    pb.Resolution.Value(row.resolution),
-                    pb.Quality.Value(row.quality),
-                ): Speed(row.frames_per_second, row.overhead_seconds)
+                EncodeKind.of_row(row.family, row.resolution, row.quality): Speed(
+                    row.frames_per_second, row.overhead_seconds
+                )
                 for row in speeds
             },
         )
@@ -211,9 +210,7 @@ _SERVED = (
     .select_from(_USERS.join(_LANES, true()).join(_LAST, true()))
     .where(_LAST.c.at.is_not(None))
 )
-_SPEEDS = select(encode_speeds).where(
-    encode_speeds.c.family.in_([pb.EncoderFamily.Name(item) for item in FAMILY_OF_LANE.values()])
-)
+_SPEEDS = select(encode_speeds).where(encode_speeds.c.family.in_(NAMES_OF_FAMILIES))
 
 
 def _unfinished(row: RowMapping) -> UnfinishedExport:
@@ -236,12 +233,14 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
 
 
 def _summary(plan: dict[str, Any]) -> PlanSummary:
+    # Sound alone has no pictures to tell of, and plans of before no codec.
     return PlanSummary(
-        quality=pb.Quality.Value(plan["quality"]),
-        width=plan["width"],
-        height=plan["height"],
+        quality=pb.Quality.Value(plan.get("quality", "QUALITY_UNSPECIFIED")),
+        width=plan.get("width", 0),
+        height=plan.get("height", 0),
         frame_count=int(plan["frame_count"]),
         chunk_count=plan.get("chunk_count", 0),
+        video_codec=pb.VideoCodec.Value(plan.get("video_codec", "VIDEO_CODEC_H264")),
     )
 
 

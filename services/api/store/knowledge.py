@@ -48,7 +48,7 @@ async def learn_speed(
     seconds = succeeded.run_time.ToTimedelta().total_seconds()
     kind, scale = kind_of(family, pictures)
     names = (
-        pb.EncoderFamily.Name(kind.family),
+        kind.name_of_family,
         pb.Resolution.Name(kind.resolution),
         pb.Quality.Name(kind.quality),
     )

@@ -92,7 +92,7 @@ class ReuseStore:
         """Return the measured frames per second of finished encodes of this kind, in one slot."""
         kind, scale = kind_of(family, pictures)
         query = select(encode_speeds.c.frames_per_second).where(
-            encode_speeds.c.family == pb.EncoderFamily.Name(kind.family),
+            encode_speeds.c.family == kind.name_of_family,
             encode_speeds.c.resolution == pb.Resolution.Name(kind.resolution),
             encode_speeds.c.quality == pb.Quality.Name(kind.quality),
         )

@@ -23,6 +23,7 @@ from storage_rig import (
     refused,
     s3_object,
     source_upload,
+    stored,
     uploaded,
 )
 
@@ -262,3 +263,28 @@ async def test_metrics_count_bytes_and_requests(
     assert after[completed] - before.get(completed, 0) == 1
     seconds = 'videoexport_storage_s3_duration_seconds_count{operation="complete_upload"}'
     assert after[seconds] - before.get(seconds, 0) == 1
+
+
+@pytest.mark.parametrize("form", [export_pb2.FORMAT_MP4, export_pb2.FORMAT_WEBM])
+async def test_output_is_told_as_what_it_is_and_deleted_by_its_run_alone(
+    s3: Server, storage: Service, http: aiohttp.ClientSession, form: export_pb2.Format.ValueType
+) -> None:
+    output = pb.ExportOutput(export_id="exp_" + "4" * 32, run_id="run_" + "4" * 32, format=form)
+    request = pb.CreateUploadRequest(export_output=output, size_bytes=3)
+    made = await stored(storage, http, request, b"abc")
+    suffix = {export_pb2.FORMAT_MP4: "mp4", export_pb2.FORMAT_WEBM: "webm"}[form]
+    prefix = f"exports/ann/{output.export_id}/"
+    assert s3.keys(prefix) == [f"{prefix}{output.run_id}.{suffix}"]
+    signed = await storage.stub.SignDownload(
+        pb.SignDownloadRequest(object=made.object), metadata=ANN
+    )
+    async with http.get(signed.url) as response:
+        assert response.content_type == f"video/{suffix}"
+        assert await response.read() == b"abc"
+    # As a row of before names it.
+    named = pb.ExportOutput(export_id=output.export_id, run_id=output.run_id)
+    answer = await storage.stub.DeleteObjects(
+        pb.DeleteObjectsRequest(objects=[pb.ObjectRef(export_output=named)]), metadata=ANN
+    )
+    assert answer.deleted_count == 1
+    assert s3.keys(prefix) == []

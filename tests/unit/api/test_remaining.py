@@ -96,6 +96,17 @@ def test_speed_is_assumed_by_the_pixels_where_none_is_measured() -> None:
     assert speed_of(Lane.CPU, PLAN, {NVENC: Speed(400, 2)}) == assumed
 
 
+def test_codecs_are_of_different_speed() -> None:
+    av1, hevc = pb.VIDEO_CODEC_AV1, pb.VIDEO_CODEC_HEVC
+    speeds = {MEDIUM: Speed(40, 1), replace(MEDIUM, codec=av1): Speed(30, 2)}
+    assert speed_of(Lane.CPU, replace(PLAN, video_codec=av1), speeds) == Speed(30, 2)
+    assumed = speed_of(Lane.CPU, replace(PLAN, video_codec=hevc), speeds).frames_per_second
+    assert assumed < DEFAULT_PIXELS_PER_SECOND / (1280 * 720)
+    # Sound alone is counted in frames of pictures, as H.264 makes them.
+    sound = PlanSummary(pb.QUALITY_UNSPECIFIED, 0, 0, frame_count=5000, chunk_count=0)
+    assert speed_of(Lane.CPU, sound, speeds) == Speed(40, 1)
+
+
 def test_whole_export_that_waits() -> None:
     found = left(export())
     assert (found.export_id, found.user_id, found.priority) == ("exp_1", "anna", 3)

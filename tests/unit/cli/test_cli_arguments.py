@@ -17,6 +17,7 @@ from videoexport.cli.arguments import (
     SegmentType,
     SourceType,
     order_options,
+    suffix_of,
 )
 from videoexport.cli.output import output_name, output_path
 from videoexport.v1 import export_pb2
@@ -104,31 +105,34 @@ def test_output_in_a_directory_is_named_after_the_source(tmp_path: Path) -> None
         output_name(as_source("s3://footage/2026/talk.mp4")): "talk-export",
     }
     assert list(named) == list(named.values())
-    assert output_path(tmp_path, "talk-export", force=False) == tmp_path / "talk-export.mp4"
+    assert (
+        output_path(tmp_path, "talk-export", suffix=".mp4", force=False)
+        == tmp_path / "talk-export.mp4"
+    )
 
 
 def test_output_does_not_replace_unless_forced(tmp_path: Path) -> None:
     file = tmp_path / "cut.mp4"
-    assert output_path(file, "name", force=False) == file
+    assert output_path(file, "name", suffix=".mp4", force=False) == file
     file.write_bytes(b"kept")
     with pytest.raises(click.UsageError, match="--force"):
-        output_path(file, "name", force=False)
+        output_path(file, "name", suffix=".mp4", force=False)
     with pytest.raises(click.UsageError, match="--force"):
-        output_path(tmp_path, "cut", force=False)
-    assert output_path(file, "name", force=True) == file
+        output_path(tmp_path, "cut", suffix=".mp4", force=False)
+    assert output_path(file, "name", suffix=".mp4", force=True) == file
 
 
 def test_output_never_replaces_the_source(tmp_path: Path) -> None:
     file = tmp_path / "talk.mp4"
     file.write_bytes(b"x")
     with pytest.raises(click.UsageError, match="is the source"):
-        output_path(file, "name", force=True, source=LocalFile(file))
+        output_path(file, "name", suffix=".mp4", force=True, source=LocalFile(file))
     soft, hard = tmp_path / "soft.mp4", tmp_path / "hard.mp4"
     soft.symlink_to(file)
     hard.hardlink_to(file)
     for link in (soft, hard):
         with pytest.raises(click.UsageError, match="is the source"):
-            output_path(link, "name", force=True, source=LocalFile(file))
+            output_path(link, "name", suffix=".mp4", force=True, source=LocalFile(file))
 
 
 def test_output_is_no_link_that_leads_nowhere(tmp_path: Path) -> None:
@@ -136,14 +140,54 @@ def test_output_is_no_link_that_leads_nowhere(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "unmounted" / "cut.mp4")
     for force in (False, True):
         with pytest.raises(click.UsageError, match=r"cut\.mp4 is not a file"):
-            output_path(link, "name", force=force)
+            output_path(link, "name", suffix=".mp4", force=force)
 
 
 def test_output_needs_a_place_that_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match="no directory"):
-        output_path(tmp_path / "missing" / "cut.mp4", "name", force=False)
+        output_path(tmp_path / "missing" / "cut.mp4", "name", suffix=".mp4", force=False)
     with pytest.raises(click.UsageError, match="not a file"):
-        output_path(Path(os.devnull), "name", force=True)
+        output_path(Path(os.devnull), "name", suffix=".mp4", force=True)
+
+
+def test_file_in_a_directory_is_called_as_its_format_is(tmp_path: Path) -> None:
+    assert output_path(tmp_path, "cut", suffix=".webm", force=False) == tmp_path / "cut.webm"
+    # A file that is named keeps its name.
+    named = tmp_path / "cut.bin"
+    assert output_path(named, "cut", suffix=".webm", force=False) == named
+    forms = (export_pb2.FORMAT_UNSPECIFIED, *export_pb2.Format.values()[1:])
+    assert [suffix_of(form) for form in forms] == [".mp4", ".mp4", ".mov", ".webm", ".m4a"]
+
+
+def ordered(given: list[str]) -> export_pb2.ExportSettings:
+    orders: list[Order] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        orders.append(order)
+
+    keep.main(given, standalone_mode=False)
+    [order] = orders
+    return order.settings
+
+
+def test_codec_format_and_range_are_ordered_as_given() -> None:
+    usual = ordered([])
+    assert (usual.format, usual.video_codec, usual.dynamic_range) == (
+        export_pb2.FORMAT_MP4,
+        export_pb2.VIDEO_CODEC_UNSPECIFIED,
+        export_pb2.DYNAMIC_RANGE_SDR,
+    )
+    given = ordered(["--format", "webm", "--codec", "av1", "--dynamic-range", "keep"])
+    assert (given.format, given.video_codec, given.dynamic_range) == (
+        export_pb2.FORMAT_WEBM,
+        export_pb2.VIDEO_CODEC_AV1,
+        export_pb2.DYNAMIC_RANGE_KEEP,
+    )
+    for options in (["--format", "avi"], ["--codec", "mpeg2"], ["--dynamic-range", "hdr"]):
+        with pytest.raises(click.BadParameter):
+            ordered(options)
 
 
 @pytest.mark.parametrize(
@@ -159,15 +203,6 @@ def test_output_needs_a_place_that_can_be_written(tmp_path: Path) -> None:
 def test_sound_and_measuring_are_ordered_as_given(
     given: list[str], wanted: dict[str, float]
 ) -> None:
-    orders: list[Order] = []
-
-    @click.command()
-    @order_options
-    def keep(order: Order) -> None:
-        orders.append(order)
-
-    keep.main(given, standalone_mode=False)
-    [order] = orders
-    told = {field.name: value for field, value in order.settings.ListFields()}
+    told = {field.name: value for field, value in ordered(given).ListFields()}
     del told["fit"], told["encoder"]
     assert told == wanted

@@ -141,6 +141,32 @@ def test_plan_details_show_snapped_segments() -> None:
     assert "Sound       no" in shown
 
 
+def test_plan_details_say_format_and_codec() -> None:
+    plan = export_pb2.Plan(
+        width=1280,
+        height=720,
+        format=export_pb2.FORMAT_WEBM,
+        video_codec=export_pb2.VIDEO_CODEC_AV1,
+        dynamic_range=export_pb2.DYNAMIC_RANGE_KEEP,
+    )
+    shown = render.plan_details(plan)
+    assert "Format      WebM" in shown
+    assert "Codec       AV1, dynamic range kept" in shown
+    # Of a service of before.
+    assert "Codec       H.264" in render.plan_details(export_pb2.Plan(width=1280, height=720))
+
+
+def test_sound_alone_is_told_without_pictures() -> None:
+    shown = render.plan_details(export_pb2.Plan(format=export_pb2.FORMAT_M4A, has_audio=True))
+    assert "M4A, the sound alone" in shown
+    assert "Resolution" not in shown
+    assert "Reusable" not in shown
+    output = export_pb2.Output(size_bytes=1000, encoder_name="aac")
+    told = render.export_details(export_pb2.Export(output=output))
+    assert "aac on the " in told
+    assert "Resolution" not in told
+
+
 def test_plan_details_say_what_the_sound_is_of() -> None:
     plan = export_pb2.Plan(has_audio=True)
     assert "Sound       yes" in render.plan_details(plan)

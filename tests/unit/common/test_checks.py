@@ -89,7 +89,10 @@ def test_settings_that_are_empty_or_known_may_be() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["resolution", "quality", "format", "encoder"])
+ENUMS = ["resolution", "quality", "format", "encoder", "fit", "video_codec", "dynamic_range"]
+
+
+@pytest.mark.parametrize("name", ENUMS)
 @pytest.mark.parametrize("value", [99, -1])
 def test_unknown_enum_value_is_refused(name: str, value: int) -> None:
     [violation] = settings_violations(pb.ExportSettings(**{name: value}))  # type: ignore[arg-type]

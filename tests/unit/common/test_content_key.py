@@ -74,6 +74,8 @@ CHUNK_CHANGES: dict[str, Callable[[task_pb2.VideoChunk], object]] = {
     "family": lambda it: setattr(it, "family", pb.ENCODER_FAMILY_NVENC),
     "generation": lambda it: setattr(it, "generation", 1),
     "fit": lambda it: setattr(it, "fit", pb.FIT_CROP),
+    "video_codec": lambda it: setattr(it, "video_codec", pb.VIDEO_CODEC_AV1),
+    "dynamic_range": lambda it: setattr(it, "dynamic_range", pb.DYNAMIC_RANGE_KEEP),
 }
 
 
@@ -142,14 +144,15 @@ def test_keys_of_many_chunks_are_those_of_each() -> None:
 
 
 def test_order_and_places_of_the_sound_are_in_its_key() -> None:
-    turned, moved, anew, other, levelled = (track() for _ in range(5))
+    turned, moved, anew, other, levelled, opus = (track() for _ in range(6))
     turned.spans.reverse()
     moved.spans[0].end_frame = 199
     anew.generation = 1
     other.info.audio.index = 2
     levelled.loudness_lufs = -16
-    changed = (track(), turned, moved, anew, other, levelled)
-    assert len({audio_key("anna", source(), each, TOOLS) for each in changed}) == 6
+    opus.codec = task_pb2.AUDIO_CODEC_OPUS
+    changed = (track(), turned, moved, anew, other, levelled, opus)
+    assert len({audio_key("anna", source(), each, TOOLS) for each in changed}) == 7
 
 
 # Finished exports

@@ -9,10 +9,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common.errors import DomainError, Reason
 from services.common.planner import (
+    FRAMES_PER_SOUND,
     MAX_SEGMENTS,
     duration_of,
     fraction_of,
+    frames_to_make,
     grid_of,
+    misfits,
     plan_export,
     processing_time,
     segment_violations,
@@ -307,3 +310,47 @@ def test_estimated_time_follows_the_speed() -> None:
 def test_plan_is_a_pure_function() -> None:
     segments = (segment(1, 2), segment("3.3", "4.4"))
     assert plan_of(source(), *segments) == plan_of(source(), *segments)
+
+
+# Codecs and formats
+
+
+def test_plan_says_codec_range_and_format() -> None:
+    usual = plan_of(source())
+    assert (usual.video_codec, usual.format) == (pb.VIDEO_CODEC_H264, pb.FORMAT_MP4)
+    assert usual.dynamic_range == pb.DYNAMIC_RANGE_SDR
+    webm = plan_of(source(), format=pb.FORMAT_WEBM, dynamic_range=pb.DYNAMIC_RANGE_KEEP)
+    assert (webm.video_codec, webm.format) == (pb.VIDEO_CODEC_VP9, pb.FORMAT_WEBM)
+    assert webm.dynamic_range == pb.DYNAMIC_RANGE_KEEP
+
+
+def test_dearer_codec_takes_longer_and_makes_less() -> None:
+    usual = plan_of(source(frames=25_000))
+    for codec in (pb.VIDEO_CODEC_HEVC, pb.VIDEO_CODEC_AV1):
+        other = plan_of(source(frames=25_000), video_codec=codec)
+        assert fraction_of(other.estimated_processing_time) > fraction_of(
+            usual.estimated_processing_time
+        )
+        assert other.estimated_size_bytes < usual.estimated_size_bytes
+
+
+def test_sound_alone_is_cut_on_the_grid_and_has_no_pictures() -> None:
+    plan = plan_of(source(frames=25_000), segment(0, 100), segment(3, 4), format=pb.FORMAT_M4A)
+    assert ranges(plan) == [(0, 2500), (75, 100)]
+    assert (plan.frame_count, fraction_of(plan.duration)) == (2525, 101)
+    for name in ("width", "height", "resolution", "quality", "fit", "video_codec", "dynamic_range"):
+        assert not getattr(plan, name), name
+    assert plan.has_audio
+    assert plan.estimated_size_bytes == 101 * 192_000 // 8
+    assert 0 < fraction_of(plan.estimated_processing_time) < 10
+    assert frames_to_make(plan) == 2525 // FRAMES_PER_SOUND
+    assert frames_to_make(plan_of(source(frames=100))) == 100
+
+
+def test_sound_alone_of_a_silent_source_is_refused() -> None:
+    with pytest.raises(DomainError) as raised:
+        plan_of(source(audio=False), format=pb.FORMAT_M4A)
+    assert raised.value.reason is Reason.INVALID_REQUEST
+    assert [item.field for item in raised.value.violations] == ["settings.format"]
+    found = misfits(source(audio=False), [], pb.ExportSettings(format=pb.FORMAT_M4A))
+    assert [item.field for item in found] == ["settings.format"]

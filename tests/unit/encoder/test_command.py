@@ -280,7 +280,7 @@ def test_assembly_copies_parts_and_sound() -> None:
         urls=["http://127.0.0.1:4567/parts/0", "http://127.0.0.1:4567/parts/1"],
         frame_counts=[10, 20],
         sound_url="http://127.0.0.1:4567/sound/0",
-        rate=pb.Rational(numerator=30000, denominator=1001),
+        plan=plan((0, 30), rate=Fraction(30000, 1001)),
         folder=FOLDER,
     )
     assert list(command.arguments) == [
@@ -381,9 +381,11 @@ def test_trial_goes_through_the_same_filters_and_codec_as_a_task() -> None:
     # As of most sources, nothing is said of the trial's colours.
     for name in ("color_primaries", "color_transfer", "color_space", "color_range"):
         info.video.ClearField(name)  # type: ignore[arg-type]
+    wanted = plan((0, 10))
+    wanted.width, wanted.height = 640, 360
     for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC):
-        (task,) = commands(info, plan((0, 10)), family)
-        trial = trial_command(FFMPEG, family)
+        (task,) = commands(info, wanted, family)
+        trial = trial_command(FFMPEG, family, pb.VIDEO_CODEC_H264)
         picture = task.scripts[FOLDER / "output.video.txt"].rpartition("setpts=N,")[2]
         graph = trial[trial.index("-filter_complex") + 1]
         names = [step.partition("=")[0] for step in picture.rpartition("[v]")[0].split(",")]
@@ -400,7 +402,7 @@ def test_jumps_beyond_what_memory_allows_are_made_in_parts_and_joined() -> None:
     assert join.frame_count == 0
     for number, part in enumerate(parts):
         assert part.arguments.count("-i") == 18
-        assert part.output == FOLDER / f"part{number}.mov"
+        assert part.output == FOLDER / f"part{number}.mp4"
         assert " -x264-params stitchable=1 " in " ".join(part.arguments)
         assert "-c:a pcm_f32le" in " ".join(part.arguments)
     assert list(join.arguments) == [
@@ -415,7 +417,7 @@ def test_jumps_beyond_what_memory_allows_are_made_in_parts_and_joined() -> None:
     ]
     assert join.scripts == {
         FOLDER / "parts.ffconcat": "ffconcat version 1.0\n"
-        + "".join(f"file part{n}.mov\nduration 2.160000\n" for n in range(5))
+        + "".join(f"file part{n}.mp4\nduration 2.160000\n" for n in range(5))
     }
 
 
@@ -423,7 +425,7 @@ def test_draft_to_be_levelled_keeps_its_sound_as_it_is() -> None:
     wanted = plan((0, 1000))
     wanted.loudness_lufs = -16
     (draft,) = commands(source(), wanted)
-    mov = ["-f", "mov", "/scratch/run_1/draft.mov"]
+    draft_of = ["-f", "mp4", "/scratch/run_1/draft.mp4"]
     assert list(draft.arguments) == [
         *BEGINNING,
         *one_input(MOV, 3),
@@ -434,14 +436,14 @@ def test_draft_to_be_levelled_keeps_its_sound_as_it_is() -> None:
         *COUNTED,
         *("-map", "[a]", "-c:a", "pcm_f32le"),
         *CLEAN,
-        *mov,
+        *draft_of,
     ]
-    assert (draft.output, draft.frame_count) == (FOLDER / "draft.mov", 1000)
+    assert (draft.output, draft.frame_count) == (FOLDER / "draft.mp4", 1000)
     ranges = [(10 * n, 10 * n + 3) for n in reversed(range(90))]
     jumping = plan(*ranges)
     jumping.loudness_lufs = -16
     *_, join = commands(source(), jumping)
-    assert list(join.arguments)[-2 - len(CLEAN) - 3 :] == ["-c:a", "pcm_f32le", *CLEAN, *mov]
+    assert list(join.arguments)[-2 - len(CLEAN) - 3 :] == ["-c:a", "pcm_f32le", *CLEAN, *draft_of]
 
 
 def test_draft_of_a_soundtrack_is_levelled_too() -> None:
@@ -455,7 +457,7 @@ def test_draft_of_a_soundtrack_is_levelled_too() -> None:
     assert list(draft.arguments)[-3 - len(CLEAN) - 4 :] == [
         *("-map", "[a]", "-c:a", "pcm_f32le"),
         *CLEAN,
-        *("-f", "mov", "/scratch/run_1/draft.mov"),
+        *("-f", "mp4", "/scratch/run_1/draft.mp4"),
     ]
 
 

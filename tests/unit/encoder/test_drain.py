@@ -51,7 +51,7 @@ async def run(board: TaskBoard) -> AsyncIterator[Run]:
 @pytest.fixture
 def drain(board: TaskBoard) -> Callable[[float | None], None]:
     """What the RPC calls; of its other parts it uses none."""
-    return DirectCalls(board, Mock(), Mock(), Mock(), timedelta(hours=1)).drain
+    return DirectCalls(board, Mock(), Mock(), Mock(), timedelta(hours=1), ()).drain
 
 
 async def handed_back(run: Run) -> bool:

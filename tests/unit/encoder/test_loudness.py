@@ -37,12 +37,12 @@ TOLD = pb.Loudness(
 
 
 def test_measuring_reads_the_sound_alone_and_tells_the_last_block() -> None:
-    command = measure_command(FFMPEG, FOLDER / "draft.mov", 100_000)
+    command = measure_command(FFMPEG, FOLDER / "draft.mp4", 100_000)
     graph = FOLDER / "draft.loudness.graph.txt"
     assert list(command.arguments) == [
         *GLOBAL,
         *LOCAL,
-        *("-i", "/scratch/run_1/draft.mov", "-/filter_complex", str(graph)),
+        *("-i", "/scratch/run_1/draft.mp4", "-/filter_complex", str(graph)),
         *("-map", "[a]", "-f", "null", "-"),
     ]
     assert command.scripts == {
@@ -55,7 +55,7 @@ def test_measuring_reads_the_sound_alone_and_tells_the_last_block() -> None:
 
 def test_path_in_a_graph_is_quoted() -> None:
     odd = Path("/scr:a'tch,1/run")
-    [text] = measure_command(FFMPEG, odd / "draft.mov", 4800).scripts.values()
+    [text] = measure_command(FFMPEG, odd / "draft.mp4", 4800).scripts.values()
     assert r"file=/scr\\:a\\\'tch\,1/run/draft.loudness.txt" in text
 
 
@@ -145,17 +145,19 @@ def test_silence_is_aimed_at_once() -> None:
     assert Aim(-16.0).after(Measured(-70, 0), Measured(-70, 0), -16.0) is None
 
 
-@pytest.mark.parametrize("pictures", [True, False])
-def test_levelling_copies_pictures_and_keeps_every_sample(pictures: bool) -> None:
-    draft = Draft(FOLDER / "draft.mov", 96_000, pictures)
+@pytest.mark.parametrize("pictures", [pb.VIDEO_CODEC_UNSPECIFIED, pb.VIDEO_CODEC_AV1, None])
+def test_levelling_copies_pictures_and_keeps_every_sample(
+    pictures: pb.VideoCodec.ValueType | None,
+) -> None:
+    draft = Draft(FOLDER / "draft.mp4", 96_000, pictures)
     command = level_command(
         FFMPEG, draft, FOLDER / "levelled.mp4", Measured(-23.0, 0.1), Aim(-16.0)
     )
     assert list(command.arguments) == [
         *GLOBAL,
         *LOCAL,
-        *("-i", "/scratch/run_1/draft.mov"),
-        *(("-map", "0:v:0", "-c:v", "copy") if pictures else ()),
+        *("-i", "/scratch/run_1/draft.mp4"),
+        *(("-map", "0:v:0", "-c:v", "copy") if pictures is not None else ()),
         *("-map", "0:a:0", "-filter:a"),
         "volume=7.000dB,asetpts=N/SR/TB,apad=whole_len=96000,atrim=end_sample=96000",
         *AAC,

@@ -88,3 +88,17 @@ def test_verification_without_sound_says_nothing_of_it() -> None:
     found = verification_of(replace(FACTS, audio_duration=None, av_offset=None), PLAN)
     assert not found.HasField("audio_duration")
     assert not found.HasField("largest_av_offset")
+
+
+SOUND = pb.Plan(frame_rate=PLAN.frame_rate, frame_count=300, has_audio=True, format=pb.FORMAT_M4A)
+HEARD = replace(FACTS, frame_count=0, duration=Fraction(0), width=0, height=0)
+
+
+def test_sound_alone_has_no_pictures() -> None:
+    check_output(HEARD, SOUND)
+    with pytest.raises(OutputMismatch, match="300 frames instead of 0"):
+        check_output(FACTS, SOUND)
+    with pytest.raises(OutputMismatch, match=r"sound that is -10\.0 ms longer than planned"):
+        check_output(replace(HEARD, audio_duration=Fraction(10)), SOUND)
+    with pytest.raises(OutputMismatch, match="no sound"):
+        check_output(replace(HEARD, audio_duration=None), SOUND)

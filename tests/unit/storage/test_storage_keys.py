@@ -15,6 +15,7 @@ from services.storage.keys import (
     Location,
     Purpose,
     file_name_problem,
+    in_every_format,
     locate_all,
 )
 from videoexport.v1 import export_pb2
@@ -68,9 +69,56 @@ def test_object_lies_where_the_table_says(
 
 
 @pytest.mark.parametrize(
+    ("form", "suffix", "content_type"),
+    [
+        (export_pb2.FORMAT_UNSPECIFIED, "mp4", "video/mp4"),
+        (export_pb2.FORMAT_MP4, "mp4", "video/mp4"),
+        (export_pb2.FORMAT_MOV, "mov", "video/quicktime"),
+        (export_pb2.FORMAT_WEBM, "webm", "video/webm"),
+        (export_pb2.FORMAT_M4A, "m4a", "audio/mp4"),
+    ],
+)
+def test_finished_file_is_called_and_told_by_its_format(
+    form: export_pb2.Format.ValueType, suffix: str, content_type: str
+) -> None:
+    ref = output(EXPORT, RUN)
+    ref.export_output.format = form
+    made, _ = locate(ref)
+    shown, _ = locate(pb.ObjectRef(preview_id=PREVIEW, preview_format=form))
+    assert made is not None
+    assert shown is not None
+    assert made.key == f"exports/ann/{EXPORT}/{RUN}.{suffix}"
+    assert shown.key == f"previews/ann/{PREVIEW}.{suffix}"
+    assert made.content_type == shown.content_type == content_type
+
+
+def test_file_is_deleted_in_whatever_format_it_is() -> None:
+    for ref in (output(EXPORT, RUN), pb.ObjectRef(preview_id=PREVIEW)):
+        location, _ = locate(ref)
+        assert location is not None
+        found = [each.key.rpartition(".")[2] for each in in_every_format(location)]
+        assert found == ["mp4", "mov", "webm", "m4a"]
+    for ref in (video(VIDEO), pb.ObjectRef(cache_key=KEY), s3_object("shared", "a.mov")):
+        location, _ = locate(ref)
+        assert location is not None
+        assert in_every_format(location) == [location]
+        assert location.content_type == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
     ("ref", "field"),
     [
         (pb.ObjectRef(), "object"),
+        (
+            pb.ObjectRef(
+                export_output=pb.ExportOutput(export_id=EXPORT, run_id=RUN, format=9)  # type: ignore[arg-type]
+            ),
+            "object.export_output.format",
+        ),
+        (
+            pb.ObjectRef(preview_id=PREVIEW, preview_format=9),  # type: ignore[arg-type]
+            "object.preview_format",
+        ),
         (pb.ObjectRef(source=export_pb2.Source()), "object.source"),
         (video(""), "object.source.video_id"),
         (video(VIDEO.upper()), "object.source.video_id"),

@@ -1,0 +1,109 @@
+"""Settings that do not go together, or not with the source, are refused with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.common.checks import settings_violations
+from services.common.codecs import CONTAINERS, NAMES, codec_of
+from services.common.combinations import sound_violations
+from videoexport.v1 import export_pb2 as pb
+
+MUTE = pb.SourceInfo(video=pb.VideoStream(width=64, height=64))
+HEARD = pb.SourceInfo(video=pb.VideoStream(width=64, height=64), audio=pb.AudioStream(index=1))
+PAIRS = [(form, codec) for form in CONTAINERS for codec in NAMES]
+
+
+def refused(**settings: object) -> dict[str, str]:
+    found = settings_violations(pb.ExportSettings(**settings))  # type: ignore[arg-type]
+    return {item.field.removeprefix("settings."): item.description for item in found}
+
+
+@pytest.mark.parametrize(("form", "codec"), PAIRS)
+def test_codec_goes_with_the_containers_that_hold_it(
+    form: pb.Format.ValueType, codec: pb.VideoCodec.ValueType
+) -> None:
+    found = refused(format=form, video_codec=codec)
+    container = CONTAINERS[form]
+    if codec in container.codecs:
+        assert not found
+    elif container.codecs:
+        assert list(found) == ["video_codec"]
+        assert found["video_codec"].startswith(f"{container.name} is made with ")
+        assert found["video_codec"].endswith(f", not with {NAMES[codec]}")
+    else:
+        assert "sound alone" in found["video_codec"]
+
+
+def test_reason_names_what_a_container_holds() -> None:
+    assert refused(format=pb.FORMAT_WEBM, video_codec=pb.VIDEO_CODEC_H264) == {
+        "video_codec": "WebM is made with VP9 or AV1, not with H.264"
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "codec"),
+    [
+        (pb.FORMAT_UNSPECIFIED, pb.VIDEO_CODEC_H264),
+        (pb.FORMAT_MP4, pb.VIDEO_CODEC_H264),
+        (pb.FORMAT_MOV, pb.VIDEO_CODEC_H264),
+        (pb.FORMAT_WEBM, pb.VIDEO_CODEC_VP9),
+        (pb.FORMAT_M4A, pb.VIDEO_CODEC_UNSPECIFIED),
+    ],
+)
+def test_container_has_a_default_codec(
+    form: pb.Format.ValueType, codec: pb.VideoCodec.ValueType
+) -> None:
+    assert codec_of(pb.ExportSettings(format=form)) == codec
+
+
+def test_hdr_is_kept_with_ten_bits_only() -> None:
+    keep = pb.DYNAMIC_RANGE_KEEP
+    for given in ({}, {"video_codec": pb.VIDEO_CODEC_H264}, {"format": pb.FORMAT_MOV}):
+        found = refused(dynamic_range=keep, **given)
+        assert list(found) == ["dynamic_range"]
+        assert "8 bits" in found["dynamic_range"]
+    assert not refused(dynamic_range=keep, video_codec=pb.VIDEO_CODEC_AV1)
+    assert not refused(dynamic_range=keep, format=pb.FORMAT_WEBM)
+    assert not refused(dynamic_range=pb.DYNAMIC_RANGE_SDR)
+
+
+def test_sound_alone_has_no_settings_of_pictures() -> None:
+    found = refused(
+        format=pb.FORMAT_M4A,
+        resolution=pb.RESOLUTION_720P,
+        fit=pb.FIT_CROP,
+        quality=pb.QUALITY_HIGH,
+        video_codec=pb.VIDEO_CODEC_HEVC,
+        dynamic_range=pb.DYNAMIC_RANGE_KEEP,
+        frame_rate=pb.Rational(numerator=25, denominator=1),
+        encoder=pb.ENCODER_PREFERENCE_GPU,
+    )
+    assert list(found) == [
+        *("resolution", "fit", "quality", "video_codec", "dynamic_range", "frame_rate", "encoder")
+    ]
+    assert set(found.values()) == {"M4A is sound alone, which has no such setting"}
+    # What a client always says, because it is the default, is no wish.
+    assert not refused(
+        format=pb.FORMAT_M4A,
+        fit=pb.FIT_PAD,
+        dynamic_range=pb.DYNAMIC_RANGE_SDR,
+        encoder=pb.ENCODER_PREFERENCE_AUTO,
+        loudness_lufs=-16,
+        audio_stream=2,
+    )
+
+
+def test_sound_alone_needs_a_source_with_sound() -> None:
+    [violation] = sound_violations(MUTE, pb.ExportSettings(format=pb.FORMAT_M4A))
+    assert violation.field == "settings.format"
+    assert violation.description == "the source has no sound, and M4A is sound alone"
+    assert not sound_violations(HEARD, pb.ExportSettings(format=pb.FORMAT_M4A))
+    assert not sound_violations(MUTE, pb.ExportSettings(format=pb.FORMAT_WEBM))
+
+
+def test_unknown_values_are_listed_once() -> None:
+    assert refused(format=9, video_codec=9) == {
+        "format": "is not a known value",
+        "video_codec": "is not a known value",
+    }
