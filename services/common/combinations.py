@@ -47,6 +47,7 @@ def _picture_settings(container: Container, settings: pb.ExportSettings) -> list
         "dynamic_range": settings.dynamic_range == pb.DYNAMIC_RANGE_KEEP,
         "frame_rate": settings.HasField("frame_rate"),
         "encoder": settings.encoder == pb.ENCODER_PREFERENCE_GPU,
+        "measure_quality": settings.measure_quality,
     }
     problem = f"{container.name} is sound alone, which has no such setting"
     return [Violation(f"settings.{name}", problem) for name, given in asked.items() if given]

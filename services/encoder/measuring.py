@@ -47,7 +47,9 @@ class Measuring:
         """
         run.enter(pb.EXPORT_PHASE_VERIFYING)
         user, work = task.user_id, task.measure
-        made = storage.ExportOutput(export_id=task.export_id, run_id=work.run_id)
+        made = storage.ExportOutput(
+            export_id=task.export_id, run_id=work.run_id, format=work.plan.format
+        )
         output = await self._storage.output_object(user, made)
         info = await self._prober.examine(output)
         async with AsyncExitStack() as stack:
