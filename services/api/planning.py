@@ -13,6 +13,7 @@ from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
 from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_parts
 from services.common.content_key import (
+    RECIPE_WITH_FIELDS,
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     Toolchain,
@@ -74,7 +75,7 @@ class ExportPlanner:
         info = with_sound_of(info, plan)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
-        self._require(plan, choice.lane)
+        self._require(info, plan, choice.lane)
         tools = self._encoders.toolchain(choice.family)
         fingerprint = output_key(
             order.user_id, order.source, info, plan, choice.family, tools.build
@@ -90,7 +91,7 @@ class ExportPlanner:
         await self._estimate(plan, tasks, choice)
         return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
 
-    def _require(self, plan: pb.Plan, lane: Lane) -> None:
+    def _require(self, info: pb.SourceInfo, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
         wanted = []
         if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
@@ -98,6 +99,8 @@ class ExportPlanner:
         if plan.HasField("loudness_lufs"):
             # Where it is made in parts, the sound and the assembly are for other encoders.
             wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
+        if info.video.field_order in (pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST):
+            wanted.append((RECIPE_WITH_FIELDS, lane, "interlaced sources"))
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

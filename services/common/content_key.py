@@ -25,6 +25,8 @@ RECIPE_VERSION = 2
 RECIPE_WITH_FIT = 2
 # Since when sound can be brought to a loudness; before, encoders leave it as it is.
 RECIPE_WITH_LOUDNESS = 2
+# Since when pictures of two fields are made whole; before, encoders leave them as they are.
+RECIPE_WITH_FIELDS = 2
 
 
 @dataclass(frozen=True, slots=True)

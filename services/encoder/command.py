@@ -15,6 +15,7 @@ from pathlib import Path
 
 from services.common.frames import FrameRange
 from services.common.sound import pair_of
+from services.encoder.fields import field_filters
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -276,6 +277,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             job.info.video.index,
             picture_filters(job.family, job.info.video, job.picture),
             picture_first=_may_repeat_frames(job),
+            fields=field_filters(job.info),
         )
     if job.sound:
         pair = pair_of(job.info)

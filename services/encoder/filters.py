@@ -70,6 +70,7 @@ def video_graph(
     picture: Sequence[str],
     *,
     picture_first: bool = False,
+    fields: Sequence[str] = (),
 ) -> str:
     """Return the graph from the inputs' stream number `stream` to the pad `[v]`.
 
@@ -80,12 +81,14 @@ def video_graph(
             to one finished picture they cost nothing, while as inputs of a filter
             each becomes a picture of its own (a minute's pause took 6 GB). Last is
             cheaper where nothing is repeated, for it leaves out what is cut.
+        fields: filters that make whole pictures of two fields each. They look at the pictures
+            before and after, and so come before anything is cut.
     """
     branches = []
     for index, reading in enumerate(readings):
         span = reading.end - reading.start
         start = _seconds(timeline.time(reading.start))
-        chain = list(picture) if picture_first else []
+        chain = [*fields, *picture] if picture_first else [*fields]
         if reading.start == 0:
             # What a damaged beginning lacks is filled with the first picture there is.
             chain.append(f"fps={timeline.rate}:start_time={start}")

@@ -35,6 +35,9 @@ FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
 _REQUEST_TIMEOUT = 60.0
+# How it says that pictures consist of fields. Of the words for their order in the file and in time
+# the first holds: writers do not tell the two apart.
+_FIELDS = re.compile(r"\((?:[^()]*, )?(top|bottom)(?: coded)? first(?: \(swapped\))?[,)]")
 # More are never listed, nor longer: what is known of a source goes with its tasks.
 MAX_AUDIO_STREAMS = 64
 MAX_TITLE = 100
@@ -170,10 +173,23 @@ def _describe_video(
         color_range=RANGES.get(frame.color_range, ""),
         bit_rate=video.bit_rate or 0,
         keyframes=timing.keyframes,
+        field_order=_field_order(told, video, frame),
     )
     if timing.keyframe_interval is not None:
         described.max_keyframe_interval.CopyFrom(_duration(timing.keyframe_interval))
     return described
+
+
+def _field_order(told: str, video: VideoStream, frame: VideoFrame) -> pb.FieldOrder.ValueType:
+    """Return which field is shown first, by what the stream and its first picture say.
+
+    FFmpeg makes pictures of each of HEVC's fields alone, which have no other to go with.
+    """
+    found = _FIELDS.search(told)
+    if video.codec_context.name == "hevc" or not (found or frame.interlaced_frame):
+        return pb.FIELD_ORDER_PROGRESSIVE
+    bottom = found is not None and found[1] == "bottom"
+    return pb.FIELD_ORDER_BOTTOM_FIRST if bottom else pb.FIELD_ORDER_TOP_FIRST
 
 
 def _rotation(frame: VideoFrame) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
+from services.encoder.fields import PICTURES_BEFORE, has_fields
 from services.encoder.filters import Timeline
 from videoexport.v1 import export_pb2 as pb
 
@@ -84,7 +85,10 @@ def first_read(
         usual = SEEK_MARGINS.get(info.container, DEFAULT_SEEK_MARGIN)
         margin = max(usual, REORDERED_FRAMES / own_rate)
     earliest = start - max(margin, least_margin) * rate
-    latest = start - max(SOUND_MARGIN if sound else Fraction(0), least_margin) * rate
+    needed = SOUND_MARGIN if sound else Fraction(0)
+    if has_fields(info):
+        needed = max(needed, PICTURES_BEFORE / own_rate)
+    latest = start - max(needed, least_margin) * rate
     place = bisect_right(video.keyframes, latest * own_rate / rate)
     if place and (keyframe := video.keyframes[place - 1] * rate / own_rate) >= earliest:
         return keyframe

@@ -322,6 +322,34 @@ ENCODER_FAMILY_NVENC: EncoderFamily.ValueType  # 2
 """NVENC (h264_nvenc) with the filter chain on the GPU."""
 Global___EncoderFamily: _TypeAlias = EncoderFamily  # noqa: Y015
 
+class _FieldOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FieldOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIELD_ORDER_UNSPECIFIED: _FieldOrder.ValueType  # 0
+    """Not said."""
+    FIELD_ORDER_PROGRESSIVE: _FieldOrder.ValueType  # 1
+    """Pictures are whole, of one moment each."""
+    FIELD_ORDER_TOP_FIRST: _FieldOrder.ValueType  # 2
+    """The one that begins with the topmost row."""
+    FIELD_ORDER_BOTTOM_FIRST: _FieldOrder.ValueType  # 3
+    """The one that begins with the row below."""
+
+class FieldOrder(_FieldOrder, metaclass=_FieldOrderEnumTypeWrapper):
+    """Which of a picture's two fields is shown first, where it consists of two."""
+
+FIELD_ORDER_UNSPECIFIED: FieldOrder.ValueType  # 0
+"""Not said."""
+FIELD_ORDER_PROGRESSIVE: FieldOrder.ValueType  # 1
+"""Pictures are whole, of one moment each."""
+FIELD_ORDER_TOP_FIRST: FieldOrder.ValueType  # 2
+"""The one that begins with the topmost row."""
+FIELD_ORDER_BOTTOM_FIRST: FieldOrder.ValueType  # 3
+"""The one that begins with the row below."""
+Global___FieldOrder: _TypeAlias = FieldOrder  # noqa: Y015
+
 class _TaskKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1296,6 +1324,7 @@ class VideoStream(_message.Message):
     MAX_KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
     BIT_RATE_FIELD_NUMBER: _builtins.int
     KEYFRAMES_FIELD_NUMBER: _builtins.int
+    FIELD_ORDER_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Output only. Index of the stream in the container."""
     codec: _builtins.str
@@ -1326,6 +1355,11 @@ class VideoStream(_message.Message):
     """Output only. `tv` or `pc`; empty when not said."""
     bit_rate: _builtins.int
     """Output only. Bits per second, 0 when not said."""
+    field_order: Global___FieldOrder.ValueType
+    """Output only. Whether pictures consist of two fields each, of two moments, which are made one
+    picture again. In MPEG-TS that is looked at picture by picture, whatever is said here.
+    Unspecified where a version of before has examined the source.
+    """
     @_builtins.property
     def sample_aspect_ratio(self) -> Global___Rational:
         """Output only. Shape of a pixel; 1/1 when square."""
@@ -1368,10 +1402,11 @@ class VideoStream(_message.Message):
         max_keyframe_interval: _duration_pb2.Duration | None = ...,
         bit_rate: _builtins.int = ...,
         keyframes: _abc.Iterable[_builtins.int] | None = ...,
+        field_order: Global___FieldOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "max_keyframe_interval", b"max_keyframe_interval", "sample_aspect_ratio", b"sample_aspect_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,6 +97,21 @@ async def test_what_an_older_encoder_would_pass_over_is_refused_while_one_is_liv
         assert (await parts.planner.plan(wanted, INFO)).plan.fit == fit
 
 
+async def test_interlaced_source_waits_until_every_encoder_makes_it_whole(parts: Parts) -> None:
+    interlaced = pb.SourceInfo()
+    interlaced.CopyFrom(INFO)
+    interlaced.video.field_order = pb.FIELD_ORDER_TOP_FIRST
+    assert await parts.planner.plan(order(), interlaced)
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError) as refused:
+        await parts.planner.plan(order(), interlaced)
+    assert refused.value.reason is Reason.NO_ENCODER
+    interlaced.video.field_order = pb.FIELD_ORDER_PROGRESSIVE
+    assert await parts.planner.plan(order(), interlaced)
+
+
 @pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
 async def test_loudness_waits_until_whoever_may_make_sound_knows_it(
     parts: Parts, lane: Lane
