@@ -16,6 +16,7 @@ from services.common.content_key import (
     RECIPE_WITH_FIELDS,
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
+    RECIPE_WITH_TIME_BREAKS,
     Toolchain,
     output_key,
 )
@@ -101,6 +102,9 @@ class ExportPlanner:
             wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
         if info.video.field_order in (pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST):
             wanted.append((RECIPE_WITH_FIELDS, lane, "interlaced sources"))
+        if info.time_breaks:
+            sources = "recordings whose clock jumps"
+            wanted += [(RECIPE_WITH_TIME_BREAKS, each, sources) for each in (lane, Lane.MUX)]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

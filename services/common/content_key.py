@@ -27,6 +27,8 @@ RECIPE_WITH_FIT = 2
 RECIPE_WITH_LOUDNESS = 2
 # Since when pictures of two fields are made whole; before, encoders leave them as they are.
 RECIPE_WITH_FIELDS = 2
+# Since when a recording whose clock jumps is read piece by piece; before, encoders read it whole.
+RECIPE_WITH_TIME_BREAKS = 2
 
 
 @dataclass(frozen=True, slots=True)

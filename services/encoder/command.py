@@ -36,11 +36,12 @@ from services.encoder.options import (
     video_codec,
 )
 from services.encoder.picture import picture_filters
+from services.encoder.pieces import pieces_of
 from services.encoder.readings import (
     Reading,
-    group_ranges,
     input_limit,
     max_gap,
+    readings_of,
     split_readings,
 )
 from services.encoder.stereo import fold
@@ -194,7 +195,8 @@ def _timeline(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
 
 
 def _commands(job: _Job) -> tuple[FfmpegCommand, ...]:
-    readings = group_ranges(job.ranges, max_gap(job.info.video, job.timeline.rate))
+    rate = job.timeline.rate
+    readings = readings_of(job.ranges, pieces_of(job.info, rate), max_gap(job.info.video, rate))
     limit = input_limit(job.info, pictures=job.picture is not None)
     parts = split_readings(readings, limit)
     if len(parts) == 1:
@@ -229,7 +231,8 @@ def _encode(
             least_margin=job.site.least_margin,
         )
         arguments += source_input(
-            *(job.site.url, job.info, job.timeline, first),
+            *(reading.url(job.site.url), job.info, job.timeline.of(reading.piece), first),
+            begins=reading.begins,
             threads=threads,
             on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
         )

@@ -10,10 +10,11 @@ whole output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from services.common.frames import FrameRange
+from services.encoder.pieces import Piece
 from services.encoder.readings import Reading
 
 SAMPLE_RATE = 48_000
@@ -48,6 +49,10 @@ class Timeline:
     def time(self, frame: int | Fraction) -> Fraction:
         """Return when a frame begins, in seconds on the container's clock."""
         return self.origin + frame / self.rate
+
+    def of(self, piece: Piece | None) -> Timeline:
+        """Return the grid on the clock of a piece of the source."""
+        return self if piece is None else replace(self, origin=piece.origin)
 
 
 def selection(ranges: Sequence[FrameRange], origin: int) -> str:
@@ -87,9 +92,9 @@ def video_graph(
     branches = []
     for index, reading in enumerate(readings):
         span = reading.end - reading.start
-        start = _seconds(timeline.time(reading.start))
+        start = _seconds(timeline.of(reading.piece).time(reading.start))
         chain = [*fields, *picture] if picture_first else [*fields]
-        if reading.start == 0:
+        if reading.start == reading.begins:
             # What a damaged beginning lacks is filled with the first picture there is.
             chain.append(f"fps={timeline.rate}:start_time={start}")
             chain.append(f"trim=end_frame={span}")
@@ -142,7 +147,8 @@ def audio_graph(
             pieces.append((skip, length, fades))
             frame += frames.frame_count
         whole = max(skip + length for skip, length, _ in pieces)
-        start, end = timeline.time(reading.start), timeline.time(reading.end)
+        clock = timeline.of(reading.piece)
+        start, end = clock.time(reading.start), clock.time(reading.end)
         chain = [
             f"atrim={_seconds(start)}:{_seconds(end)}",
             f"asetpts=PTS-({_seconds(start)})/TB",

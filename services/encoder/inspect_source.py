@@ -19,7 +19,9 @@ from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, is_playlist
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
+from services.encoder.source_pieces import Slice, describe_pieces
 from services.encoder.source_timing import Timing, find_timing
+from services.encoder.transport_clock import find_jumps
 from videoexport.v1 import export_pb2 as pb
 
 # Demuxers that a source may need, by the names FFmpeg gives them: what cameras,
@@ -55,9 +57,17 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
     try:
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        with _open(file, head) as container:
+        with _open(file, file, head) as container:
             _refuse_cut_off(container, head, size_bytes)
-            info = _describe(container)
+            jumps = _jumps(file, container, size_bytes)
+            info = None if jumps else _describe(container)
+        if info is None:
+
+            def describe(piece: Slice) -> pb.SourceInfo:
+                with _open(piece, file, head) as container:
+                    return _describe(container)
+
+            info = describe_pieces(file, size_bytes, jumps, describe)
     except (av.FFmpegError, OSError, EOFError) as error:
         if file.failure is not None:
             raise SourceUnavailable("the source could not be read from storage") from error
@@ -69,10 +79,18 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
     return info
 
 
-def _open(file: HttpFile, head: bytes) -> InputContainer:
+def _jumps(file: HttpFile, container: InputContainer, size_bytes: int) -> list[int]:
+    """Return where the clock of a recording jumps."""
+    if container.format.name != "mpegts":
+        return []
+    return find_jumps(file.read_at, size_bytes, _video_stream(container).id)
+
+
+def _open(part: HttpFile | Slice, file: HttpFile, head: bytes) -> InputContainer:
+    """Open a file, or a part of it."""
     try:
         return av.open(
-            file,
+            part,
             "r",
             options={"format_whitelist": ",".join(FORMATS)},
             metadata_errors="replace",

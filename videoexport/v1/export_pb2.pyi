@@ -1250,6 +1250,7 @@ class SourceInfo(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
+    TIME_BREAKS_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     size_bytes: _builtins.int
@@ -1280,6 +1281,12 @@ class SourceInfo(_message.Message):
         Empty where a version of before has examined the source.
         """
 
+    @_builtins.property
+    def time_breaks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeBreak]:
+        """Output only. Where the clock of an MPEG-TS recording jumps, in order, at most 100 places. What
+        lies on both sides follows without a pause, and nothing is shown twice or left out.
+        """
+
     def __init__(
         self,
         *,
@@ -1291,14 +1298,49 @@ class SourceInfo(_message.Message):
         video: Global___VideoStream | None = ...,
         audio: Global___AudioStream | None = ...,
         audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
+        time_breaks: _abc.Iterable[Global___TimeBreak] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceInfo: _TypeAlias = SourceInfo  # noqa: Y015
+
+@_typing.final
+class TimeBreak(_message.Message):
+    """A place where the clock of a recording jumps: from there on it is as if it were another file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    FIRST_FRAME_TIME_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Output only. First byte after it."""
+    frame: _builtins.int
+    """Output only. First frame after it, counted at the stream's `frame_rate`; the same as that of
+    the next place where nothing in between can be shown.
+    """
+    @_builtins.property
+    def first_frame_time(self) -> _duration_pb2.Duration:
+        """Output only. Timestamp of that frame on the clock from there on."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        frame: _builtins.int = ...,
+        first_frame_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_frame_time", b"first_frame_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_frame_time", b"first_frame_time", "frame", b"frame", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeBreak: _TypeAlias = TimeBreak  # noqa: Y015
 
 @_typing.final
 class VideoStream(_message.Message):

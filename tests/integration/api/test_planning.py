@@ -97,19 +97,27 @@ async def test_what_an_older_encoder_would_pass_over_is_refused_while_one_is_liv
         assert (await parts.planner.plan(wanted, INFO)).plan.fit == fit
 
 
-async def test_interlaced_source_waits_until_every_encoder_makes_it_whole(parts: Parts) -> None:
-    interlaced = pb.SourceInfo()
-    interlaced.CopyFrom(INFO)
-    interlaced.video.field_order = pb.FIELD_ORDER_TOP_FIRST
-    assert await parts.planner.plan(order(), interlaced)
+@pytest.mark.parametrize(
+    "particular",
+    [
+        pb.SourceInfo(video=pb.VideoStream(field_order=pb.FIELD_ORDER_TOP_FIRST)),
+        pb.SourceInfo(time_breaks=[pb.TimeBreak(position=188, frame=10)]),
+    ],
+)
+async def test_source_that_older_encoders_take_for_another_waits_for_newer_ones(
+    parts: Parts, particular: pb.SourceInfo
+) -> None:
+    info = pb.SourceInfo()
+    info.CopyFrom(INFO)
+    info.MergeFrom(particular)
+    assert await parts.planner.plan(order(), info)
     old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
     old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
     parts.encoders.heard(old)
     with pytest.raises(DomainError) as refused:
-        await parts.planner.plan(order(), interlaced)
+        await parts.planner.plan(order(), info)
     assert refused.value.reason is Reason.NO_ENCODER
-    interlaced.video.field_order = pb.FIELD_ORDER_PROGRESSIVE
-    assert await parts.planner.plan(order(), interlaced)
+    assert await parts.planner.plan(order(), INFO)
 
 
 @pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
