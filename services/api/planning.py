@@ -22,9 +22,11 @@ from services.api.work import (
 from services.common.codecs import H264, has_pictures, is_ten_bit, picture_work
 from services.common.content_key import (
     RECIPE_WITH_CODECS,
+    RECIPE_WITH_FIELDS,
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     RECIPE_WITH_MEASURING,
+    RECIPE_WITH_TIME_BREAKS,
     Toolchain,
     output_key,
 )
@@ -84,7 +86,7 @@ class ExportPlanner:
         info = with_sound_of(info, plan)
         if choice is None:
             choice = self._choose(order.settings.encoder, info, plan)
-        self._require(plan, choice.lane)
+        self._require(info, plan, choice.lane)
         self._require_codec(choice.family, info, plan)
         tools = self._encoders.toolchain(choice.family)
         fingerprint = output_key(
@@ -130,7 +132,7 @@ class ExportPlanner:
         if has_pictures(plan.format) and (problem := self._codec_problem(family, info, plan)):
             raise DomainError(Reason.NO_ENCODER, as_sentence(problem))
 
-    def _require(self, plan: pb.Plan, lane: Lane) -> None:
+    def _require(self, info: pb.SourceInfo, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
         wanted = []
         if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
@@ -146,6 +148,11 @@ class ExportPlanner:
         if plan.format not in (pb.FORMAT_UNSPECIFIED, pb.FORMAT_MP4):
             new.append(pb.Format.Name(plan.format))
         wanted += [(RECIPE_WITH_CODECS, each, name) for each in (lane, Lane.MUX) for name in new]
+        if info.video.field_order in (pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST):
+            wanted.append((RECIPE_WITH_FIELDS, lane, "interlaced sources"))
+        if info.time_breaks:
+            sources = "recordings whose clock jumps"
+            wanted += [(RECIPE_WITH_TIME_BREAKS, each, sources) for each in (lane, Lane.MUX)]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

@@ -29,6 +29,10 @@ RECIPE_WITH_LOUDNESS = 2
 RECIPE_WITH_MEASURING = 2
 # Since when there are other codecs than H.264 and other formats than MP4.
 RECIPE_WITH_CODECS = 2
+# Since when pictures of two fields are made whole; before, encoders leave them as they are.
+RECIPE_WITH_FIELDS = 2
+# Since when a recording whose clock jumps is read piece by piece; before, encoders read it whole.
+RECIPE_WITH_TIME_BREAKS = 2
 
 
 @dataclass(frozen=True, slots=True)

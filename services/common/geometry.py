@@ -124,7 +124,8 @@ def _turned(video: pb.VideoStream) -> bool:
 
 
 def _even(length: Fraction) -> int:
-    return max(2, round(length / 2) * 2)
+    # Halves away from zero, as FFmpeg's `round` does.
+    return max(2, math.floor(length / 2 + Fraction(1, 2)) * 2)
 
 
 def _even_below(length: Fraction) -> int:

@@ -24,6 +24,7 @@ from services.encoder.containers import (
     form_of_sound,
     output_file,
 )
+from services.encoder.fields import field_filters
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -40,11 +41,12 @@ from services.encoder.options import (
     source_input,
 )
 from services.encoder.picture import picture_filters
+from services.encoder.pieces import pieces_of
 from services.encoder.readings import (
     Reading,
-    group_ranges,
     input_limit,
     max_gap,
+    readings_of,
     split_readings,
 )
 from services.encoder.stereo import fold
@@ -230,7 +232,8 @@ def _timeline(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
 
 
 def _commands(job: _Job) -> tuple[FfmpegCommand, ...]:
-    readings = group_ranges(job.ranges, max_gap(job.info.video, job.timeline.rate))
+    rate = job.timeline.rate
+    readings = readings_of(job.ranges, pieces_of(job.info, rate), max_gap(job.info.video, rate))
     limit = input_limit(job.info, pictures=job.picture is not None)
     parts = split_readings(readings, limit)
     if len(parts) == 1:
@@ -265,7 +268,8 @@ def _encode(
             least_margin=job.site.least_margin,
         )
         arguments += source_input(
-            *(job.site.url, job.info, job.timeline, first),
+            *(reading.url(job.site.url), job.info, job.timeline.of(reading.piece), first),
+            begins=reading.begins,
             threads=threads,
             on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
         )
@@ -313,6 +317,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             job.info.video.index,
             picture_filters(job.family, job.info.video, job.picture),
             picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
+            fields=field_filters(job.info),
         )
     if job.sound:
         pair = pair_of(job.info)

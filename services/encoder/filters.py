@@ -10,10 +10,11 @@ whole output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from services.common.frames import FrameRange
+from services.encoder.pieces import Piece
 from services.encoder.readings import Reading
 
 SAMPLE_RATE = 48_000
@@ -49,6 +50,10 @@ class Timeline:
         """Return when a frame begins, in seconds on the container's clock."""
         return self.origin + frame / self.rate
 
+    def of(self, piece: Piece | None) -> Timeline:
+        """Return the grid on the clock of a piece of the source."""
+        return self if piece is None else replace(self, origin=piece.origin)
+
 
 def selection(ranges: Sequence[FrameRange], origin: int) -> str:
     """Return an expression over `n` that is 1 within the ranges, counted from `origin`.
@@ -72,6 +77,7 @@ def video_graph(
     picture_first: bool = False,
     first_input: int = 0,
     pad: str = "v",
+    fields: Sequence[str] = (),
 ) -> str:
     """Return the graph from the inputs' stream number `stream` to one pad.
 
@@ -84,13 +90,15 @@ def video_graph(
             cheaper where nothing is repeated, for it leaves out what is cut.
         first_input: number of the input of the first reading.
         pad: its name, which those on the way to it begin with.
+        fields: filters that make whole pictures of two fields each. They look at the pictures
+            before and after, and so come before anything is cut.
     """
     branches = []
     for number, reading in enumerate(readings):
         span = reading.end - reading.start
-        start = _seconds(timeline.time(reading.start))
-        chain = list(picture) if picture_first else []
-        if reading.start == 0:
+        start = _seconds(timeline.of(reading.piece).time(reading.start))
+        chain = [*fields, *picture] if picture_first else [*fields]
+        if reading.start == reading.begins:
             # What a damaged beginning lacks is filled with the first picture there is.
             chain.append(f"fps={timeline.rate}:start_time={start}")
             chain.append(f"trim=end_frame={span}")
@@ -143,7 +151,8 @@ def audio_graph(
             pieces.append((skip, length, fades))
             frame += frames.frame_count
         whole = max(skip + length for skip, length, _ in pieces)
-        start, end = timeline.time(reading.start), timeline.time(reading.end)
+        clock = timeline.of(reading.piece)
+        start, end = clock.time(reading.start), clock.time(reading.end)
         chain = [
             f"atrim={_seconds(start)}:{_seconds(end)}",
             f"asetpts=PTS-({_seconds(start)})/TB",

@@ -15,6 +15,8 @@ MAX_RATE = Fraction(1000)
 # The rate is constant but for holes where more than this share of the frames comes at
 # once after the one before: frames dropped here and there, pauses of a screen recording.
 _STEADY = Fraction(1, 2)
+# Fields a second of televisions that film is spread over, of its pictures two and three in turn.
+_FIELD_RATES = (Fraction(60000, 1001), Fraction(60))
 # So many frames do not lie on one grid by chance.
 _ENOUGH_OTHERS = 10
 # By how much of a frame rounded timestamps may miss a whole number of them.
@@ -50,6 +52,9 @@ def choose_rate(
     if len(times) < 2 or times[-1] == times[0]:
         return (sane[0], False) if sane else (Fraction(25), True)
     seconds = (times[-1] - times[0]) * tick
+    film = _film_rate(times, tick)
+    if film is not None:
+        return film, False
     holed = None
     for rate in dict.fromkeys([*sane, *USUAL_RATES]):
         places = round(seconds * rate) + 1
@@ -88,6 +93,24 @@ def choose_grid(
             places = max(1, int(step * tick * others + _ROUNDING))
             return others, places > 1, step - places / (others * tick)
     return rate, varies, Fraction(0)
+
+
+def _film_rate(times: Sequence[int], tick: Fraction) -> Fraction | None:
+    """Return the rate of film of which a player shows fields twice; None where it is none.
+
+    Its pictures last two fields and three in turn: at most a fifth of a frame from where a grid
+    of their own rate has them, so none is lost on it, and none comes twice.
+    """
+    if len(times) < _ENOUGH_OTHERS:
+        return None
+    for rate in _FIELD_RATES:
+        if fits_grid(times, rate, tick):
+            step = float(tick * rate)
+            places = [round((time - times[0]) * step) for time in times]
+            steps = [b - a for a, b in pairwise(places)]
+            if set(steps) == {2, 3} and abs(places[-1] - 2.5 * len(steps)) <= 1:
+                return rate * Fraction(2, 5)
+    return None
 
 
 def _steps_of_one(times: Sequence[int], rate: Fraction, tick: Fraction) -> int:

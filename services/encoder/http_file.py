@@ -56,14 +56,20 @@ class HttpFile:
         """Close the connection."""
         self._connection.close()
 
+    def read_at(self, start: int, length: int) -> bytes:
+        """Return bytes from a place, fewer at the end, past what is kept for others.
+
+        Raises:
+            OSError: the server does not give them.
+        """
+        end = min(start + length, self._size)
+        return self._tried(start, end) if start < end else b""
+
     def _block(self, number: int) -> bytes:
         block = self._blocks.get(number)
         if block is None:
-            try:
-                block = self._fetch(number)
-            except (OSError, http.client.HTTPException) as error:
-                self.failure = error
-                raise OSError("the source cannot be read") from error
+            first = number * BLOCK_BYTES
+            block = self._tried(first, min(first + BLOCK_BYTES, self._size))
             self._blocks[number] = block
             if len(self._blocks) > _BLOCKS_KEPT:
                 self._blocks.popitem(last=False)
@@ -71,9 +77,14 @@ class HttpFile:
             self._blocks.move_to_end(number)
         return block
 
-    def _fetch(self, number: int) -> bytes:
-        first = number * BLOCK_BYTES
-        last = min(first + BLOCK_BYTES, self._size) - 1
+    def _tried(self, first: int, end: int) -> bytes:
+        try:
+            return self._fetch(first, end - 1)
+        except (OSError, http.client.HTTPException) as error:
+            self.failure = error
+            raise OSError("the source cannot be read") from error
+
+    def _fetch(self, first: int, last: int) -> bytes:
         self._connection.request("GET", self._target, headers={"Range": f"bytes={first}-{last}"})
         response = self._connection.getresponse()
         data = response.read()

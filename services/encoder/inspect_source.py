@@ -19,7 +19,9 @@ from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, is_playlist
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
+from services.encoder.source_pieces import Slice, describe_pieces
 from services.encoder.source_timing import Timing, find_timing
+from services.encoder.transport_clock import find_jumps
 from videoexport.v1 import export_pb2 as pb
 
 # Demuxers that a source may need, by the names FFmpeg gives them: what cameras,
@@ -35,6 +37,9 @@ FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
 _REQUEST_TIMEOUT = 60.0
+# How it says that pictures consist of fields. Of the words for their order in the file and in time
+# the first holds: writers do not tell the two apart.
+_FIELDS = re.compile(r"\((?:[^()]*, )?(top|bottom)(?: coded)? first(?: \(swapped\))?[,)]")
 # More are never listed, nor longer: what is known of a source goes with its tasks.
 MAX_AUDIO_STREAMS = 64
 MAX_TITLE = 100
@@ -52,9 +57,17 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
     try:
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        with _open(file, head) as container:
+        with _open(file, file, head) as container:
             _refuse_cut_off(container, head, size_bytes)
-            info = _describe(container)
+            jumps = _jumps(file, container, size_bytes)
+            info = None if jumps else _describe(container)
+        if info is None:
+
+            def describe(piece: Slice) -> pb.SourceInfo:
+                with _open(piece, file, head) as container:
+                    return _describe(container)
+
+            info = describe_pieces(file, size_bytes, jumps, describe)
     except (av.FFmpegError, OSError, EOFError) as error:
         if file.failure is not None:
             raise SourceUnavailable("the source could not be read from storage") from error
@@ -66,10 +79,18 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
     return info
 
 
-def _open(file: HttpFile, head: bytes) -> InputContainer:
+def _jumps(file: HttpFile, container: InputContainer, size_bytes: int) -> list[int]:
+    """Return where the clock of a recording jumps."""
+    if container.format.name != "mpegts":
+        return []
+    return find_jumps(file.read_at, size_bytes, _video_stream(container).id)
+
+
+def _open(part: HttpFile | Slice, file: HttpFile, head: bytes) -> InputContainer:
+    """Open a file, or a part of it."""
     try:
         return av.open(
-            file,
+            part,
             "r",
             options={"format_whitelist": ",".join(FORMATS)},
             metadata_errors="replace",
@@ -170,10 +191,23 @@ def _describe_video(
         color_range=RANGES.get(frame.color_range, ""),
         bit_rate=video.bit_rate or 0,
         keyframes=timing.keyframes,
+        field_order=_field_order(told, video, frame),
     )
     if timing.keyframe_interval is not None:
         described.max_keyframe_interval.CopyFrom(_duration(timing.keyframe_interval))
     return described
+
+
+def _field_order(told: str, video: VideoStream, frame: VideoFrame) -> pb.FieldOrder.ValueType:
+    """Return which field is shown first, by what the stream and its first picture say.
+
+    FFmpeg makes pictures of each of HEVC's fields alone, which have no other to go with.
+    """
+    found = _FIELDS.search(told)
+    if video.codec_context.name == "hevc" or not (found or frame.interlaced_frame):
+        return pb.FIELD_ORDER_PROGRESSIVE
+    bottom = found is not None and found[1] == "bottom"
+    return pb.FIELD_ORDER_BOTTOM_FIRST if bottom else pb.FIELD_ORDER_TOP_FIRST
 
 
 def _rotation(frame: VideoFrame) -> int:

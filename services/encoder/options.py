@@ -9,6 +9,7 @@ from pathlib import Path
 from google.protobuf.duration_pb2 import Duration
 
 from services.encoder.containers import MP4_FORMAT, WEBM_FORMAT
+from services.encoder.fields import PICTURES_BEFORE, has_fields
 from services.encoder.filters import Timeline
 from videoexport.v1 import export_pb2 as pb
 
@@ -72,7 +73,10 @@ def first_read(
         usual = SEEK_MARGINS.get(info.container, DEFAULT_SEEK_MARGIN)
         margin = max(usual, REORDERED_FRAMES / own_rate)
     earliest = start - max(margin, least_margin) * rate
-    latest = start - max(SOUND_MARGIN if sound else Fraction(0), least_margin) * rate
+    needed = SOUND_MARGIN if sound else Fraction(0)
+    if has_fields(info):
+        needed = max(needed, PICTURES_BEFORE / own_rate)
+    latest = start - max(needed, least_margin) * rate
     place = bisect_right(video.keyframes, latest * own_rate / rate)
     if place and (keyframe := video.keyframes[place - 1] * rate / own_rate) >= earliest:
         return keyframe
@@ -87,14 +91,16 @@ def source_input(
     *,
     threads: int,
     on_cpu: bool,
+    begins: int = 0,
 ) -> list[str]:
     """Return the options of one input of a source and its URL.
 
     Args:
         url: the source as the gateway serves it, on loopback HTTP, without secrets.
-        first: where to begin, in frames of the grid; below 0 is the beginning.
+        first: where to begin, in frames of the grid; not after `begins` is the beginning.
         threads: of its decoder.
         on_cpu: whether the pictures stay there.
+        begins: frame of the grid that what is read begins with.
     """
     options = [
         *("-protocol_whitelist", "http,tcp"),
@@ -117,10 +123,10 @@ def source_input(
         # The filters take pictures of every size and colour. A graph that is begun anew counts
         # from zero, which ends the run; on the GPU it must, for a size is settled there once.
         options += ["-reinit_filter:v", "0"]
-    if first > 0:
+    if first > begins:
         # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.
         target = timeline.time(first) + 1 / timeline.rate / 4
-        if target > timeline.origin:
+        if target > timeline.time(begins):
             # Not "accurate": the graph needs the picture that shows at its start,
             # which may have begun earlier.
             options += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{float(target):.6f}"]

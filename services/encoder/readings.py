@@ -9,11 +9,12 @@ share one, and what would need too many inputs is made in several parts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from services.common.frames import FrameRange
+from services.encoder.pieces import Piece, split_at_breaks
 from videoexport.v1 import export_pb2 as pb
 
 # Where the container does not say how far apart keyframes are; the usual
@@ -38,9 +39,23 @@ MAX_INPUTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Ranges that one input serves: in order, apart from each other, never empty."""
+    """Ranges that one input serves: in order, apart from each other, never empty.
+
+    Attributes:
+        piece: of the source that they lie in; None where it is in one piece.
+    """
 
     ranges: tuple[FrameRange, ...]
+    piece: Piece | None = None
+
+    @property
+    def begins(self) -> int:
+        """First frame that the input has."""
+        return self.piece.first_frame if self.piece else 0
+
+    def url(self, source: str) -> str:
+        """Return where the input is read."""
+        return self.piece.url(source) if self.piece else source
 
     @property
     def start(self) -> int:
@@ -56,6 +71,24 @@ class Reading:
     def frame_count(self) -> int:
         """Frames that go into the output."""
         return sum(frames.frame_count for frames in self.ranges)
+
+
+def readings_of(
+    ranges: Sequence[FrameRange], pieces: Sequence[Piece], max_gap: int
+) -> list[Reading]:
+    """Return the readings that serve `ranges` in their order, each within one piece.
+
+    Args:
+        pieces: of the source; none where it is in one.
+    """
+    if not pieces:
+        return group_ranges(ranges, max_gap)
+    parts = [part for frames in ranges for part in split_at_breaks(frames, pieces)]
+    return [
+        replace(reading, piece=piece)
+        for piece, some in groupby(parts, key=lambda part: part[0])
+        for reading in group_ranges([frames for _, frames in some], max_gap)
+    ]
 
 
 def group_ranges(ranges: Iterable[FrameRange], max_gap: int) -> list[Reading]:

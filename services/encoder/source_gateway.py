@@ -24,6 +24,7 @@ from aiohttp import web
 
 from services.common.errors import DomainError
 from services.encoder.errors import MediaError
+from services.encoder.pieces import PIECE
 from services.encoder.source_reader import (
     BLOCK_BYTES,
     CONNECT_TIMEOUT,
@@ -204,7 +205,8 @@ class SourceGateway:
         if reader.failure is not None:
             # Not a 5xx, which FFmpeg would try again.
             raise web.HTTPGone
-        size = reader.source.size_bytes
+        first, after = _piece(request, reader.source.size_bytes)
+        size = after - first
         start, end = _range(request, size)
         partial = "Range" in request.headers
         response = web.StreamResponse(status=206 if partial else 200)
@@ -217,7 +219,7 @@ class SourceGateway:
             return response
         # The reader has gone away, which is how FFmpeg leaves off reading.
         with suppress(ConnectionError):
-            await self._send(reader, start, end, response, request)
+            await self._send(reader, first + start, first + end, response, request)
         return response
 
     async def _send(
@@ -242,6 +244,21 @@ class SourceGateway:
             await response.write(piece)
             position += len(piece)
         await response.write_eof()
+
+
+def _piece(request: web.Request, size: int) -> tuple[int, int]:
+    """Return the first byte of the piece that is a file of its own here, and the one after it.
+
+    Raises:
+        HTTPNotFound: there is no such piece.
+    """
+    asked = request.query.get(PIECE)
+    if asked is None:
+        return 0, size
+    first, _, after = asked.partition("-")
+    if not (first.isdecimal() and after.isdecimal() and int(first) < int(after) <= size):
+        raise web.HTTPNotFound
+    return int(first), int(after)
 
 
 def _range(request: web.Request, size: int) -> tuple[int, int]:

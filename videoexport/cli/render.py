@@ -297,6 +297,12 @@ def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:
     yield "Video", f"{video.codec}, {video.width} × {video.height}, {video.pixel_format}"
     yield "Frames", f"{video.frame_count:,}"
     yield "Rate", f"{rate:.5g} a second{', varying' if video.variable_frame_rate else ''}"
+    if video.field_order in (
+        export_pb2.FIELD_ORDER_TOP_FIRST,
+        export_pb2.FIELD_ORDER_BOTTOM_FIRST,
+    ):
+        first = "top" if video.field_order == export_pb2.FIELD_ORDER_TOP_FIRST else "bottom"
+        yield "Interlaced", f"{first} field first"
     if video.rotation:
         yield "Rotation", f"{video.rotation}°"
     if video.HasField("max_keyframe_interval"):

@@ -394,6 +394,34 @@ ENCODER_FAMILY_NVENC: EncoderFamily.ValueType  # 2
 """NVENC with the filter chain on the GPU."""
 Global___EncoderFamily: _TypeAlias = EncoderFamily  # noqa: Y015
 
+class _FieldOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FieldOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIELD_ORDER_UNSPECIFIED: _FieldOrder.ValueType  # 0
+    """Not said."""
+    FIELD_ORDER_PROGRESSIVE: _FieldOrder.ValueType  # 1
+    """Pictures are whole, of one moment each."""
+    FIELD_ORDER_TOP_FIRST: _FieldOrder.ValueType  # 2
+    """The one that begins with the topmost row."""
+    FIELD_ORDER_BOTTOM_FIRST: _FieldOrder.ValueType  # 3
+    """The one that begins with the row below."""
+
+class FieldOrder(_FieldOrder, metaclass=_FieldOrderEnumTypeWrapper):
+    """Which of a picture's two fields is shown first, where it consists of two."""
+
+FIELD_ORDER_UNSPECIFIED: FieldOrder.ValueType  # 0
+"""Not said."""
+FIELD_ORDER_PROGRESSIVE: FieldOrder.ValueType  # 1
+"""Pictures are whole, of one moment each."""
+FIELD_ORDER_TOP_FIRST: FieldOrder.ValueType  # 2
+"""The one that begins with the topmost row."""
+FIELD_ORDER_BOTTOM_FIRST: FieldOrder.ValueType  # 3
+"""The one that begins with the row below."""
+Global___FieldOrder: _TypeAlias = FieldOrder  # noqa: Y015
+
 class _TaskKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1479,6 +1507,7 @@ class SourceInfo(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
+    TIME_BREAKS_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     size_bytes: _builtins.int
@@ -1509,6 +1538,12 @@ class SourceInfo(_message.Message):
         Empty where a version of before has examined the source.
         """
 
+    @_builtins.property
+    def time_breaks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeBreak]:
+        """Output only. Where the clock of an MPEG-TS recording jumps, in order, at most 100 places. What
+        lies on both sides follows without a pause, and nothing is shown twice or left out.
+        """
+
     def __init__(
         self,
         *,
@@ -1520,14 +1555,49 @@ class SourceInfo(_message.Message):
         video: Global___VideoStream | None = ...,
         audio: Global___AudioStream | None = ...,
         audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
+        time_breaks: _abc.Iterable[Global___TimeBreak] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceInfo: _TypeAlias = SourceInfo  # noqa: Y015
+
+@_typing.final
+class TimeBreak(_message.Message):
+    """A place where the clock of a recording jumps: from there on it is as if it were another file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    FIRST_FRAME_TIME_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Output only. First byte after it."""
+    frame: _builtins.int
+    """Output only. First frame after it, counted at the stream's `frame_rate`; the same as that of
+    the next place where nothing in between can be shown.
+    """
+    @_builtins.property
+    def first_frame_time(self) -> _duration_pb2.Duration:
+        """Output only. Timestamp of that frame on the clock from there on."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        frame: _builtins.int = ...,
+        first_frame_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_frame_time", b"first_frame_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_frame_time", b"first_frame_time", "frame", b"frame", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeBreak: _TypeAlias = TimeBreak  # noqa: Y015
 
 @_typing.final
 class VideoStream(_message.Message):
@@ -1553,6 +1623,7 @@ class VideoStream(_message.Message):
     MAX_KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
     BIT_RATE_FIELD_NUMBER: _builtins.int
     KEYFRAMES_FIELD_NUMBER: _builtins.int
+    FIELD_ORDER_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Output only. Index of the stream in the container."""
     codec: _builtins.str
@@ -1583,6 +1654,11 @@ class VideoStream(_message.Message):
     """Output only. `tv` or `pc`; empty when not said."""
     bit_rate: _builtins.int
     """Output only. Bits per second, 0 when not said."""
+    field_order: Global___FieldOrder.ValueType
+    """Output only. Whether pictures consist of two fields each, of two moments, which are made one
+    picture again. In MPEG-TS that is looked at picture by picture, whatever is said here.
+    Unspecified where a version of before has examined the source.
+    """
     @_builtins.property
     def sample_aspect_ratio(self) -> Global___Rational:
         """Output only. Shape of a pixel; 1/1 when square."""
@@ -1625,10 +1701,11 @@ class VideoStream(_message.Message):
         max_keyframe_interval: _duration_pb2.Duration | None = ...,
         bit_rate: _builtins.int = ...,
         keyframes: _abc.Iterable[_builtins.int] | None = ...,
+        field_order: Global___FieldOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "max_keyframe_interval", b"max_keyframe_interval", "sample_aspect_ratio", b"sample_aspect_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

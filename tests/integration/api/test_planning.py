@@ -136,6 +136,29 @@ async def test_comparison_waits_until_every_encoder_knows_it(parts: Parts) -> No
         await parts.planner.plan(wanted, INFO)
 
 
+@pytest.mark.parametrize(
+    "particular",
+    [
+        pb.SourceInfo(video=pb.VideoStream(field_order=pb.FIELD_ORDER_TOP_FIRST)),
+        pb.SourceInfo(time_breaks=[pb.TimeBreak(position=188, frame=10)]),
+    ],
+)
+async def test_source_that_older_encoders_take_for_another_waits_for_newer_ones(
+    parts: Parts, particular: pb.SourceInfo
+) -> None:
+    info = pb.SourceInfo()
+    info.CopyFrom(INFO)
+    info.MergeFrom(particular)
+    assert await parts.planner.plan(order(), info)
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError) as refused:
+        await parts.planner.plan(order(), info)
+    assert refused.value.reason is Reason.NO_ENCODER
+    assert await parts.planner.plan(order(), INFO)
+
+
 @pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
 async def test_loudness_waits_until_whoever_may_make_sound_knows_it(
     parts: Parts, lane: Lane

@@ -65,6 +65,20 @@ async def test_range_is_served_exactly(asked: str, start: int, end: int) -> None
         assert handle.failure is None
 
 
+async def test_piece_is_a_file_of_its_own() -> None:
+    async with exposed() as (_, handle, session):
+        url = f"{handle.url}?bytes=70000-200000"
+        assert await read(session, url) == CONTENT[70_000:200_000]
+        assert await read(session, url, "bytes=100-199") == CONTENT[70_100:70_200]
+        assert await read(session, url, "bytes=-10") == CONTENT[199_990:200_000]
+        async with session.get(url, headers={"Range": "bytes=129000-999999"}) as response:
+            assert response.headers["Content-Range"] == "bytes 129000-129999/130000"
+        for piece in ("5-5", "0-700000", "-5", "x-y", "1", ""):
+            async with session.get(f"{handle.url}?bytes={piece}") as response:
+                assert response.status == 404
+        assert handle.failure is None
+
+
 async def test_whole_object_without_a_range() -> None:
     async with exposed() as (server, handle, session):
         async with session.get(handle.url) as response:

@@ -120,10 +120,6 @@ def _no_size(content: bytes) -> bytes:
     return edited(content, (*TABLES, b"stsd", b"avc1"), entry)
 
 
-def _joined(*contents: bytes) -> bytes:
-    return b"".join(contents)
-
-
 def _text(_content: bytes) -> bytes:
     return b"#EXTM3U\n#EXTINF:10,\nhttp://example.com/segment.ts\n#EXT-X-ENDLIST\n"
 
@@ -244,14 +240,6 @@ BROKEN: tuple[Recipe, ...] = (
             ),
         ),
         Refused(reason="INVALID_SOURCE", words="encrypted"),
-    ),
-    _case(
-        "timestamps jump back, ts",
-        Changed(of=(replace(TS, first_frame_time=50.0), TS), how=_joined, container="ts"),
-        shows=PLAIN,
-        numbers=[*range(100), *range(100)],
-        segments=None,
-        clicks=False,
     ),
     _refused(
         "larger than 8192 pixels",

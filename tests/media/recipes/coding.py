@@ -1,4 +1,4 @@
-"""Pictures coded in every way: sought exactly, deinterlaced, joined to the frame."""
+"""Pictures coded in every way: sought exactly, joined to the frame."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.media.corner_marks import Stored
 from tests.media.frame_codes import Clip
-from tests.media.recipes.recipe import PLAIN, Range, Recipe, Remade
-from tests.media.recipes.timing import FILM, NTSC
+from tests.media.recipes.recipe import PLAIN, Range, Recipe
+from tests.media.recipes.timing import NTSC
 
 TS = replace(PLAIN, container="ts")
 HEVC = (
@@ -31,12 +31,9 @@ VP9 = ("-c:v", "libvpx-vp9", "-crf", "16", "-b:v", "0", "-g", "25", "-deadline",
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "2", "-g", "25", "-bf", "2")
 PRORES = ("-c:v", "prores_ks", "-profile:v", "standard")
 MJPEG = ("-c:v", "mjpeg", "-q:v", "2", "-huffman", "optimal")
-INTERLACED = ("-c:v", "libx264", "-crf", "12", "-flags", "+ilme+ildct", "-c:a", "copy")
 # Every frame can be the first.
 SINGLE: tuple[Range, ...] = tuple((frame, frame + 1) for frame in range(90, 10, -3))
 SPARSE = replace(PLAIN, frames=3000, rate=Fraction(5), gop=100_000, clicks=1.0)
-# Fields of 50 pictures a second, two in a frame.
-FIELDS = replace(PLAIN, frames=200, rate=Fraction(50), gop=50)
 MANY = replace(PLAIN, frames=600, rate=NTSC)
 
 
@@ -49,20 +46,6 @@ def _hundred_cuts(clip: Clip) -> tuple[Range, ...]:
     chance = random.Random(100)
     starts = [chance.randrange(clip.grid_frames - 20) for _ in range(101)]
     return tuple((start, start + chance.randrange(12, 20)) for start in starts)
-
-
-def _interlaced(first: str, *codec: str, container: str = "mp4") -> Remade:
-    # Of each two pictures the first field of one and the second of the other.
-    order = {"tff": "top", "bff": "bottom"}[first]
-    filters = (
-        f"setfield={first},separatefields,select=eq(mod(n\\,4)\\,0)+eq(mod(n\\,4)\\,3),"
-        f"weave=first_field={order},setfield={first},setpts=N/25/TB"
-    )
-    return Remade(of=(FIELDS,), arguments=("-vf", filters, *codec), container=container)
-
-
-def _x264_fields(first: str) -> tuple[str, ...]:
-    return (*INTERLACED, "-x264-params", f"{first}=1:keyint=25")
 
 
 CODING: tuple[Recipe, ...] = (
@@ -107,35 +90,6 @@ CODING: tuple[Recipe, ...] = (
             pixel_format="yuvj420p",
             audio_codec="pcm_s16le",
         ),
-    ),
-    _case(
-        "interlaced, top field first",
-        _interlaced("tff", *_x264_fields("tff")),
-        shows=FIELDS,
-        rate=Fraction(25),
-    ),
-    _case(
-        "interlaced, bottom field first",
-        _interlaced("bff", *_x264_fields("bff")),
-        shows=FIELDS,
-        rate=Fraction(25),
-    ),
-    _case(
-        "interlaced MPEG-2, ts",
-        _interlaced("tff", *MPEG2, "-flags", "+ildct+ilme", container="ts"),
-        shows=FIELDS,
-        rate=Fraction(25),
-    ),
-    _case(
-        "telecined",
-        Remade(
-            of=(replace(PLAIN, frames=120, rate=FILM),),
-            arguments=("-vf", "telecine=pattern=23,setfield=tff", *_x264_fields("tff")),
-        ),
-        shows=replace(PLAIN, rate=FILM),
-        rate=NTSC,
-        in_order=True,
-        segments=((10, 60),),
     ),
     *(
         _case(

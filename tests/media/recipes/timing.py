@@ -62,6 +62,16 @@ def _one_after_the_other(*contents: bytes) -> bytes:
     return b"".join(contents)
 
 
+def _recorded(*firsts: float) -> tuple[Clip, ...]:
+    """Recordings that begin so, in seconds on their clocks, with clicks as of one."""
+    turn = len(PLAIN.tones) // 2  # 20 clicks fill a recording
+    tones = (PLAIN.tones, PLAIN.tones[turn:] + PLAIN.tones[:turn])
+    return tuple(
+        replace(TS, first_frame_time=first, tones=tones[number % 2])
+        for number, first in enumerate(firsts)
+    )
+
+
 TS = replace(PLAIN, container="ts")
 RECORDING = Clip(
     frames=60,
@@ -208,14 +218,37 @@ TIME: tuple[Recipe, ...] = (
     _case("fragments", replace(PLAIN, muxer=FRAGMENTED)),
     _case("timestamps wrap, ts", replace(TS, first_frame_time=95441.5)),
     _case(
-        "timestamps jump ahead by 100 s, ts",
-        Changed(
-            of=(TS, replace(TS, first_frame_time=104.0)), how=_one_after_the_other, container="ts"
-        ),
-        shows=PLAIN,
-        numbers=[*range(100), *range(100)],
-        segments=None,
-        clicks=False,
+        "timestamps wrap after more than a minute, ts",
+        replace(TS, frames=500, rate=Fraction(5), gop=25, clicks=1.0, first_frame_time=95363.7),
+        segments=((390, 410), (10, 30), (410, 440), (480, 500)),
+    ),
+    *(
+        _case(
+            f"timestamps jump {name}, ts{how}",
+            Changed(of=_recorded(*firsts), how=_one_after_the_other, container="ts"),
+            shows=replace(TS, frames=100 * len(firsts)),
+            numbers=[number for _ in firsts for number in range(100)],
+            # The clicks that would be at the jumps.
+            silent=[(4 * n - 0.01, 4 * n + 0.01) for n in range(1, len(firsts))],
+            segments=segments,
+            chunk_seconds=seconds,
+        )
+        for name, firsts in (
+            ("ahead by 100 s", (0.0, 104.0)),
+            ("back", (50.0, 0.0)),
+            ("back to where they were", (10.0, 12.0)),
+            ("ahead and back", (90_000.0, 100.0, 50.0)),
+        )
+        for how, segments, seconds in (
+            ("", None, None),
+            (", cut", ((90, 110), (150, 170), (101, 120), (20, 40)), None),
+            (", in parts", ((0, 200), (90, 110)), 1.0),
+        )
+    ),
+    _case(
+        "pictures pause for longer than a jump, but not the sound, ts",
+        replace(TS, durations=(*(1,) * 49, 300)),
+        segments=((30, 60), (330, 360), (345, 380)),
     ),
     _case(
         "says 50 frames a second, has 25, H.264",

@@ -92,3 +92,16 @@ def test_one_odd_first_frame_changes_neither_the_rate_nor_the_places_of_the_othe
 def test_varying_rate_begins_with_its_first_frame() -> None:
     times = [0, 2, 3, 5, 8, 10, 13, 15, 18, 20, 23, 24]
     assert choose_grid(times, [], Fraction(1, 25))[1:] == (True, 0)
+
+
+@pytest.mark.parametrize("fields", [Fraction(60000, 1001), Fraction(60)])
+@pytest.mark.parametrize("phase", [0, 1])
+def test_film_whose_fields_are_shown_twice_has_its_own_rate(fields: Fraction, phase: int) -> None:
+    tick = Fraction(1, 90000)
+    times = [round(Fraction((5 * n + phase) // 2) / fields / tick) for n in range(100)]
+    assert choose_rate(times, [fields / 2], tick) == (fields * Fraction(2, 5), False)
+    # Pictures of two fields and of three, but not in turn.
+    mixed = times[:50] + [times[49] + round(2 * (n + 1) / fields / tick) for n in range(50)]
+    rate, varies = choose_rate(mixed, [fields / 2], tick)
+    assert varies
+    assert rate > fields * Fraction(2, 5)

