@@ -14,10 +14,12 @@ from fractions import Fraction
 from services.common.frames import FrameRange
 from services.encoder.command import FfmpegCommand, Site, may_repeat_frames
 from services.encoder.errors import OutputMismatch
+from services.encoder.fields import field_filters
 from services.encoder.filters import Timeline, video_graph
 from services.encoder.options import first_read, fraction, global_options, source_input
 from services.encoder.picture import picture_filters
-from services.encoder.readings import Reading, group_ranges, input_limit, max_gap
+from services.encoder.pieces import pieces_of
+from services.encoder.readings import Reading, input_limit, max_gap, readings_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -116,8 +118,10 @@ def _readings(
     pieces: Sequence[_Piece], source: pb.SourceInfo, output: pb.SourceInfo, rate: Fraction
 ) -> tuple[list[Reading], list[Reading]]:
     """Return how the source and the output are read."""
-    wanted = group_ranges([piece.wanted for piece in pieces], max_gap(source.video, rate))
-    return wanted, group_ranges([piece.made for piece in pieces], max_gap(output.video, rate))
+    wanted = readings_of(
+        [piece.wanted for piece in pieces], pieces_of(source, rate), max_gap(source.video, rate)
+    )
+    return wanted, readings_of([piece.made for piece in pieces], (), max_gap(output.video, rate))
 
 
 def _compare(
@@ -145,7 +149,10 @@ def _compare(
                 *(side.info, rate, reading.start), sound=False, least_margin=site.least_margin
             )
             arguments += source_input(
-                *(side.url, side.info, timeline, first), threads=site.threads, on_cpu=True
+                *(reading.url(side.url), side.info, timeline.of(reading.piece), first),
+                begins=reading.begins,
+                threads=site.threads,
+                on_cpu=True,
             )
         # In one format, or FFmpeg would convert the one to the other's.
         picture = picture_filters(cpu, side.info.video, work.plan) if side is source else []
@@ -156,6 +163,7 @@ def _compare(
                 side.info.video.index,
                 [*picture, f"format={output.info.video.pixel_format}"],
                 picture_first=may_repeat_frames(side.info, rate, cpu),
+                fields=field_filters(side.info),
                 first_input=inputs,
                 pad=pad,
             )
