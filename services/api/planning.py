@@ -13,6 +13,7 @@ from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
 from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_parts
 from services.common.content_key import (
+    RECIPE_WITH_COPIES,
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     Toolchain,
@@ -20,16 +21,16 @@ from services.common.content_key import (
 )
 from services.common.errors import DomainError, Reason
 from services.common.families import FamilyChoice, choose_family
-from services.common.planner import (
-    DEFAULT_PIXELS_PER_SECOND,
-    fraction_of,
-    plan_export,
-    processing_time,
-)
+from services.common.planner import DEFAULT_PIXELS_PER_SECOND, fraction_of, processing_time
+from services.common.smart_copy import forget_copying, is_examined, plan_with_copies
 from services.common.sound import lists_sound, with_sound_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
+
+BESIDE_COPIES = FamilyChoice(
+    pb.ENCODER_FAMILY_CPU, "Pictures beside those that are copied are encoded on the CPU."
+)
 
 
 class ExportPlanner:
@@ -57,7 +58,8 @@ class ExportPlanner:
         Args:
             choice: the family to encode with; by default what is asked for and live.
             copies: whether it may take over the file of an identical export.
-            parts: whether it may be made in parts; otherwise whole, however long it is.
+            parts: whether it may be made in parts; otherwise whole, however long it is, unless
+                pictures of the source are copied.
 
         Raises:
             DomainError: INVALID_SEGMENTS, INVALID_REQUEST; STORE_UNAVAILABLE; NO_ENCODER where
@@ -70,8 +72,19 @@ class ExportPlanner:
                 "The encoder that has examined the source does not list its sound yet: encoders "
                 "are being upgraded.",
             )
-        plan = plan_export(info, order.segments, order.settings)
+        if order.settings.quality == pb.QUALITY_SOURCE and not is_examined(info):
+            raise DomainError(
+                Reason.NO_ENCODER,
+                "The encoder that has examined the source does not tell whether it can be copied "
+                "yet: encoders are being upgraded.",
+            )
+        plan, warnings = plan_with_copies(info, order.segments, order.settings, order.not_copied)
         info = with_sound_of(info, plan)
+        copying = plan.quality == pb.QUALITY_SOURCE
+        if copying:
+            choice = BESIDE_COPIES
+        else:
+            forget_copying(info.video)
         if choice is None:
             choice = choose_family(order.settings.encoder, gpu_live=self._encoders.gpu_live())
         self._require(plan, choice.lane)
@@ -83,12 +96,14 @@ class ExportPlanner:
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
             tasks = [copy_task(order, finished, plan.frame_count)]
-        elif parts and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
+        elif copying or (
+            parts and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds
+        ):
             tasks = await self._parts(order, info, plan, choice, tools)
         else:
             tasks = [whole_task(order, info, plan, choice)]
         await self._estimate(plan, tasks, choice)
-        return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
+        return Planned(plan, tuple(tasks), (*choice.warnings, *warnings), fingerprint)
 
     def _require(self, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
@@ -98,6 +113,8 @@ class ExportPlanner:
         if plan.HasField("loudness_lufs"):
             # Where it is made in parts, the sound and the assembly are for other encoders.
             wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
+        if plan.quality == pb.QUALITY_SOURCE:
+            wanted += [(RECIPE_WITH_COPIES, each, "QUALITY_SOURCE") for each in (lane, Lane.MUX)]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(
@@ -158,4 +175,7 @@ def order_of(record: ExportRecord, *, generation: int | None = None) -> Order:
         record.segments,
         record.settings,
         record.generation if generation is None else generation,
+        not_copied=next(
+            (item.message for item in record.warnings if item.code == Reason.COPY_NOT_POSSIBLE), ""
+        ),
     )

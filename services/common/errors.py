@@ -68,6 +68,8 @@ class Reason(StrEnum):
     WORKER_LOST = "WORKER_LOST"
     GPU_FALLBACK = "GPU_FALLBACK"
     LOUDNESS_MISSED = "LOUDNESS_MISSED"
+    COPY_FAILED = "COPY_FAILED"
+    COPY_NOT_POSSIBLE = "COPY_NOT_POSSIBLE"
     INTERNAL = "INTERNAL"
 
 
@@ -215,6 +217,14 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.OK,
         False,
         "A warning: the sound could not be made as loud as asked for without exceeding its peaks.",
+    ),
+    Reason.COPY_FAILED: ReasonInfo(
+        StatusCode.INTERNAL, False, "The source's pictures cannot be copied; they are encoded."
+    ),
+    Reason.COPY_NOT_POSSIBLE: ReasonInfo(
+        StatusCode.OK,
+        False,
+        "A warning: the source's pictures could not be copied, so they were encoded.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

@@ -19,6 +19,9 @@ def picture_filters(
     Args:
         plan: size and fit of the output.
     """
+    if plan.quality == pb.QUALITY_SOURCE:
+        # Beside pictures that are copied nothing is changed, and nothing said that these do not.
+        return []
     colour = colour_of(video)
     if family != pb.ENCODER_FAMILY_NVENC:
         return _cpu_filters(video, plan, colour)

@@ -39,6 +39,7 @@ _QUALITIES = {
     "high": export_pb2.QUALITY_HIGH,
     "medium": export_pb2.QUALITY_MEDIUM,
     "low": export_pb2.QUALITY_LOW,
+    "source": export_pb2.QUALITY_SOURCE,
 }
 _ENCODERS = {
     "auto": export_pb2.ENCODER_PREFERENCE_AUTO,
