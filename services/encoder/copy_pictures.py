@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from services.encoder.avc import Configuration, Damaged
-from services.encoder.copyable import keyframe_problem, packet_problem, packets_from
+from services.encoder.copyable import OPEN_GOPS, keyframe_problem, packet_problem, packets_from
 from services.encoder.errors import NotCopyable, ScratchFull, SourceUnavailable
 from services.encoder.http_file import HttpFile
 from services.encoder.options import MP4_FORMAT
@@ -89,13 +89,13 @@ def _pictures(
     for number in range(end - start):
         packet = next(packets, None)
         if packet is None or packet.pts is None or not packet.size:
-            raise NotCopyable("the file's index leads to the wrong places")
+            raise NotCopyable("some of them are missing" if number else OPEN_GOPS)
         exact = (packet.pts * tick - origin) * rate
         place = round(exact)
         if abs(exact - place) > _OFF_GRID:
             raise NotCopyable("the time between them varies")
         if place not in missing:
-            raise NotCopyable("groups of them need each other (open GOPs)")
+            raise NotCopyable(OPEN_GOPS)
         missing.remove(place)
         problem = (packet_problem if number else keyframe_problem)(packet, found)
         if packet.is_corrupt or packet.is_discard:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import cast
 
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -23,6 +25,7 @@ from services.encoder.source_timing import Timing
 from videoexport.v1 import export_pb2 as pb
 
 _UPRIGHT = struct.pack("=9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+OPEN_GOPS = "groups of them need each other (open GOPs)"
 # What the units that we make ourselves have before them.
 LENGTH_BYTES = 4
 
@@ -91,8 +94,9 @@ def _unfit_picture(described: pb.VideoStream, frame: VideoFrame) -> str:
 
 def _is_upright(frame: VideoFrame) -> bool:
     """Return whether a picture is shown as it is: the rotation alone tells of no mirroring."""
+    kept = cast(SideDataContainer, frame.side_data)  # its stub is another's
     try:
-        return bytes(frame.side_data[SideData.DISPLAYMATRIX]) == _UPRIGHT
+        return bytes(kept[SideData.DISPLAYMATRIX]) == _UPRIGHT
     except KeyError:
         return True
 
@@ -105,13 +109,14 @@ def _unfit_keyframes(
     In open GOPs these are no IDR pictures: what follows them may need what is before them.
     """
     if not timing.keyframes:
-        return "groups of them need each other (open GOPs)"
+        return OPEN_GOPS
     ahead_of(timing, video)
     keyframes = timing.keyframes
     for frame in dict.fromkeys((keyframes[0], keyframes[len(keyframes) // 2], keyframes[-1])):
         packet = keyframe_at(container, video, timing.first_time + frame / timing.rate)
         if packet is None:
-            return "its index leads to the wrong places"
+            # It shows later than in its turn: others come first that are decoded after it.
+            return OPEN_GOPS
         problem = keyframe_problem(packet, found)
         if problem:
             return problem
@@ -165,7 +170,7 @@ def keyframe_problem(packet: Packet[VideoStream], found: Configuration) -> str:
     """Return why copying cannot begin with a keyframe."""
     kinds = {unit[0] & 0x1F for unit in units_of(bytes(packet), found.length_bytes)}
     if IDR not in kinds:
-        return "groups of them need each other (open GOPs)"
+        return OPEN_GOPS
     return packet_problem(packet, found)
 
 
