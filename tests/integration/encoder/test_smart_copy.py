@@ -76,7 +76,7 @@ async def test_every_frame_is_the_right_one_and_what_is_copied_is_the_sources(
     made = await export_copied(path, segments_of(await probed(path), RANGES), tmp_path)
     assert_exact(source, path, RANGES, made)
     copied = sum(piece.frames.frame_count for piece in made.pieces if piece.copied)
-    assert copied == made.plan.copied_frame_count >= source.gop
+    assert copied == made.plan.copied_frame_count > 0
     heard = audio_click_times(made.path)
     for time in expected_clicks(source, RANGES):
         assert min(abs(time - click) for click in heard) <= 0.005
