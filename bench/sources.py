@@ -50,6 +50,28 @@ async def twelve_minutes(folder: Path) -> Path:
     return await _looped(folder, "twelve-minutes", TWELVE_MINUTES_S)
 
 
+async def six_steady_minutes(folder: Path) -> Path:
+    """Return the pictures of the minute six times over, copied, in step, and a sound as long.
+
+    Where the minute is looped with its sound, which is some milliseconds longer, the time
+    between pictures varies.
+    """
+    clip = folder / f"six-steady-minutes-{VERSION}.mp4"
+    if not clip.exists():
+        source = await minute(folder)
+        say("making a steady source of 6 minutes (once)")
+        pictures = folder / f"minute-{VERSION}-pictures.mp4"
+        await _make(pictures, "-i", str(source), "-an", "-c", "copy")
+        await _make(
+            clip,
+            *("-stream_loop", "5", "-i", str(pictures)),
+            *("-f", "lavfi", "-i", "anoisesrc=color=pink:amplitude=0.2:sample_rate=48000"),
+            *("-t", str(6 * MINUTE_S), "-c:v", "copy", "-c:a", "aac", "-ac", "2", "-b:a", "128k"),
+        )
+        pictures.unlink()
+    return clip
+
+
 async def _looped(folder: Path, name: str, seconds: int) -> Path:
     clip = folder / f"{name}-{VERSION}.mp4"
     if not clip.exists():

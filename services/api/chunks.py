@@ -13,8 +13,25 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, joined
+from services.common.smart_copy import copied_run
 from videoexport.v1 import export_pb2 as pb
+
+# Of what is copied: it costs no encoder's start, so parts are long; but what is there is not
+# read again, and several encoders share the work.
+COPIED_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an output's pictures.
+
+    Attributes:
+        copied: whether they are taken from the source as they are.
+    """
+
+    frames: FrameRange
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +96,38 @@ def chunks_of(
         kept = [(inside[0] + inside[-1]) // 2]
     ends = [start, *kept, end]
     return [FrameRange(a, b) for a, b in pairwise(ends)]
+
+
+def pieces_of(info: pb.SourceInfo, plan: pb.Plan, chunk_seconds: float) -> list[Piece]:
+    """Return the parts of an output, in order; a range that is shown twice is there twice."""
+    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+    lengths = ChunkLengths.of(chunk_seconds, rate)
+    places = borders(info, rate, lengths)
+    found: list[Piece] = []
+    for span in joined(plan.segments):
+        run = copied_run(info.video, span) if plan.quality == pb.QUALITY_SOURCE else None
+        copied = [] if run is None else _copies(run, info.video.keyframes, COPIED_SECONDS * rate)
+        encoded = (
+            [span]
+            if run is None
+            else [FrameRange(span.start, run.start), FrameRange(run.end, span.end)]
+        )
+        pieces = [
+            Piece(chunk)
+            for edge in encoded
+            if edge.frame_count
+            for chunk in chunks_of(edge.start, edge.end, places, lengths)
+        ]
+        copies = [Piece(frames, copied=True) for frames in copied]
+        found += sorted([*pieces, *copies], key=lambda piece: piece.frames.start)
+    return found
+
+
+def _copies(run: FrameRange, keyframes: Sequence[int], length: Fraction) -> list[FrameRange]:
+    """Return the parts that a run is copied in: to the first keyframe after each `length`."""
+    ends = [run.start]
+    for number in range(int(run.start / length) + 1, int(run.end / length) + 1):
+        place = bisect_left(keyframes, number * length)
+        if place < len(keyframes) and ends[-1] < keyframes[place] < run.end:
+            ends.append(keyframes[place])
+    return [FrameRange(a, b) for a, b in pairwise([*ends, run.end])]

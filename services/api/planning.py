@@ -22,6 +22,7 @@ from services.api.work import (
 from services.common.codecs import H264, has_pictures, is_ten_bit, picture_work
 from services.common.content_key import (
     RECIPE_WITH_CODECS,
+    RECIPE_WITH_COPIES,
     RECIPE_WITH_FIELDS,
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
@@ -32,16 +33,16 @@ from services.common.content_key import (
 )
 from services.common.errors import DomainError, Reason, as_sentence
 from services.common.families import SOUND_ALONE, FamilyChoice, choose_family
-from services.common.planner import (
-    DEFAULT_PIXELS_PER_SECOND,
-    fraction_of,
-    plan_export,
-    processing_time,
-)
+from services.common.planner import DEFAULT_PIXELS_PER_SECOND, fraction_of, processing_time
+from services.common.smart_copy import forget_copying, is_examined, plan_with_copies
 from services.common.sound import lists_sound, with_sound_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
+
+BESIDE_COPIES = FamilyChoice(
+    pb.ENCODER_FAMILY_CPU, "Pictures beside those that are copied are encoded on the CPU."
+)
 
 
 class ExportPlanner:
@@ -69,7 +70,8 @@ class ExportPlanner:
         Args:
             choice: the family to encode with; by default what is asked for and live.
             copies: whether it may take over the file of an identical export.
-            parts: whether it may be made in parts; otherwise whole, however long it is.
+            parts: whether it may be made in parts; otherwise whole, however long it is, unless
+                pictures of the source are copied.
 
         Raises:
             DomainError: INVALID_SEGMENTS, INVALID_REQUEST; STORE_UNAVAILABLE; NO_ENCODER where
@@ -82,8 +84,19 @@ class ExportPlanner:
                 "The encoder that has examined the source does not list its sound yet: encoders "
                 "are being upgraded.",
             )
-        plan = plan_export(info, order.segments, order.settings)
+        if order.settings.quality == pb.QUALITY_SOURCE and not is_examined(info):
+            raise DomainError(
+                Reason.NO_ENCODER,
+                "The encoder that has examined the source does not tell whether it can be copied "
+                "yet: encoders are being upgraded.",
+            )
+        plan, warnings = plan_with_copies(info, order.segments, order.settings, order.not_copied)
         info = with_sound_of(info, plan)
+        copying = plan.quality == pb.QUALITY_SOURCE
+        if copying:
+            choice = BESIDE_COPIES
+        else:
+            forget_copying(info.video)
         if choice is None:
             choice = self._choose(order.settings.encoder, info, plan)
         self._require(info, plan, choice.lane)
@@ -96,7 +109,7 @@ class ExportPlanner:
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
             tasks = [copy_task(order, finished, plan.frame_count, plan.format)]
-        elif (
+        elif copying or (
             parts
             # Sound alone is soon made, however long it is.
             and has_pictures(plan.format)
@@ -107,7 +120,8 @@ class ExportPlanner:
             tasks = [whole_task(order, info, plan, choice)]
         measuring = _measuring(order, info, plan, finished)
         await self._estimate(plan, tasks, measuring, choice)
-        return Planned(plan, (*tasks, *measuring), choice.warnings, fingerprint)
+        told = (*choice.warnings, *warnings)
+        return Planned(plan, (*tasks, *measuring), told, fingerprint)
 
     def _choose(
         self, preference: pb.EncoderPreference.ValueType, info: pb.SourceInfo, plan: pb.Plan
@@ -153,6 +167,8 @@ class ExportPlanner:
         if info.time_breaks:
             sources = "recordings whose clock jumps"
             wanted += [(RECIPE_WITH_TIME_BREAKS, each, sources) for each in (lane, Lane.MUX)]
+        if plan.quality == pb.QUALITY_SOURCE:
+            wanted += [(RECIPE_WITH_COPIES, each, "QUALITY_SOURCE") for each in (lane, Lane.MUX)]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(
@@ -228,4 +244,7 @@ def order_of(record: ExportRecord, *, generation: int | None = None) -> Order:
         record.segments,
         record.settings,
         record.generation if generation is None else generation,
+        not_copied=next(
+            (item.message for item in record.warnings if item.code == Reason.COPY_NOT_POSSIBLE), ""
+        ),
     )

@@ -7,6 +7,7 @@ a file to take over that is gone. The new plan finds by their keys whatever is m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -16,8 +17,9 @@ from services.api.settings import ApiSettings
 from services.api.store import Housekeeping, ReuseStore, TaskStore
 from services.api.store.records import ExportRecord, Planned, source_key
 from services.api.store.tasks import Applied
-from services.common.errors import TABLE, DomainError, Reason
+from services.common.errors import TABLE, DomainError, Reason, as_sentence
 from services.common.families import FamilyChoice
+from services.common.smart_copy import NOT_COPIED
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -29,6 +31,9 @@ MOST_REPLANS = 4
 # An export whose parts so often did not join is made whole: encoders whose parts differ may do
 # so for long, as while they are upgraded.
 MOST_GENERATIONS = 2
+COPIES_DO_NOT_JOIN = as_sentence(
+    f"{NOT_COPIED}: together with those that are encoded they could not be decoded"
+)
 
 
 class Replanner:
@@ -63,6 +68,10 @@ class Replanner:
         choice: FamilyChoice | None
         if reason is Reason.GPU_FAILED:
             choice = _off_gpu(event.failed.message)
+        elif reason is Reason.COPY_FAILED:
+            choice, record = None, _encoded(record, event.failed.message)
+        elif reason is Reason.PARTS_DIFFER and message.assemble.plan.quality == pb.QUALITY_SOURCE:
+            choice, record = None, _encoded(record, COPIES_DO_NOT_JOIN)
         elif reason in (Reason.PART_MISSING, Reason.PARTS_DIFFER):
             # What is made already is of this family.
             choice = FamilyChoice(message.assemble.family, message.assemble.family_reason)
@@ -128,6 +137,12 @@ class Replanner:
             # What another encoder has told of the source since does not fit the request.
             log.error("cannot be planned again", export_id=record.id, reason=error.reason)
             return None
+
+
+def _encoded(record: ExportRecord, why: str) -> ExportRecord:
+    """Return an export whose pictures are not to be copied."""
+    warning = pb.ExportWarning(code=Reason.COPY_NOT_POSSIBLE, message=why)
+    return replace(record, warnings=(*record.warnings, warning))
 
 
 def _off_gpu(message: str) -> FamilyChoice:

@@ -14,25 +14,28 @@ from fractions import Fraction
 
 from google.protobuf.duration_pb2 import Duration
 
-from services.api.chunks import ChunkLengths, borders, chunks_of
+from services.api.chunks import Piece, pieces_of
 from services.api.measuring import compared_spans
 from services.api.store.records import NewTask
 from services.common import ids
 from services.common.codecs import container_of, picture_work
 from services.common.content_key import Toolchain, VideoKeys, audio_key
 from services.common.families import FamilyChoice
-from services.common.frames import FrameRange, joined
+from services.common.frames import joined
 from services.common.planner import (
     DEFAULT_PIXELS_PER_SECOND,
     FRAMES_PER_SOUND,
     frames_to_make,
 )
+from services.common.smart_copy import forget_copying
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 # What the assembly of so many frames costs, in frames of pictures, as FRAMES_PER_SOUND.
 FRAMES_PER_JOIN = 50
+# And those that are copied.
+FRAMES_PER_COPY = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Order:
     Attributes:
         export_id: empty where only its plan is asked for.
         generation: how often the parts of the export were made anew.
+        not_copied: why pictures are not copied although that is asked for, as a sentence, where
+            it is known from before.
     """
 
     export_id: str
@@ -70,6 +75,7 @@ class Order:
     settings: pb.ExportSettings
     generation: int = 0
     limits: TimeLimits = TimeLimits()
+    not_copied: str = ""
 
     def message(self) -> task_pb2.Task:
         """Return a new task of it, without its work."""
@@ -137,7 +143,7 @@ def work_in_parts(
         tools: of the encoders that are expected to take them; one with other tools stores
             its parts under other keys, which it tells.
     """
-    chunks = _chunks(info, plan, chunk_seconds)
+    chunks = pieces_of(info, plan, chunk_seconds)
     video = _VideoTasks(order, info, plan, choice, tools)
     made = {chunk: video.of(chunk) for chunk in dict.fromkeys(chunks)}
     tasks = list(made.values())
@@ -147,25 +153,17 @@ def work_in_parts(
         assembly.assemble.audio_key = sound.part_key or b""
         tasks.append(sound)
     for chunk in chunks:
-        assembly.assemble.video.add(key=made[chunk].part_key or b"", frame_count=chunk.frame_count)
+        assembly.assemble.video.add(
+            key=made[chunk].part_key or b"",
+            frame_count=chunk.frames.frame_count,
+            copied=chunk.copied,
+        )
     assembly.assemble.plan.CopyFrom(plan)
     assembly.assemble.plan.ClearField("segments")
     assembly.assemble.family = choice.family
     assembly.assemble.family_reason = choice.reason
     assembly.assemble.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     return [*tasks, _new(assembly, "ASSEMBLE", Lane.MUX, plan.frame_count // FRAMES_PER_JOIN)]
-
-
-def _chunks(info: pb.SourceInfo, plan: pb.Plan, chunk_seconds: float) -> list[FrameRange]:
-    """Return the chunks of an output, in order; a range that is shown twice is there twice."""
-    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
-    lengths = ChunkLengths.of(chunk_seconds, rate)
-    places = borders(info, rate, lengths)
-    return [
-        chunk
-        for span in joined(plan.segments)
-        for chunk in chunks_of(span.start, span.end, places, lengths)
-    ]
 
 
 class _VideoTasks:
@@ -200,16 +198,19 @@ class _VideoTasks:
         self._template.info.video.ClearField("keyframes")
         self._keys = VideoKeys(order.user_id, order.source, self._template, tools)
 
-    def of(self, frames: FrameRange) -> NewTask:
+    def of(self, piece: Piece) -> NewTask:
+        frames = piece.frames
         message = self._order.message()
         chunk = message.video.chunk
         chunk.CopyFrom(self._template)
-        chunk.start_frame, chunk.end_frame = frames.start, frames.end
+        chunk.start_frame, chunk.end_frame, chunk.copied = frames.start, frames.end, piece.copied
         before = bisect_right(self._places, frames.start)
         chunk.info.video.keyframes.extend(self._keyframes[max(0, before - 1) : before])
         message.video.time_limit.CopyFrom(self._order.limits.of(self._plan, frames.frame_count))
-        key = self._keys.of(frames.start, frames.end)
-        return _new(message, "VIDEO", self._choice.lane, frames.frame_count, key)
+        key = self._keys.of(frames.start, frames.end, copied=piece.copied)
+        # In the same lane, for the sound may take the one of the muxers for longer.
+        work = frames.frame_count // (FRAMES_PER_COPY if piece.copied else 1)
+        return _new(message, "VIDEO", self._choice.lane, work, key)
 
 
 def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolchain) -> NewTask:
@@ -217,6 +218,7 @@ def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolcha
     track = message.audio.soundtrack
     track.info.CopyFrom(info)
     track.info.video.ClearField("keyframes")
+    forget_copying(track.info.video)
     track.frame_rate.CopyFrom(plan.frame_rate)
     for span in joined(plan.segments):
         track.spans.add(start_frame=span.start, end_frame=span.end)

@@ -84,6 +84,10 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
             violations.append(
                 Violation("settings.frame_rate", f"must be from 1 to {MAX_RATE} frames per second")
             )
+    gpu = settings.encoder == pb.ENCODER_PREFERENCE_GPU
+    if gpu and settings.quality == pb.QUALITY_SOURCE:
+        problem = "must not be GPU with QUALITY_SOURCE, whose cuts are encoded on the CPU"
+        violations.append(Violation("settings.encoder", problem))
     if settings.audio_stream < 0:
         violations.append(Violation("settings.audio_stream", "must not be negative"))
     least, most = LOUDNESS_LUFS

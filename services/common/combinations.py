@@ -20,6 +20,9 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         held = " or ".join(NAMES[each] for each in container.codecs)
         problem = f"{container.name} is made with {held}, not with {NAMES[codec]}"
         violations.append(Violation("settings.video_codec", problem))
+    if settings.quality == pb.QUALITY_SOURCE and (container.name != "MP4" or codec != H264):
+        problem = "QUALITY_SOURCE copies H.264 into MP4, so both must be what is asked for"
+        violations.append(Violation("settings.quality", problem))
     if settings.dynamic_range == pb.DYNAMIC_RANGE_KEEP and codec == H264:
         problem = (
             "H.264 is made with 8 bits, in which HDR shows bands; choose HEVC, AV1 or VP9 as "

@@ -33,6 +33,8 @@ RECIPE_WITH_CODECS = 2
 RECIPE_WITH_FIELDS = 2
 # Since when a recording whose clock jumps is read piece by piece; before, encoders read it whole.
 RECIPE_WITH_TIME_BREAKS = 2
+# Since when pictures can be copied; before, encoders encode whatever they are asked.
+RECIPE_WITH_COPIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class VideoKeys:
         common.CopyFrom(template)
         common.ClearField("start_frame")
         common.ClearField("end_frame")
+        common.ClearField("copied")
         # Where reading begins changes no picture, and is another place for each chunk.
         common.info.video.ClearField("keyframes")
         # Pictures are the same with whatever sound.
@@ -75,16 +78,18 @@ class VideoKeys:
         # A GPU has no threads of ours, but its chunks are not worth another kind of key.
         self._common = _digest("video", user_id, source, common, tools.build, tools.threads)
 
-    def of(self, start_frame: int, end_frame: int) -> bytes:
+    def of(self, start_frame: int, end_frame: int, *, copied: bool = False) -> bytes:
         """Return the key of one chunk."""
-        return sha256(self._common + f"{start_frame}-{end_frame}".encode()).digest()
+        how = " copied" if copied else ""
+        return sha256(self._common + f"{start_frame}-{end_frame}{how}".encode()).digest()
 
 
 def video_key(
     user_id: str, source: task_pb2.TaskSource, chunk: task_pb2.VideoChunk, tools: Toolchain
 ) -> bytes:
     """Return the key of the pictures of a chunk, 32 bytes."""
-    return VideoKeys(user_id, source, chunk, tools).of(chunk.start_frame, chunk.end_frame)
+    keys = VideoKeys(user_id, source, chunk, tools)
+    return keys.of(chunk.start_frame, chunk.end_frame, copied=chunk.copied)
 
 
 def audio_key(

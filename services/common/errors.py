@@ -69,6 +69,8 @@ class Reason(StrEnum):
     GPU_FALLBACK = "GPU_FALLBACK"
     LOUDNESS_MISSED = "LOUDNESS_MISSED"
     QUALITY_NOT_MEASURED = "QUALITY_NOT_MEASURED"
+    COPY_FAILED = "COPY_FAILED"
+    COPY_NOT_POSSIBLE = "COPY_NOT_POSSIBLE"
     INTERNAL = "INTERNAL"
 
 
@@ -221,6 +223,14 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.OK,
         False,
         "A warning: the output could not be compared with its source; it is complete without.",
+    ),
+    Reason.COPY_FAILED: ReasonInfo(
+        StatusCode.INTERNAL, False, "The source's pictures cannot be copied; they are encoded."
+    ),
+    Reason.COPY_NOT_POSSIBLE: ReasonInfo(
+        StatusCode.OK,
+        False,
+        "A warning: the source's pictures could not be copied, so they were encoded.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

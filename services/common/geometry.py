@@ -43,6 +43,8 @@ def frame_of(video: pb.VideoStream, settings: pb.ExportSettings) -> Frame:
     """Return what the settings of an export come to for a source."""
     _, lines = upright_size(video)
     default = pb.RESOLUTION_720P if lines <= 720 else pb.RESOLUTION_1080P
+    if settings.quality == pb.QUALITY_SOURCE:
+        default = pb.RESOLUTION_SOURCE
     resolution = settings.resolution or default
     fit = settings.fit or pb.FIT_PAD
     if resolution != pb.RESOLUTION_SOURCE:

@@ -35,6 +35,8 @@ ROUNDING = Fraction(1, 1000)
 # Bits per pixel that H.264 needs at each quality, from our own trials with
 # camera material; good to a factor of two, which is what an estimate is for.
 BITS_PER_PIXEL = {pb.QUALITY_HIGH: 0.12, pb.QUALITY_MEDIUM: 0.065, pb.QUALITY_LOW: 0.035}
+# Of what is copied, the source's own are known better: services/common/smart_copy.py.
+BITS_PER_PIXEL[pb.QUALITY_SOURCE] = BITS_PER_PIXEL[pb.QUALITY_HIGH]
 AUDIO_BITS_PER_SECOND = 192_000
 # What the sound costs, in frames of pictures of 720p at 25 a second; good enough to weigh them
 # against each other.
@@ -173,14 +175,18 @@ def processing_time(frame_count: int, frames_per_second: float) -> Duration:
 
 
 def grid_of(info: pb.SourceInfo, settings: pb.ExportSettings) -> Grid:
-    """Return the frame grid: the requested rate, or the source's own up to 60."""
+    """Return the frame grid: the requested rate, or the source's own.
+
+    Unless its pictures are copied, that is up to 60.
+    """
     own = Fraction(info.video.frame_rate.numerator, info.video.frame_rate.denominator)
     if settings.HasField("frame_rate"):
         rate = Fraction(settings.frame_rate.numerator, settings.frame_rate.denominator)
     else:
         rate = own
+        most = MAX_RATE if settings.quality == pb.QUALITY_SOURCE else MAX_DEFAULT_RATE
         # Halving keeps every frame of the output a frame of the source.
-        while rate > MAX_DEFAULT_RATE:
+        while rate > most:
             rate /= 2
     if rate == own:
         return Grid(rate, info.video.frame_count)

@@ -10,8 +10,9 @@ from pathlib import Path
 from services.common.errors import DomainError, Reason
 from services.encoder.board import Run
 from services.encoder.codecs import copied_pictures
-from services.encoder.command import FfmpegCommand, concat_script
+from services.encoder.command import FfmpegCommand, concat_script, with_head
 from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
+from services.encoder.copying import Survey, check_joins, survey
 from services.encoder.deadline import Deadline
 from services.encoder.errors import (
     EncoderFailed,
@@ -27,6 +28,7 @@ from services.encoder.loudness import read_tag
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import RW_TIMEOUT_MICROSECONDS, global_options
 from services.encoder.output_facts import check_output
+from services.encoder.readable import unless_lost
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceObject
 from services.encoder.storage import StorageClient
@@ -73,14 +75,17 @@ class Assembly:
         """
         run.enter(pb.EXPORT_PHASE_ASSEMBLING)
         with scratch(self._own_scratch, run.run_id) as folder:
-            command = await self._join(run, user_id, work, folder)
+            command, told = await self._join(run, user_id, work, folder)
             run.enter(pb.EXPORT_PHASE_VERIFYING)
             try:
-                facts = await self._runs.inspect(command.output, decode_keyframes=True)
+                # Of a film in which every picture is a keyframe, most of them are copied ones.
+                facts = await self._runs.inspect(command.output, decode_keyframes=told is None)
                 check_output(facts, work.plan)
+                if told is not None:
+                    await self._check_copies(work, told, command.output, folder)
             except OutputMismatch as error:
                 raise PartsDiffer(error.message) from error
-            if facts.keyframes_decoded < len(work.video):
+            if told is None and facts.keyframes_decoded < len(work.video):
                 raise PartsDiffer("not every part begins with a picture that can be decoded")
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             loudness = None
@@ -90,10 +95,25 @@ class Assembly:
         self._metrics.bytes_written.inc(stored.size_bytes)
         return output_of(facts, stored, work.plan, work.family, work.family_reason, loudness)
 
+    async def _check_copies(
+        self, work: task_pb2.AssembleTask, told: Survey, output: Path, folder: Path
+    ) -> None:
+        """Look for what was copied in what has come out, and decode where it begins and ends."""
+        parts = list(zip(work.video, told.digests, strict=True))
+        if any(part.copied and digest is None for part, digest in parts):
+            raise OutputMismatch("a part does not tell what was copied into it")
+        counted = [(part.frame_count, digest) for part, digest in parts]
+        limit = work.time_limit.ToTimedelta().total_seconds()
+        await check_joins(output, counted, work.plan.frame_rate, folder, limit)
+
     async def _join(
         self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path
-    ) -> FfmpegCommand:
-        """Join the parts as they are stored now; return the run that did."""
+    ) -> tuple[FfmpegCommand, Survey | None]:
+        """Join the parts as they are stored now.
+
+        Returns:
+            The run that did; what the parts say, where some are copied.
+        """
         keys = [part.key for part in work.video]
         keys += [work.audio_key] if work.audio_key else []
         for _ in range(READINGS):
@@ -110,13 +130,23 @@ class Assembly:
 
     async def _join_once(
         self, run: Run, work: task_pb2.AssembleTask, parts: Sequence[SourceObject], folder: Path
-    ) -> FfmpegCommand:
-        """Join the parts, the one with the sound last; return the run that did."""
+    ) -> tuple[FfmpegCommand, Survey | None]:
+        """Join the parts, the one with the sound last."""
         count = len(work.video)
+        told = None
         async with AsyncExitStack() as stack:
             expose = self._gateway.expose_parts
             pictures = await stack.enter_async_context(expose(parts[:count]))
             sound = await stack.enter_async_context(expose(parts[count:]))
+            if work.plan.quality == pb.QUALITY_SOURCE:
+                sizes = [part.size_bytes for part in parts[:count]]
+                named = list(zip(pictures.urls, sizes, strict=True))
+                limit = work.time_limit.ToTimedelta().total_seconds()
+                surveying = survey(named, work.plan.frame_rate, folder, limit)
+                try:
+                    told = await unless_lost(surveying, pictures)
+                except OutputMismatch as error:
+                    raise PartsDiffer(error.message) from error
             command = assemble_command(
                 ffmpeg=self._runs.ffmpeg,
                 urls=pictures.urls,
@@ -125,6 +155,7 @@ class Assembly:
                 tags=work.plan.HasField("loudness_lufs"),
                 plan=work.plan,
                 folder=folder,
+                told=told,
             )
             try:
                 await self._runs.make(
@@ -137,7 +168,7 @@ class Assembly:
                 raise PartsDiffer(error.message) from error
             finally:
                 self._metrics.bytes_read.inc(pictures.bytes_read + sound.bytes_read)
-        return command
+        return command, told
 
 
 def assemble_command(
@@ -149,6 +180,7 @@ def assemble_command(
     plan: pb.Plan,
     folder: Path,
     tags: bool = False,
+    told: Survey | None = None,
 ) -> FfmpegCommand:
     """Return the run that joins parts with pictures and adds the sound, copying both.
 
@@ -159,6 +191,7 @@ def assemble_command(
         plan: frame rate, codec and format of the output.
         folder: where the script and the output go.
         tags: whether what the part with the sound says of itself is written out as TAGS.
+        told: what the parts say, where some are copied.
     """
     output = output_file(folder, "output", plan.format)
     rate = plan.frame_rate
@@ -167,12 +200,21 @@ def assemble_command(
     text = concat_script(urls, frame_counts, Fraction(rate.numerator, rate.denominator), timeout)
     arguments = [*global_options(ffmpeg), "-protocol_whitelist", "file,http,tcp"]
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
+    if told is not None:
+        text = with_head(text, told.head.name)
+        # FFmpeg would put the parameters of each part between its pictures.
+        arguments += ["-auto_convert", "0"]
     arguments += ["-f", "concat", "-safe", "0", "-i", str(script)]
     if sound_url is not None:
         demuxer = demuxer_of(output)
         arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", demuxer]
         arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
     arguments += ["-map", "0:v:0", *copied_pictures(plan.video_codec)]
+    if told is not None:
+        # Parts are decoded differently far ahead of when they show, and the clock of that must
+        # not go back where they meet.
+        turn = f"(N-{told.ahead})*{rate.denominator}/{rate.numerator}/TB"
+        arguments += ["-bsf:v", f"setts=pts=PTS:dts={turn}"]
     if sound_url is not None:
         arguments += ["-map", "1:a:0", "-c:a", "copy"]
     arguments += clean_output(output)

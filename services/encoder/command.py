@@ -32,6 +32,7 @@ from services.encoder.filters import (
     samples_of,
     video_graph,
 )
+from services.encoder.matching import matched_codec
 from services.encoder.options import (
     DECODER_THREADS,
     devices,
@@ -277,12 +278,15 @@ def _encode(
     for graph in graphs:
         arguments += ["-/filter_complex", str(graph)]
     if job.picture is not None:
-        codec = video_codec(
-            *(job.family, job.picture.video_codec, job.picture.quality),
-            threads=job.site.threads,
-            stitchable=parts or job.stitchable,
-            ten_bit=is_ten_bit(job.info.video, job.picture.dynamic_range),
-        )
+        if job.picture.quality == pb.QUALITY_SOURCE:
+            codec = matched_codec(job.info.video, threads=job.site.threads)
+        else:
+            codec = video_codec(
+                *(job.family, job.picture.video_codec, job.picture.quality),
+                threads=job.site.threads,
+                stitchable=parts or job.stitchable,
+                ten_bit=is_ten_bit(job.info.video, job.picture.dynamic_range),
+            )
         arguments += ["-map", "[v]", *codec]
     if job.sound:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
@@ -373,3 +377,9 @@ def concat_script(
         lines += [options] if options else []
         place = end
     return "\n".join(lines) + "\n"
+
+
+def with_head(script: str, name: str) -> str:
+    """Return a script that begins with a file without pictures, for what that says of them."""
+    first, rest = script.split("\n", 1)
+    return f"{first}\nfile {name}\nduration 0\n{rest}"

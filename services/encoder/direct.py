@@ -14,7 +14,8 @@ from services.common.checks import settings_violations, source_violations
 from services.common.codecs import codec_of, has_pictures
 from services.common.errors import DomainError, Reason, Violation, as_sentence, invalid_request
 from services.common.families import SOUND_ALONE, FamilyChoice, choose_family, codec_problem
-from services.common.planner import frames_to_make, plan_export, segment_violations
+from services.common.planner import frames_to_make, segment_violations
+from services.common.smart_copy import NOT_COPIED, plan_with_copies
 from services.common.sound import with_sound_of
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, RELEASED, Run, TaskBoard
@@ -32,6 +33,7 @@ T = TypeVar("T")
 PROGRESS_INTERVAL = 0.5
 # What the bucket's lifecycle keeps previews for.
 PREVIEW_LIFETIME = timedelta(days=1)
+ENCODED_AT_ONCE = as_sentence(f"{NOT_COPIED}: this is made at once, in one run")
 
 
 async def _as_domain_error(work: Awaitable[T]) -> T:
@@ -161,7 +163,7 @@ class DirectCalls:
         source = await self._storage.find_source(user_id, request.source)
         run.enter(pb.EXPORT_PHASE_PROBING)
         info = await self._prober.probe(user_id, source)
-        plan = plan_export(info, request.segments, request.settings)
+        plan, warnings = plan_with_copies(info, request.segments, request.settings, ENCODED_AT_ONCE)
         run.live.frame_count = frames_to_make(plan)
         work = task_pb2.WholeTask(
             info=with_sound_of(info, plan),
@@ -176,7 +178,7 @@ class DirectCalls:
         encoded.output.download_url = signed.url
         encoded.output.download_url_expire_time.CopyFrom(signed.expire_time)
         result = service.EncodeResult(
-            output=encoded.output, warnings=(*choice.warnings, *encoded.warnings)
+            output=encoded.output, warnings=(*choice.warnings, *warnings, *encoded.warnings)
         )
         result.expire_time.FromDatetime(datetime.now(UTC) + PREVIEW_LIFETIME)
         return result

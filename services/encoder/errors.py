@@ -120,6 +120,13 @@ class PartMissing(MediaError):
         self.keys = tuple(keys)
 
 
+class NotCopyable(MediaError):
+    """Pictures cannot be copied after all; the API has the whole export encoded."""
+
+    reason = "COPY_FAILED"
+    retryable = False
+
+
 class FramesMissing(OutputMismatch):
     """The file lacks frames of the plan, which reading from further ahead may bring."""
 

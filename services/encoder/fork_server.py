@@ -27,10 +27,27 @@ from typing import Any
 
 import av.logging
 
-from services.encoder.errors import InvalidSource, OutputMismatch, SourceUnavailable
+from services.encoder.copy_pictures import copy_pictures
+from services.encoder.errors import (
+    InvalidSource,
+    NotCopyable,
+    OutputMismatch,
+    ScratchFull,
+    SourceUnavailable,
+)
+from services.encoder.inspect_joins import inspect_joins
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
-from services.encoder.inspection import BEGUN, DEFECT, INVALID, MAX_REQUEST, OK, UNAVAILABLE
+from services.encoder.inspection import (
+    BEGUN,
+    DEFECT,
+    INVALID,
+    MAX_REQUEST,
+    NO_ROOM,
+    OK,
+    UNAVAILABLE,
+)
+from services.encoder.survey_parts import survey_parts
 
 # Far above what the largest picture takes.
 MEMORY_BYTES = 4 << 30
@@ -111,29 +128,43 @@ class ForkServer:
 
 def _answer(request: dict[str, Any]) -> bytes:
     """Do what is asked, within limits; every way of failing that has a sentence gives it."""
-    _confine(request["cpu_seconds"])
+    _confine(request["cpu_seconds"], request.get("file_bytes", 0))
     try:
-        if "path" in request:
-            facts = inspect_output(
-                Path(request["path"]), decode_keyframes=request["decode_keyframes"]
-            )
-            return OK + facts.to_json()
-        info = inspect_source(request["url"], request["size_bytes"], request["etag"])
-        return OK + info.SerializeToString()
-    except (InvalidSource, OutputMismatch) as error:
+        return OK + _done(request)
+    except (InvalidSource, OutputMismatch, NotCopyable) as error:
         return INVALID + error.message.encode()
     except SourceUnavailable as error:
         return UNAVAILABLE + error.message.encode()
+    except ScratchFull as error:
+        return NO_ROOM + error.message.encode()
     except MemoryError:
         return INVALID + b"the video needs more memory than examining it may take"
 
 
-def _confine(cpu_seconds: int) -> None:
-    """Limit what this process may take. What a platform does not know is left out."""
+def _done(request: dict[str, Any]) -> bytes:
+    if "copy" in request:
+        return copy_pictures(request["copy"])
+    if "survey" in request:
+        return survey_parts(request["survey"])
+    if "joins" in request:
+        return inspect_joins(Path(request["path"]), request["joins"])
+    if "path" in request:
+        facts = inspect_output(Path(request["path"]), decode_keyframes=request["decode_keyframes"])
+        return facts.to_json()
+    info = inspect_source(request["url"], request["size_bytes"], request["etag"])
+    return info.SerializeToString()
+
+
+def _confine(cpu_seconds: int, file_bytes: int) -> None:
+    """Limit what this process may take. What a platform does not know is left out.
+
+    Args:
+        file_bytes: length of a file that it may write.
+    """
     limits = {
         resource.RLIMIT_CPU: cpu_seconds,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_FSIZE: file_bytes,
     }
     if sys.platform == "linux":  # macOS counts its shared cache, and refuses
         limits[resource.RLIMIT_AS] = MEMORY_BYTES

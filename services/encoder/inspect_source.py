@@ -17,6 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from services.common.geometry import MAX_SIDE
 from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, is_playlist
+from services.encoder.copyable import examine
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
 from services.encoder.source_pieces import Slice, describe_pieces
@@ -128,6 +129,7 @@ def _describe(container: InputContainer) -> pb.SourceInfo:
     info.duration.CopyFrom(_duration(timing.frame_count / timing.rate))
     info.first_frame_time.CopyFrom(_duration(timing.first_time))
     info.video.CopyFrom(_describe_video(container, video, timing))
+    examine(container, video, timing, info.video)
     described = [_describe_audio(sound, container, timing.first_time) for sound in sounds]
     info.audio_streams.extend(described[:MAX_AUDIO_STREAMS])
     if described:

@@ -10,7 +10,7 @@ from __future__ import annotations
 # Without it there was no child, and so no fault of the media.
 BEGUN = b"."
 # The first byte of the answer after it; what follows a defect is a traceback.
-OK, INVALID, UNAVAILABLE, DEFECT = b"+", b"!", b"?", b"#"
+OK, INVALID, UNAVAILABLE, NO_ROOM, DEFECT = b"+", b"!", b"?", b"=", b"#"
 
 # What macOS lets a datagram between processes have.
 MAX_REQUEST = 2048

@@ -6,26 +6,32 @@ it can use it; and one that is there already is not made again.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from services.common.content_key import Toolchain, audio_key, video_key
 from services.encoder.board import Run
 from services.encoder.command import audio_commands, video_commands
 from services.encoder.containers import form_of_sound
+from services.encoder.copying import copy_part
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
-from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Order
+from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from services.encoder.filters import samples_of
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import check_output, check_soundtrack
+from services.encoder.readable import unless_lost
 from services.encoder.scratch import scratch
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.source_gateway import SourceGateway, SourceHandle
 from services.encoder.storage import StorageClient
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
+
+Fill = Callable[[SourceHandle, Path], Awaitable[Made]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Part:
     """A stored part.
 
     Attributes:
-        frames_per_second: frames made per second; 0 where the part was there already.
+        frames_per_second: frames encoded per second; 0 where the part was there already.
     """
 
     stored: task_pb2.StoredPart
@@ -62,11 +68,11 @@ class PartEncode:
     async def video(
         self, run: Run, user_id: str, source: task_pb2.TaskSource, work: task_pb2.VideoTask
     ) -> Part:
-        """Encode the pictures of one chunk.
+        """Encode the pictures of one chunk, or copy them.
 
         Raises:
             MediaError: what was wrong with the source, FFmpeg or the part; GPU_FAILED where
-                the GPU could not.
+                the GPU could not, COPY_FAILED where they cannot be copied.
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         chunk = work.chunk
@@ -85,6 +91,9 @@ class PartEncode:
             deadline=Deadline.after(work.time_limit),
         )
         key = video_key(user_id, source, chunk, self._tools)
+        if chunk.copied:
+            copy = partial(self._copy, run, order, source.size_bytes, chunk)
+            return await self._make(run, user_id, source, order, key, copy)
         try:
             return await self._make(run, user_id, source, order, key)
         except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
@@ -117,9 +126,38 @@ class PartEncode:
         key = audio_key(user_id, source, soundtrack, self._tools)
         return await self._make(run, user_id, source, order, key)
 
+    async def _copy(
+        self,
+        run: Run,
+        order: Order,
+        size_bytes: int,
+        chunk: task_pb2.VideoChunk,
+        source: SourceHandle,
+        folder: Path,
+    ) -> Made:
+        """Make a part of a source's own pictures."""
+        run.enter(pb.EXPORT_PHASE_ENCODING)
+        copying = copy_part(source.url, size_bytes, chunk, folder, order.deadline.left)
+        path = await unless_lost(copying, source)
+        facts = await self._runs.inspect(path)
+        order.check(facts)
+        return Made(path, facts, seconds=0.0)
+
     async def _make(
-        self, run: Run, user_id: str, source: task_pb2.TaskSource, order: Order, key: bytes
+        self,
+        run: Run,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        order: Order,
+        key: bytes,
+        fill: Fill | None = None,
     ) -> Part:
+        """Make a part unless it is there.
+
+        Args:
+            fill: how; by default by running the order's commands.
+        """
+        fill = fill or partial(self._runs.fill, run, order)
         reference = storage.ObjectRef(cache_key=key.hex())
         [there] = await self._storage.stat(user_id, [reference])
         if there.exists:
@@ -128,15 +166,15 @@ class PartEncode:
             opened = self._gateway.expose(self._storage.source_object(user_id, source))
             async with opened as handle:
                 try:
-                    made = await self._runs.fill(run, order, handle, folder)
+                    made = await fill(handle, folder)
                 finally:
                     self._metrics.bytes_read.inc(handle.bytes_read)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             upload = storage.CreateUploadRequest(cache_key=reference.cache_key)
             stored = await self._storage.upload(user_id, upload, made.path)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        frames_per_second = made.facts.frame_count / max(made.seconds, 1e-3)
-        if made.facts.frame_count:
+        frames_per_second = made.facts.frame_count / made.seconds if made.seconds else 0.0
+        if frames_per_second:
             self._metrics.encoded(order.family, frames_per_second, order.rate)
         return Part(task_pb2.StoredPart(key=key, size_bytes=stored.size_bytes), frames_per_second)
 

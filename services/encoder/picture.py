@@ -20,6 +20,9 @@ def picture_filters(
     Args:
         plan: size, fit and dynamic range of the output.
     """
+    if plan.quality == pb.QUALITY_SOURCE:
+        # Beside pictures that are copied nothing is changed, and nothing said that these do not.
+        return []
     ten_bit = is_ten_bit(video, plan.dynamic_range)
     colour = colour_of(video, keep=plan.dynamic_range == pb.DYNAMIC_RANGE_KEEP)
     filters = _cpu_filters(video, plan, colour)

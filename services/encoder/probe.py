@@ -46,7 +46,7 @@ async def probe(
     """
     if size_bytes == 0:
         raise InvalidSource("the file is empty")
-    answer = await _ask({"url": url, "size_bytes": size_bytes, "etag": etag}, timeout)
+    answer = await ask({"url": url, "size_bytes": size_bytes, "etag": etag}, timeout)
     kind, content = answer[:1], answer[1:]
     if kind == OK:
         return pb.SourceInfo.FromString(content)
@@ -69,7 +69,7 @@ async def verify_output(
         TimeLimitExceeded: counting took too long.
         ReadingFailed: that was no fault of the file.
     """
-    answer = await _ask({"path": str(path), "decode_keyframes": decode_keyframes}, timeout)
+    answer = await ask({"path": str(path), "decode_keyframes": decode_keyframes}, timeout)
     if answer[:1] != OK:
         reason = answer[1:].decode() or "the file cannot be read"
         raise OutputMismatch(f"the output could not be verified: {reason}")
@@ -81,7 +81,7 @@ async def start_fork_server() -> None:
     await asyncio.to_thread(_server.start)
 
 
-async def _ask(request: dict[str, object], timeout: float) -> bytes:
+async def ask(request: dict[str, object], timeout: float) -> bytes:
     """Return a child's answer; empty when it died without one.
 
     Raises:

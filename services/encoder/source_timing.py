@@ -43,6 +43,9 @@ class Timing:
         keyframe_interval: the longest, in seconds; None without an index.
         keyframes: frames of the grid from which all that follow can be decoded, at most one
             in KEYFRAME_SPACING; empty where that cannot be told.
+        steady: whether the index says that every picture of the grid is there, and no other.
+        ahead: how long before it shows the first packet is decoded, in ticks; None where it is
+            not said.
     """
 
     first_frame: VideoFrame
@@ -52,6 +55,8 @@ class Timing:
     frame_count: int
     keyframe_interval: Fraction | None
     keyframes: tuple[int, ...]
+    steady: bool
+    ahead: int | None
 
 
 def find_timing(container: InputContainer, video: VideoStream) -> Timing:
@@ -76,6 +81,7 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
     else:
         rate, varies, begins = choose_grid(times, rates, tick)
     first = head.first + begins
+    steady = complete and not varies and not begins
     if complete and not varies:
         frame_count = len(times)
     elif complete and video.duration:
@@ -101,6 +107,8 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
         keyframes=(
             index.keyframes_on_grid(rate * tick, KEYFRAME_SPACING / tick, begins) if told else ()
         ),
+        steady=steady,
+        ahead=head.ahead,
     )
 
 

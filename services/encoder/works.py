@@ -127,6 +127,8 @@ def live_of(task: task_pb2.Task) -> pb.RunningTask:
         live.frame_count, live.family = frames_to_make(task.whole.plan), task.whole.family
     elif work == "video":
         chunk = task.video.chunk
-        live.frame_count, live.family = chunk.end_frame - chunk.start_frame, chunk.family
+        live.family = chunk.family
+        if not chunk.copied:
+            live.frame_count = chunk.end_frame - chunk.start_frame
     live.start_time.GetCurrentTime()
     return live

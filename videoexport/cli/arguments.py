@@ -39,6 +39,7 @@ _QUALITIES = {
     "high": export_pb2.QUALITY_HIGH,
     "medium": export_pb2.QUALITY_MEDIUM,
     "low": export_pb2.QUALITY_LOW,
+    "source": export_pb2.QUALITY_SOURCE,
 }
 _FORMATS = {
     "mp4": export_pb2.FORMAT_MP4,

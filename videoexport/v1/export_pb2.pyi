@@ -236,6 +236,12 @@ class _QualityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quality.Value
     """CRF 23: the usual choice."""
     QUALITY_LOW: _Quality.ValueType  # 3
     """CRF 28: for previews and slow links."""
+    QUALITY_SOURCE: _Quality.ValueType  # 4
+    """The source's own: whole groups of its pictures are copied bit for bit, and only those beside
+    the cuts are encoded, in the source's size unless another is asked for. Of a source that
+    cannot be copied, or not to what is asked for, QUALITY_HIGH is made, and `warnings` says why:
+    docs/smart-copy.md. Not together with ENCODER_PREFERENCE_GPU.
+    """
 
 class Quality(_Quality, metaclass=_QualityEnumTypeWrapper):
     """Visual quality of the output."""
@@ -248,6 +254,12 @@ QUALITY_MEDIUM: Quality.ValueType  # 2
 """CRF 23: the usual choice."""
 QUALITY_LOW: Quality.ValueType  # 3
 """CRF 28: for previews and slow links."""
+QUALITY_SOURCE: Quality.ValueType  # 4
+"""The source's own: whole groups of its pictures are copied bit for bit, and only those beside
+the cuts are encoded, in the source's size unless another is asked for. Of a source that
+cannot be copied, or not to what is asked for, QUALITY_HIGH is made, and `warnings` says why:
+docs/smart-copy.md. Not together with ENCODER_PREFERENCE_GPU.
+"""
 Global___Quality: _TypeAlias = Quality  # noqa: Y015
 
 class _Format:
@@ -856,7 +868,9 @@ class ExportSettings(_message.Message):
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
-    """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
+    """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p; with
+    QUALITY_SOURCE the source's.
+    """
     quality: Global___Quality.ValueType
     """Visual quality. Default: QUALITY_MEDIUM."""
     format: Global___Format.ValueType
@@ -972,6 +986,7 @@ class Plan(_message.Message):
     DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    COPIED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     ROTATION_FIELD_NUMBER: _builtins.int
@@ -1013,6 +1028,8 @@ class Plan(_message.Message):
     """Output only. Stream of the source that the sound is of; absent where the output has none."""
     loudness_lufs: _builtins.float
     """Output only. Loudness in LUFS that the sound is brought to; absent where it is left as it is."""
+    copied_frame_count: _builtins.int
+    """Output only. Frames that are copied from the source bit for bit; the others are encoded."""
     format: Global___Format.ValueType
     """Output only. File format; unspecified in plans of before, which were for MP4."""
     measure_quality: _builtins.bool
@@ -1058,13 +1075,14 @@ class Plan(_message.Message):
         dynamic_range: Global___DynamicRange.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        copied_frame_count: _builtins.int = ...,
         format: Global___Format.ValueType = ...,
         measure_quality: _builtins.bool = ...,
         rotation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1129,7 +1147,9 @@ class EncodeStatus(_message.Message):
     frames_done: _builtins.int
     """Output only. Frames encoded so far, over all tasks of the export."""
     frame_count: _builtins.int
-    """Output only. Frames to encode, over all tasks of the export; reused ones are not among them."""
+    """Output only. Frames to encode, over all tasks of the export; reused ones are not among them,
+    and of those that are copied one in 50 stands for all.
+    """
     frames_per_second: _builtins.float
     """Output only. Frames encoded per second at the moment."""
     speed: _builtins.float
@@ -1623,6 +1643,9 @@ class VideoStream(_message.Message):
     MAX_KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
     BIT_RATE_FIELD_NUMBER: _builtins.int
     KEYFRAMES_FIELD_NUMBER: _builtins.int
+    AVC_CONFIGURATION_FIELD_NUMBER: _builtins.int
+    COPY_OBSTACLE_FIELD_NUMBER: _builtins.int
+    REORDERED_FRAMES_FIELD_NUMBER: _builtins.int
     FIELD_ORDER_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Output only. Index of the stream in the container."""
@@ -1654,6 +1677,18 @@ class VideoStream(_message.Message):
     """Output only. `tv` or `pc`; empty when not said."""
     bit_rate: _builtins.int
     """Output only. Bits per second, 0 when not said."""
+    avc_configuration: _builtins.bytes
+    """Output only. Parameters of the pictures as MP4 keeps them (AVCDecoderConfigurationRecord of
+    ISO/IEC 14496-15), where whole groups of them can be copied as they are; empty otherwise.
+    """
+    copy_obstacle: _builtins.str
+    """Output only. Why they cannot be copied, as a clause such as `they are in hevc, not in H.264`;
+    empty where they can, and where a version of before has examined the source.
+    """
+    reordered_frames: _builtins.int
+    """Output only. How many frames pictures are decoded ahead of when they show, at the most; 0
+    unless they can be copied.
+    """
     field_order: Global___FieldOrder.ValueType
     """Output only. Whether pictures consist of two fields each, of two moments, which are made one
     picture again. In MPEG-TS that is looked at picture by picture, whatever is said here.
@@ -1701,11 +1736,14 @@ class VideoStream(_message.Message):
         max_keyframe_interval: _duration_pb2.Duration | None = ...,
         bit_rate: _builtins.int = ...,
         keyframes: _abc.Iterable[_builtins.int] | None = ...,
+        avc_configuration: _builtins.bytes = ...,
+        copy_obstacle: _builtins.str = ...,
+        reordered_frames: _builtins.int = ...,
         field_order: Global___FieldOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "max_keyframe_interval", b"max_keyframe_interval", "sample_aspect_ratio", b"sample_aspect_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avc_configuration", b"avc_configuration", "bit_depth", b"bit_depth", "bit_rate", b"bit_rate", "codec", b"codec", "color_primaries", b"color_primaries", "color_range", b"color_range", "color_space", b"color_space", "color_transfer", b"color_transfer", "copy_obstacle", b"copy_obstacle", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "keyframes", b"keyframes", "max_keyframe_interval", b"max_keyframe_interval", "pixel_format", b"pixel_format", "reordered_frames", b"reordered_frames", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -278,6 +278,7 @@ class VideoChunk(_message.Message):
     FIT_FIELD_NUMBER: _builtins.int
     VIDEO_CODEC_FIELD_NUMBER: _builtins.int
     DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
     start_frame: _builtins.int
     """Required. First frame, counted from the beginning of the source."""
     end_frame: _builtins.int
@@ -300,6 +301,10 @@ class VideoChunk(_message.Message):
     """Codec of the pictures. Default: VIDEO_CODEC_H264."""
     dynamic_range: _export_pb2.DynamicRange.ValueType
     """What becomes of HDR. Default: DYNAMIC_RANGE_SDR."""
+    copied: _builtins.bool
+    """Whether the pictures are copied from the source as they are. It then begins with a picture
+    that needs none before it, and holds every one that needs those in it.
+    """
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is; of its keyframes the last that is not after the first frame."""
@@ -323,10 +328,11 @@ class VideoChunk(_message.Message):
         fit: _export_pb2.Fit.ValueType = ...,
         video_codec: _export_pb2.VideoCodec.ValueType = ...,
         dynamic_range: _export_pb2.DynamicRange.ValueType = ...,
+        copied: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,19 +500,23 @@ class PartRef(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
     """Required. Content key, 32 bytes."""
     frame_count: _builtins.int
     """Required. Frames that it holds."""
+    copied: _builtins.bool
+    """Whether they are copied from the source as they are."""
     def __init__(
         self,
         *,
         key: _builtins.bytes = ...,
         frame_count: _builtins.int = ...,
+        copied: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_count", b"frame_count", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copied", b"copied", "frame_count", b"frame_count", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
