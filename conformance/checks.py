@@ -52,11 +52,13 @@ def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Meas
     """
     rate = recipe.rate or recipe.clip.rate
     shown = evidence.shown
-    problems = [
-        *size_problems(recipe, shown),
-        *time_problems(shown, rate, ranges),
-        *frame_problems(recipe, shown.frames, rate, ranges),
-    ]
+    problems = stored_problems(recipe, evidence)
+    if recipe.pictures:
+        problems += [
+            *size_problems(recipe, shown),
+            *time_problems(shown, rate, ranges),
+            *frame_problems(recipe, shown.frames, rate, ranges),
+        ]
     pictures = [frame for frame in shown.frames if frame.corners is not None]
     if recipe.least_right == 1:
         problems += [*orientation_problems(pictures), *box_problems(recipe, pictures)]
@@ -76,6 +78,15 @@ def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Meas
         max(offsets.values(), default=None),
         len(offsets),
     )
+
+
+def stored_problems(recipe: Recipe, evidence: Evidence) -> list[str]:
+    """Return whether there are pictures where there must be, stored as they must be."""
+    if not recipe.pictures:
+        return ["pictures in what is sound alone"] if evidence.stored else []
+    if recipe.stored is None or evidence.stored == recipe.stored:
+        return []
+    return [f"stored as {evidence.stored} instead of {recipe.stored}"]
 
 
 def size_problems(recipe: Recipe, shown: Shown) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 
+from services.encoder.colour_names import MATRICES, PRIMARIES, TRANSFERS
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
 
@@ -33,12 +36,17 @@ class Evidence:
     Attributes:
         seconds_of_sound: None without any.
         levels: by tone that was asked for, how loud left and right, in decibels below full scale.
+        stored: codec, pixel format, primaries, transfer and matrix; empty without pictures.
     """
 
     shown: Shown
     clicks: tuple[Heard, ...]
     seconds_of_sound: float | None
     levels: dict[int, tuple[float, float]]
+    stored: str = ""
+
+
+NO_PICTURES = Shown((), (), Fraction(0), (0, 0), True)
 
 
 def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) -> Evidence:
@@ -49,13 +57,27 @@ def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) ->
         tones: in Hz, whose loudness is measured.
     """
     with av.open(str(path)) as file:
-        has_sound = bool(file.streams.audio)
+        has_sound, has_pictures = bool(file.streams.audio), bool(file.streams.video)
+        stored = _stored(file) if has_pictures else ""
+    shown = read_back(path) if has_pictures else NO_PICTURES
     if not has_sound:
-        return Evidence(read_back(path), (), None, {})
+        return Evidence(shown, (), None, {}, stored)
     signal = read_audio(path)
     heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
     levels = _levels(path, tones) if tones else {}
-    return Evidence(read_back(path), heard, signal.size / CLICK_SAMPLE_RATE, levels)
+    return Evidence(shown, heard, signal.size / CLICK_SAMPLE_RATE, levels, stored)
+
+
+def _stored(file: InputContainer) -> str:
+    # Decoders have names of their own.
+    codec = file.streams.video[0].codec_context.codec.canonical_name
+    frame = next(file.decode(video=0))
+    tags = (
+        PRIMARIES.get(frame.color_primaries, "?"),
+        TRANSFERS.get(frame.color_trc, "?"),
+        MATRICES.get(frame.colorspace, "?"),
+    )
+    return f"{codec} {frame.format.name} {'/'.join(tags)}"
 
 
 def _levels(path: Path, tones: Sequence[int]) -> dict[int, tuple[float, float]]:

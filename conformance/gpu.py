@@ -6,11 +6,10 @@ from pathlib import Path
 
 from conformance.placement import Placement, UnknownFilter, placement
 from services.common.geometry import upright_size
+from services.encoder.codecs import encoder_name
 from services.encoder.command import FfmpegCommand, Site, whole_commands
 from services.encoder.picture import picture_filters
 from videoexport.v1 import export_pb2 as pb
-
-_NEEDED = ("-init_hw_device", "h264_nvenc")
 
 
 def gpu_problems(info: pb.SourceInfo, plan: pb.Plan) -> list[str]:
@@ -48,9 +47,10 @@ def command_problems(
     """Return what the runs of the GPU lack: the encoder, the device, their filters."""
     chain = ",".join(picture_filters(pb.ENCODER_FAMILY_NVENC, info.video, plan))
     problems = []
+    needed = ("-init_hw_device", encoder_name(pb.ENCODER_FAMILY_NVENC, plan.video_codec))
     encoding = [command for command in commands if command.frame_count]
     for command in encoding:
-        missing = [word for word in _NEEDED if word not in command.arguments]
+        missing = [word for word in needed if word not in command.arguments]
         if missing:
             problems.append(f"the GPU's command has no {', '.join(missing)}")
         if not any(chain in text for text in command.scripts.values()):

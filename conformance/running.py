@@ -132,6 +132,6 @@ def plan_of_case(recipe: Recipe, info: pb.SourceInfo) -> pb.Plan:
         for start, end in recipe.segments or ()
     ]
     plan = plan_export(info, segments, recipe.settings)
-    if recipe.size is not None:
+    if recipe.size is not None and recipe.pictures:
         plan.width, plan.height = recipe.size
     return plan

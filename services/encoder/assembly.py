@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.common.errors import DomainError, Reason
 from services.encoder.board import Run
-from services.encoder.codecs import copied_pictures
+from services.encoder.codecs import joined_pictures
 from services.encoder.command import FfmpegCommand, concat_script, with_head
 from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
 from services.encoder.copying import Survey, check_joins, survey
@@ -194,10 +194,10 @@ def assemble_command(
         told: what the parts say, where some are copied.
     """
     output = output_file(folder, "output", plan.format)
-    rate = plan.frame_rate
+    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     script = folder / "parts.ffconcat"
     timeout = f"option rw_timeout {RW_TIMEOUT_MICROSECONDS}"
-    text = concat_script(urls, frame_counts, Fraction(rate.numerator, rate.denominator), timeout)
+    text = concat_script(urls, frame_counts, rate, timeout)
     arguments = [*global_options(ffmpeg), "-protocol_whitelist", "file,http,tcp"]
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
     if told is not None:
@@ -209,7 +209,7 @@ def assemble_command(
         demuxer = demuxer_of(output)
         arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", demuxer]
         arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
-    arguments += ["-map", "0:v:0", *copied_pictures(plan.video_codec)]
+    arguments += ["-map", "0:v:0", *joined_pictures(plan.video_codec, rate)]
     if told is not None:
         # Parts are decoded differently far ahead of when they show, and the clock of that must
         # not go back where they meet.

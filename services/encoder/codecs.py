@@ -8,6 +8,7 @@ Threads are pinned, for with others some codecs make other bits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TypeAlias
 
 from services.common.codecs import AV1, H264, HEVC, VP9
@@ -43,6 +44,8 @@ OPUS_BIT_RATE = "160k"
 # Pictures from one keyframe to the next at the most, as libx264 has it by itself: the others
 # would put them 128 (libvpx) or some 160 (SVT-AV1) apart.
 _GOP = "250"
+# Pictures that libx264, libx265 and NVENC decode ahead of the first, as B-frames refer to them.
+_PICTURES_AHEAD = 2
 # More frames at a time make x265 no faster, and its rate control coarser.
 _MOST_X265_FRAMES = 4
 # SVT-AV1 counts in levels of parallelism, of which this is the highest.
@@ -136,6 +139,20 @@ def _vp9(crf: int, threads: int) -> list[str]:
 def copied_pictures(codec: Codec) -> list[str]:
     """Return the options of pictures that are taken over as they are."""
     return ["-c:v", "copy", *_tag(codec)]
+
+
+def joined_pictures(codec: Codec, rate: Fraction) -> list[str]:
+    """Return the options of pictures of several files that are taken over as one.
+
+    Args:
+        rate: frames per second.
+    """
+    options = copied_pictures(codec)
+    if (codec or H264) in (H264, HEVC):
+        # A file of one or two pictures knows nothing of the delay with which longer ones are
+        # shown, and would be decoded before what precedes it.
+        options += ["-bsf:v", f"setts=pts=PTS:dts=round((N-{_PICTURES_AHEAD})/({rate})/TB)"]
+    return options
 
 
 def _tag(codec: Codec) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from services.common.codecs import container_of, has_pictures, is_ten_bit
 from services.common.frames import FrameRange
 from services.common.sound import pair_of
-from services.encoder.codecs import audio_codec, copied_pictures, video_codec
+from services.encoder.codecs import audio_codec, joined_pictures, video_codec
 from services.encoder.containers import (
     MP4_FORMAT,
     clean_output,
@@ -346,12 +346,13 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
     arguments += ["-f", "concat", "-i", str(script)]
     if job.picture is not None:
-        arguments += ["-map", "0:v:0", *copied_pictures(job.picture.video_codec)]
+        codec = job.picture.video_codec
+        arguments += ["-map", "0:v:0", *joined_pictures(codec, job.timeline.rate)]
     if job.sound:
         samples = samples_of(job.frame_count, job.timeline.rate)
         counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
-        codec = audio_codec(job.audio_codec, lossless=job.draft)
-        arguments += ["-map", "0:a:0", "-filter:a", counted, *codec]
+        arguments += ["-map", "0:a:0", "-filter:a", counted]
+        arguments += audio_codec(job.audio_codec, lossless=job.draft)
     arguments += clean_output(output, draft=job.draft)
     return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
 

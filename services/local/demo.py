@@ -133,9 +133,9 @@ async def demonstrate(
         seconds = EDIT_CLIP_SECONDS if edit else SECONDS
         source = await timecode_clip(directory / "demo", to_stderr, seconds=seconds)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output = output_path(output, "demo", force=True, source=LocalFile(source))
+    output = output_path(output, "demo", suffix=".mp4", force=True, source=LocalFile(source))
     if edit:
-        output_path(_edited(output), "demo", force=True, source=LocalFile(source))
+        output_path(_edited(output), "demo", suffix=".mp4", force=True, source=LocalFile(source))
     to_stderr("starting NATS, an S3 server, Postgres and the three services")
     began = time.monotonic()
     async with LocalCluster(directory, extra_env=EDIT_SETTINGS if edit else None) as cluster:

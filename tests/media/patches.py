@@ -118,14 +118,19 @@ def tags_of(path: Path) -> Tags:
     )
 
 
-def read_values(path: Path) -> npt.NDArray[np.float64]:
-    """Return Y, Cb and Cr in the middle of every patch of a file of 8 bits 4:2:0."""
+def read_values(path: Path, depth: int = 8) -> npt.NDArray[np.float64]:
+    """Return Y, Cb and Cr in the middle of every patch of a file of 4:2:0.
+
+    Args:
+        depth: 8 bits, or 10.
+    """
+    kind, pixels = (np.uint8, "yuv420p") if depth == 8 else ("<u2", "yuv420p10le")
     with av.open(str(path)) as file:
         size = (file.streams.video[0].width, file.streams.video[0].height)
     command = [ffmpeg_exe(), "-v", "error", "-i", str(path), "-frames:v", "1", "-f", "rawvideo"]
-    command += ["-pix_fmt", "yuv420p", "-"]
+    command += ["-pix_fmt", pixels, "-"]
     done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    values = np.frombuffer(done.stdout, dtype=np.uint8)
+    values = np.frombuffer(done.stdout, dtype=kind)
     planes, place = [], 0
     for part in (1, 2, 2):
         width, height = size[0] // part, size[1] // part

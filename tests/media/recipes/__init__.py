@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.media.recipes.broken import BROKEN
+from tests.media.recipes.codecs import CODEC
 from tests.media.recipes.coding import CODING
 from tests.media.recipes.fields import FIELDS
 from tests.media.recipes.geometry import GEOMETRY
@@ -12,7 +13,10 @@ from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
 from tests.media.recipes.timing import TIME
 
-RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *FIELDS, *SOUND, *BROKEN)
+RECIPES: tuple[Recipe, ...] = (
+    *(*GEOMETRY, *TIME, *CODING, *CODEC),
+    *(*FIELDS, *SOUND, *BROKEN),
+)
 
 
 def chosen(names: Sequence[str]) -> tuple[Recipe, ...]:

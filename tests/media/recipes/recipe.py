@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from services.common.codecs import has_pictures
 from tests.media.corner_marks import Stored
 from tests.media.frame_codes import CLICK_TONES, Clip
 from videoexport.v1 import export_pb2 as pb
@@ -90,6 +91,8 @@ class Recipe:
         box: left, top, width and height of the picture in the output; by default all of it.
         made_size: of the output, where `size` is None.
         delta_e: by how much each corner's colour may be off.
+        stored: how its pictures are stored: codec, pixel format, primaries, transfer and matrix;
+            None where that is not compared.
         clicks: whether clicks are heard, each where it belongs.
         sound: whether the output has any.
         silent: spans of the clip in seconds, from and to, that have lost their sound.
@@ -117,6 +120,7 @@ class Recipe:
     box: Box | None = None
     made_size: tuple[int, int] | None = None
     delta_e: float | None = 2.0
+    stored: str | None = None
     clicks: bool = True
     sound: bool = True
     silent: Sequence[tuple[float, float]] = ()
@@ -132,6 +136,11 @@ class Recipe:
         clip = self.shows or self.source
         assert isinstance(clip, Clip), f"{self.name}: what does it show?"
         return clip
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the output has any."""
+        return has_pictures(self.settings.format)
 
     @property
     def output_size(self) -> tuple[int, int]:

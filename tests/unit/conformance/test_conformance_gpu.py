@@ -120,7 +120,8 @@ def test_command_without_the_gpu_is_found(missing: str) -> None:
 
 
 def test_command_without_the_filters_is_found() -> None:
-    command = FfmpegCommand(gpu._NEEDED, {Path("a"): "[0:0]null[v]"}, Path("b"), 1)
+    needed = ("-init_hw_device", "h264_nvenc")
+    command = FfmpegCommand(needed, {Path("a"): "[0:0]null[v]"}, Path("b"), 1)
     assert command_problems((command,), info(), plan()) == ["the GPU's graph lacks its filters"]
 
 
