@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.common.errors import DomainError, Reason
 from services.encoder.board import Run
-from services.encoder.codecs import joined_pictures
+from services.encoder.codecs import PICTURES_AHEAD, joined_pictures
 from services.encoder.command import FfmpegCommand, concat_script, with_head
 from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
 from services.encoder.copying import Survey, check_joins, survey
@@ -209,12 +209,8 @@ def assemble_command(
         demuxer = demuxer_of(output)
         arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", demuxer]
         arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
-    arguments += ["-map", "0:v:0", *joined_pictures(plan.video_codec, rate)]
-    if told is not None:
-        # Parts are decoded differently far ahead of when they show, and the clock of that must
-        # not go back where they meet.
-        turn = f"(N-{told.ahead})*{rate.denominator}/{rate.numerator}/TB"
-        arguments += ["-bsf:v", f"setts=pts=PTS:dts={turn}"]
+    ahead = PICTURES_AHEAD if told is None else told.ahead
+    arguments += ["-map", "0:v:0", *joined_pictures(plan.video_codec, rate, ahead)]
     if sound_url is not None:
         arguments += ["-map", "1:a:0", "-c:a", "copy"]
     arguments += clean_output(output)

@@ -45,7 +45,7 @@ OPUS_BIT_RATE = "160k"
 # would put them 128 (libvpx) or some 160 (SVT-AV1) apart.
 _GOP = "250"
 # Pictures that libx264, libx265 and NVENC decode ahead of the first, as B-frames refer to them.
-_PICTURES_AHEAD = 2
+PICTURES_AHEAD = 2
 # More frames at a time make x265 no faster, and its rate control coarser.
 _MOST_X265_FRAMES = 4
 # SVT-AV1 counts in levels of parallelism, of which this is the highest.
@@ -141,17 +141,18 @@ def copied_pictures(codec: Codec) -> list[str]:
     return ["-c:v", "copy", *_tag(codec)]
 
 
-def joined_pictures(codec: Codec, rate: Fraction) -> list[str]:
+def joined_pictures(codec: Codec, rate: Fraction, ahead: int = PICTURES_AHEAD) -> list[str]:
     """Return the options of pictures of several files that are taken over as one.
 
     Args:
         rate: frames per second.
+        ahead: how many frames ahead of when they show pictures are decoded, at the most.
     """
     options = copied_pictures(codec)
     if (codec or H264) in (H264, HEVC):
-        # A file of one or two pictures knows nothing of the delay with which longer ones are
-        # shown, and would be decoded before what precedes it.
-        options += ["-bsf:v", f"setts=pts=PTS:dts=round((N-{_PICTURES_AHEAD})/({rate})/TB)"]
+        # Files are decoded differently far ahead of when they show, one of a picture or two not
+        # at all; the clock of that must not go back where they meet.
+        options += ["-bsf:v", f"setts=pts=PTS:dts=round((N-{ahead})/({rate})/TB)"]
     return options
 
 

@@ -33,6 +33,12 @@ DIGESTS = {
     2: "e1c843f221e9bc50e52ada206462806c0bad09e34e9614313cbec307c41c62a1",
 }
 
+# Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
+# and in Baseline.
+CONFIGURATIONS = (
+    "01640028ffe1001b67640028acd940780227e5c044000003000400000300c83c60c65801000668e938f2c8b0fdf8f800",
+    "0142c01effe100186742c01edb0280f6c044000003000400000300c83c58bb8001000568ca83cb20",
+)
 QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
 
 
@@ -105,6 +111,20 @@ def everything() -> list[FfmpegCommand]:
                     commands += video_commands(site=again, chunk=chunk)
         track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans)
         commands += audio_commands(site=SITE, soundtrack=track)
+    for configuration in CONFIGURATIONS:
+        chunk = task_pb2.VideoChunk(
+            info=plain,
+            frame_rate=rate,
+            start_frame=100,
+            end_frame=120,
+            width=1920,
+            height=1080,
+            quality=pb.QUALITY_SOURCE,
+            family=pb.ENCODER_FAMILY_CPU,
+        )
+        chunk.info.video.avc_configuration = bytes.fromhex(configuration)
+        for chunk.info.video.reordered_frames in (0, 1, 2):
+            commands += video_commands(site=SITE, chunk=chunk)
     return [*commands, *sounds(plain, rate, spans)]
 
 
