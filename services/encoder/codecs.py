@@ -111,6 +111,7 @@ def _x265(crf: int, threads: int) -> list[str]:
         # As libx264 does, it gives flat and noisy parts their share; by itself x265 would smooth
         # noise away, which looks better in still parts and worse in all others.
         "aq-mode": 1,
+        "aq-strength": 0.8,
         "sao": 0,
         # A keyframe is then a place to begin at, as in x264's output.
         "open-gop": 0,
