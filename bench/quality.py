@@ -86,6 +86,25 @@ async def compare(
     return Quality(mean_ssim(ssim.splitlines()), json.loads(vmaf)["pooled_metrics"]["vmaf"]["mean"])
 
 
+async def vmaf_of(made: Path, reference: Path, folder: Path) -> float:
+    """Return how like a reference of the same size and frames a file looks, by VMAF.
+
+    Args:
+        folder: where the filter writes, and FFmpeg runs: the paths are absolute.
+    """
+    counted = "setpts=N/25/TB"
+    graph = (
+        f"[0:v]{counted}[made];[1:v]{counted}[wanted];[made][wanted]libvmaf=n_subsample={SUBSAMPLE}"
+        f":n_threads={THREADS}:log_fmt=json:log_path=vmaf.json"
+    )
+    files = ["-i", str(made), "-i", str(reference)]
+    await ffmpeg.run([*files, "-lavfi", graph, "-f", "null", "-"], folder=folder)
+    log = folder / "vmaf.json"
+    told = json.loads(log.read_text(encoding="utf-8"))
+    log.unlink()
+    return float(told["pooled_metrics"]["vmaf"]["mean"])
+
+
 def mean_ssim(lines: Iterable[str]) -> float:
     """Return the mean of what the filter has written: a line a frame, `n:1 Y:… All:0.98 (…)`."""
     values = [float(line.partition("All:")[2].split()[0]) for line in lines]

@@ -31,7 +31,7 @@ ENCODER_NAMES: Mapping[Family, Mapping[Codec, str]] = {
 # What looks as good as H.264's at each quality, measured: docs/quality.md.
 CRF: Mapping[Codec, Mapping[pb.Quality.ValueType, int]] = {
     H264: {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 23, pb.QUALITY_LOW: 28},
-    HEVC: {pb.QUALITY_HIGH: 20, pb.QUALITY_MEDIUM: 25, pb.QUALITY_LOW: 29},
+    HEVC: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 21, pb.QUALITY_LOW: 26},
     AV1: {pb.QUALITY_HIGH: 25, pb.QUALITY_MEDIUM: 35, pb.QUALITY_LOW: 45},
     VP9: {pb.QUALITY_HIGH: 26, pb.QUALITY_MEDIUM: 36, pb.QUALITY_LOW: 46},
 }
@@ -108,6 +108,11 @@ def _x265(crf: int, threads: int) -> list[str]:
     params = {
         "pools": threads,
         "frame-threads": min(threads, _MOST_X265_FRAMES),
+        # As libx264 does, it gives flat and noisy parts their share; by itself x265 would smooth
+        # noise away, which looks better in still parts and worse in all others.
+        "aq-mode": 1,
+        "aq-strength": 0.8,
+        "sao": 0,
         # A keyframe is then a place to begin at, as in x264's output.
         "open-gop": 0,
         # Its version and all of its settings would go into the file.

@@ -88,7 +88,7 @@ class Leftovers:
 
     def scratch_files(self) -> list[str]:
         """Return what lies on the encoders' scratch disks."""
-        return [str(path) for path in (self._cluster.directory / "scratch").rglob("*.m*")]
+        return [str(path) for path in (self._cluster.directory / "scratch").rglob("*.[mw]*")]
 
     def ffmpeg_processes(self) -> list[int]:
         """Return the FFmpeg processes under the cluster's encoders."""

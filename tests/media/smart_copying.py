@@ -154,7 +154,7 @@ async def joined(
             urls=pictures.urls,
             frame_counts=_counts(pieces),
             sound_url=next(iter(heard.urls), None),
-            rate=plan.frame_rate,
+            plan=plan,
             folder=folder,
             told=told,
         )
