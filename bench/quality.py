@@ -92,6 +92,7 @@ async def vmaf_of(made: Path, reference: Path, folder: Path) -> float:
     Args:
         folder: where the filter writes, and FFmpeg runs: the paths are absolute.
     """
+    # By number, whatever the files say of time.
     counted = "setpts=N/25/TB"
     graph = (
         f"[0:v]{counted}[made];[1:v]{counted}[wanted];[made][wanted]libvmaf=n_subsample={SUBSAMPLE}"

@@ -137,7 +137,8 @@ def _to_xyz(primaries: str) -> Array:
     xyz = np.array([(x / y, 1, (1 - x - y) / y) for x, y in (*corners, white, _D65)]).T
     matrix: Array = xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
     seen, d65 = _BRADFORD @ xyz[:, 3], _BRADFORD @ xyz[:, 4]
-    return np.asarray(np.linalg.inv(_BRADFORD) @ np.diag(d65 / seen) @ _BRADFORD @ matrix)
+    adapted: Array = np.linalg.inv(_BRADFORD) @ np.diag(d65 / seen) @ _BRADFORD @ matrix
+    return adapted
 
 
 def _to_light(signal: Array, tags: Tags) -> Array:

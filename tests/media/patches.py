@@ -161,7 +161,7 @@ def with_dolby_vision(content: bytes, profile: int, compatibility: int) -> bytes
     changed = bytearray(content)
     start = 0
     for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hvc1"):
-        while changed[start + 4 : start + 8] != name:
+        while bytes(changed[start + 4 : start + 8]) != name:
             start += int.from_bytes(changed[start : start + 4], "big")
         length = int.from_bytes(changed[start : start + 4], "big")
         changed[start : start + 4] = (length + len(box)).to_bytes(4, "big")

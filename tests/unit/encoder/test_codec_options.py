@@ -72,7 +72,8 @@ def plan(form: pb.Format.ValueType, codec: pb.VideoCodec.ValueType = AV1) -> pb.
         (
             *(CPU, HEVC),
             "-c:v libx265 -preset fast -crf {crf} -x265-params pools=3:frame-threads=3:"
-            "aq-mode=1:aq-strength=0.8:sao=0:open-gop=0:info=0:log-level=error -dolbyvision 0 -tag:v hvc1",
+            "aq-mode=1:aq-strength=0.8:sao=0:open-gop=0:info=0:log-level=error "
+            "-dolbyvision 0 -tag:v hvc1",
         ),
         (
             *(CPU, AV1),
