@@ -26,6 +26,7 @@ from services.api.replanning import Replanner
 from services.api.settings import ApiSettings
 from services.api.signals import Signals
 from services.common.cancellation import cancel_until_done
+from services.common.content_key import RECIPE_VERSION
 from services.common.errors import DomainError, Reason
 from services.common.nats import publish_durably
 from services.common.storage import StorageCalls
@@ -111,6 +112,7 @@ class Parts:
                 mux_slots=1,
                 ffmpeg_build="build",
                 encoder_threads=2,
+                recipe_version=RECIPE_VERSION,
                 capabilities=[
                     pb.EncoderCapability(family=pb.ENCODER_FAMILY_CPU, available=True, slots=cpu),
                     pb.EncoderCapability(

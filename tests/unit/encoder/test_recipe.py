@@ -30,7 +30,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "e1c843f221e9bc50e52ada206462806c0bad09e34e9614313cbec307c41c62a1",
+    2: "f4cea97e8a42e27e55bc9a014aeafec66dcba97ef40b3bd3b8ed1a51f16bb767",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
