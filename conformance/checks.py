@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from conformance.evidence import Evidence, Heard
 from conformance.expected import CUT_MARGIN, Click, clicks_of, cuts_of, frames_of
+from conformance.told import told_problems
 from services.common.errors import Reason
 from tests.media.corner_marks import UPRIGHT
 from tests.media.read_back import Seen, Shown
@@ -64,6 +65,8 @@ def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Meas
     problems += colour_problems(recipe, worst)
     problems += length_problems(recipe, evidence, rate, ranges)
     problems += level_problems(recipe, evidence)
+    if recipe.told is not None:
+        problems += told_problems(recipe.told, evidence.says, rate)
     offsets: dict[int, float] = {}
     if recipe.sound and recipe.clicks:
         expected = clicks_of(recipe.clip, rate, ranges, recipe.starts, recipe.silent)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 import numpy as np
 
+from conformance.told import Says, read_told
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
 
@@ -39,6 +40,7 @@ class Evidence:
     clicks: tuple[Heard, ...]
     seconds_of_sound: float | None
     levels: dict[int, tuple[float, float]]
+    says: Says = field(default_factory=Says)
 
 
 def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) -> Evidence:
@@ -51,11 +53,12 @@ def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) ->
     with av.open(str(path)) as file:
         has_sound = bool(file.streams.audio)
     if not has_sound:
-        return Evidence(read_back(path), (), None, {})
+        return Evidence(read_back(path), (), None, {}, read_told(path))
     signal = read_audio(path)
     heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
     levels = _levels(path, tones) if tones else {}
-    return Evidence(read_back(path), heard, signal.size / CLICK_SAMPLE_RATE, levels)
+    seconds = signal.size / CLICK_SAMPLE_RATE
+    return Evidence(read_back(path), heard, seconds, levels, read_told(path))
 
 
 def _levels(path: Path, tones: Sequence[int]) -> dict[int, tuple[float, float]]:

@@ -37,7 +37,7 @@ from services.api.work import Order, probe_task
 from services.common import ids
 from services.common.checks import source_violations
 from services.common.errors import DomainError, Reason
-from services.common.sound import lists_sound
+from services.common.metadata import knows_enough
 from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
@@ -103,8 +103,8 @@ class Exports:
         source = await self._storage.find_source(user_id, request.source)
         key = source_key(user_id, request.source)
         info = await self._tasks.find_probe(key, source.etag)
-        if info and request.settings.HasField("audio_stream") and not lists_sound(info):
-            # Examined once more, by an encoder that does list it.
+        if info and not knows_enough(info, request.settings):
+            # Examined once more, by an encoder that tells more.
             info = None
         export_id = "" if request.validate_only else ids.export_id()
         order = Order(export_id, user_id, source, request.segments, request.settings)

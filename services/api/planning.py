@@ -15,18 +15,20 @@ from services.api.work import Order, TimeLimits, copy_task, whole_task, work_in_
 from services.common.content_key import (
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
+    RECIPE_WITH_METADATA,
     Toolchain,
     output_key,
 )
 from services.common.errors import DomainError, Reason
 from services.common.families import FamilyChoice, choose_family
+from services.common.metadata import knows_enough
 from services.common.planner import (
     DEFAULT_PIXELS_PER_SECOND,
     fraction_of,
     plan_export,
     processing_time,
 )
-from services.common.sound import lists_sound, with_sound_of
+from services.common.sound import with_sound_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -64,10 +66,10 @@ class ExportPlanner:
                 some are too old for what is asked for.
         """
         order = replace(order, limits=self._limits)
-        if order.settings.HasField("audio_stream") and not lists_sound(info):
+        if not knows_enough(info, order.settings):
             raise DomainError(
                 Reason.NO_ENCODER,
-                "The encoder that has examined the source does not list its sound yet: encoders "
+                "The encoder that has examined the source does not tell all of it yet: encoders "
                 "are being upgraded.",
             )
         plan = plan_export(info, order.segments, order.settings)
@@ -98,6 +100,9 @@ class ExportPlanner:
         if plan.HasField("loudness_lufs"):
             # Where it is made in parts, the sound and the assembly are for other encoders.
             wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
+        if plan.metadata.has_location_and_device:
+            lanes = (lane, Lane.MUX)
+            wanted += [(RECIPE_WITH_METADATA, each, "keep_location_and_device") for each in lanes]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

@@ -25,6 +25,8 @@ RECIPE_VERSION = 2
 RECIPE_WITH_FIT = 2
 # Since when sound can be brought to a loudness; before, encoders leave it as it is.
 RECIPE_WITH_LOUDNESS = 2
+# Since when outputs say of themselves what the source does.
+RECIPE_WITH_METADATA = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common.errors import DomainError, Reason, Violation, invalid_request
 from services.common.geometry import frame_of
+from services.common.metadata import output_metadata
 from services.common.sound import chosen_stream, stream_violations
 from videoexport.v1 import export_pb2 as pb
 
@@ -139,6 +140,7 @@ def plan_export(
         fit=frame.fit,
         quality=quality,
         has_audio=info.HasField("audio"),
+        metadata=_metadata(info, settings, ranges, grid),
         audio_stream=chosen_stream(info, settings),
         loudness_lufs=settings.loudness_lufs if levelled else None,
         estimated_size_bytes=_estimate_bytes(
@@ -146,6 +148,23 @@ def plan_export(
         ),
         estimated_processing_time=processing_time(frame_count, DEFAULT_PIXELS_PER_SECOND / pixels),
     )
+
+
+def _metadata(
+    info: pb.SourceInfo,
+    settings: pb.ExportSettings,
+    ranges: Sequence[tuple[int, int]],
+    grid: Grid,
+) -> pb.OutputMetadata:
+    spans = [
+        (grid.nearest(fraction_of(chapter.start_time)), grid.nearest(fraction_of(chapter.end_time)))
+        for chapter in info.chapters
+    ]
+    metadata = output_metadata(info, settings, spans, ranges)
+    for chapter in metadata.chapters:
+        chapter.start_time.CopyFrom(duration_of(grid.time(chapter.start_frame)))
+        chapter.end_time.CopyFrom(duration_of(grid.time(chapter.end_frame)))
+    return metadata
 
 
 def processing_time(frame_count: int, frames_per_second: float) -> Duration:

@@ -20,6 +20,7 @@ from services.encoder.errors import (
     SourceNotFound,
     SourceUnavailable,
 )
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.loudness import read_tag
 from services.encoder.metrics import EncoderMetrics
@@ -126,6 +127,7 @@ class Assembly:
                 frame_counts=[part.frame_count for part in work.video],
                 sound_url=next(iter(sound.urls), None),
                 tags=work.plan.HasField("loudness_lufs"),
+                extras=Extras.of(work.plan),
                 rate=work.plan.frame_rate,
                 folder=folder,
             )
@@ -152,6 +154,7 @@ def assemble_command(
     rate: pb.Rational,
     folder: Path,
     tags: bool = False,
+    extras: Extras = NO_EXTRAS,
 ) -> FfmpegCommand:
     """Return the run that joins parts with pictures and adds the sound, copying both.
 
@@ -161,6 +164,7 @@ def assemble_command(
         sound_url: of the part with the sound.
         folder: where the script and the output go.
         tags: whether what the part with the sound says of itself is written out as TAGS.
+        extras: what goes into the output beside them.
     """
     output = folder / "output.mp4"
     script = folder / "parts.ffconcat"
@@ -172,10 +176,12 @@ def assemble_command(
     if sound_url is not None:
         arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", MP4_FORMAT]
         arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
+    arguments += extras.inputs(folder)
     arguments += ["-map", "0:v:0", "-c:v", "copy"]
     if sound_url is not None:
         arguments += ["-map", "1:a:0", "-c:a", "copy"]
-    arguments += clean_output(output)
+    first = 1 if sound_url is None else 2
+    arguments += [*extras.options(first), *clean_output(output, extras.described_by(first))]
     if tags:
         arguments += ["-map_metadata", "1", "-f", "ffmetadata", str(folder / TAGS)]
-    return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
+    return FfmpegCommand(tuple(arguments), {script: text, **extras.scripts(folder)}, output, 0)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from services.common.frames import FrameRange
 from services.common.sound import pair_of
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.filters import (
     SoundCut,
     Timeline,
@@ -98,6 +99,7 @@ class _Job:
         picture: size, fit and quality of the pictures; None where only sound is made.
         draft: whether the sound stays uncompressed, to be made louder or quieter.
         stitchable: whether what comes out is joined with others of its kind.
+        extras: what goes into the finished file beside them.
     """
 
     site: Site
@@ -109,6 +111,7 @@ class _Job:
     sound: bool
     draft: bool = False
     stitchable: bool = False
+    extras: Extras = NO_EXTRAS
 
     @property
     def frame_count(self) -> int:
@@ -136,6 +139,7 @@ def whole_commands(
             picture=plan,
             sound=plan.has_audio,
             draft=plan.HasField("loudness_lufs"),
+            extras=NO_EXTRAS if plan.HasField("loudness_lufs") else Extras.of(plan),
         )
     )
 
@@ -232,6 +236,8 @@ def _encode(
             threads=threads,
             on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
         )
+    if not parts:
+        arguments += job.extras.inputs(job.site.folder)
     arguments += ["-filter_complex_threads", str(job.site.threads)]
     for graph in graphs:
         arguments += ["-/filter_complex", str(graph)]
@@ -246,8 +252,11 @@ def _encode(
     if job.sound:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
         arguments += ["-map", "[a]", *audio_codec(lossless=lossless)]
-    arguments += clean_output(output)
-    return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
+    extras = NO_EXTRAS if parts else job.extras
+    arguments += extras.options(len(readings))
+    arguments += clean_output(output, extras.described_by(len(readings)))
+    scripts = {**graphs, **extras.scripts(job.site.folder)}
+    return FfmpegCommand(tuple(arguments), scripts, output, frame_count)
 
 
 def _may_repeat_frames(job: _Job) -> bool:
@@ -298,15 +307,16 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     text = concat_script(names, [part.frame_count for part in parts], job.timeline.rate)
     arguments = [*global_options(job.site.ffmpeg), "-protocol_whitelist", "file"]
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
-    arguments += ["-f", "concat", "-i", str(script)]
+    arguments += ["-f", "concat", "-i", str(script), *job.extras.inputs(folder)]
     if job.picture is not None:
         arguments += ["-map", "0:v:0", "-c:v", "copy"]
     if job.sound:
         samples = samples_of(job.frame_count, job.timeline.rate)
         counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
         arguments += ["-map", "0:a:0", "-filter:a", counted, *audio_codec(lossless=job.draft)]
-    arguments += clean_output(output)
-    return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
+    arguments += [*job.extras.options(1), *clean_output(output, job.extras.described_by(1))]
+    scripts = {script: text, **job.extras.scripts(folder)}
+    return FfmpegCommand(tuple(arguments), scripts, output, 0)
 
 
 def concat_script(

@@ -15,6 +15,7 @@ from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing, TimeLimitExceeded
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.ffmpeg import FfmpegProcess
 from services.encoder.loudness import (
     Aim,
@@ -52,11 +53,13 @@ class Level:
         target: loudness in LUFS.
         samples: of the sound.
         pictures: whether there are any beside it.
+        extras: what the finished file has beside them.
     """
 
     target: float
     samples: int
     pictures: bool
+    extras: Extras = NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class FfmpegRuns:
         self, run: Run, order: Order, level: Level, path: Path
     ) -> tuple[Path, pb.Loudness]:
         """Bring the sound of a draft to its loudness; return the file that came of it."""
-        draft = Draft(path, level.samples, level.pictures)
+        draft = Draft(path, level.samples, level.pictures, level.extras)
         before = await self._measure(run, order, path, level.samples)
         levelled = path.with_name("levelled.mp4")
         aim: Aim | None = Aim(level.target)

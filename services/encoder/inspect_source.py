@@ -19,7 +19,9 @@ from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, is_playlist
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
+from services.encoder.inspect_metadata import describe_chapters, describe_metadata
 from services.encoder.source_timing import Timing, find_timing
+from services.encoder.told import MAX_TITLE, clean, language
 from videoexport.v1 import export_pb2 as pb
 
 # Demuxers that a source may need, by the names FFmpeg gives them: what cameras,
@@ -37,8 +39,6 @@ _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (
 _REQUEST_TIMEOUT = 60.0
 # More are never listed, nor longer: what is known of a source goes with its tasks.
 MAX_AUDIO_STREAMS = 64
-MAX_TITLE = 100
-MAX_LANGUAGE = 35  # of a tag that has everything, RFC 5646 §4.4.1
 
 
 def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
@@ -112,6 +112,9 @@ def _describe(container: InputContainer) -> pb.SourceInfo:
     if described:
         # The default one, else the first.
         info.audio.CopyFrom(max(described, key=lambda sound: (sound.default, -sound.index)))
+    length = timing.frame_count / timing.rate
+    info.chapters.extend(describe_chapters(container, timing.first_time, length))
+    info.metadata.CopyFrom(describe_metadata(container, video))
     return info
 
 
@@ -239,7 +242,6 @@ def _describe_audio(
         length = audio.duration * tick
     else:
         length = Fraction(container.duration or 0, av.time_base)
-    language = audio.metadata.get("language", "")[:MAX_LANGUAGE]
     # mov and mp4 call it the name.
     title = audio.metadata.get("title") or audio.metadata.get("name") or ""
     described = pb.AudioStream(
@@ -249,8 +251,8 @@ def _describe_audio(
         channels=audio.channels,
         channel_layout=audio.layout.name,
         bit_rate=audio.bit_rate or 0,
-        language="" if language == "und" else language,
-        title=title[:MAX_TITLE],
+        language=language(audio.metadata.get("language", "")),
+        title=clean(title, MAX_TITLE),
         default=bool(audio.disposition & Disposition.default),
     )
     described.first_sample_time.CopyFrom(_duration(first))

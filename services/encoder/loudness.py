@@ -15,6 +15,7 @@ from pathlib import Path
 from services.common.errors import Reason
 from services.encoder.command import FfmpegCommand
 from services.encoder.errors import OutputMismatch
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.filters import SAMPLE_RATE
 from services.encoder.options import MP4_FORMAT, audio_codec, clean_output, global_options
 from videoexport.v1 import export_pb2 as pb
@@ -99,11 +100,13 @@ class Draft:
     Attributes:
         samples: of its sound.
         pictures: whether there are any beside it.
+        extras: what the finished file has beside them.
     """
 
     path: Path
     samples: int
     pictures: bool
+    extras: Extras = NO_EXTRAS
 
 
 def measure_command(ffmpeg: Path, file: Path, samples: int) -> FfmpegCommand:
@@ -148,11 +151,12 @@ def level_command(
         f"apad=whole_len={draft.samples}",
         f"atrim=end_sample={draft.samples}",
     ]
-    arguments = _read(ffmpeg, draft.path)
+    arguments = [*_read(ffmpeg, draft.path), *draft.extras.inputs(output.parent)]
     if draft.pictures:
         arguments += ["-map", "0:v:0", "-c:v", "copy"]
     arguments += ["-map", "0:a:0", "-filter:a", ",".join(filters), *audio_codec()]
-    return FfmpegCommand((*arguments, *clean_output(output)), {}, output, 0)
+    arguments += [*draft.extras.options(1), *clean_output(output, draft.extras.described_by(1))]
+    return FfmpegCommand(tuple(arguments), draft.extras.scripts(output.parent), output, 0)
 
 
 def level_filters(measured: Measured, aim: Aim) -> list[str]:

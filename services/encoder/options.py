@@ -180,13 +180,17 @@ def audio_codec(*, lossless: bool = False) -> list[str]:
     return ["-c:a", "aac", "-b:a", AUDIO_BIT_RATE, "-flags:a", "+bitexact"]
 
 
-def clean_output(output: Path) -> list[str]:
+def clean_output(output: Path, described_by: int = -1) -> list[str]:
     """Return the options of an output that tells nothing of the source but its picture.
 
     `.mov` holds what is only an intermediate step, uncompressed sound included.
+
+    Args:
+        described_by: number of the input that has its metadata and chapters; -1 is none.
     """
     form = ["-f", "mov"] if output.suffix == ".mov" else ["-movflags", "+faststart", "-f", "mp4"]
-    clean = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
+    told = str(described_by)
+    clean = ["-map_metadata", told, "-map_chapters", told, "-fflags", "+bitexact"]
     return [*clean, *form, str(output)]
 
 

@@ -17,6 +17,7 @@ from services.encoder.board import Run
 from services.encoder.command import whole_commands
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
+from services.encoder.extras import Extras
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from services.encoder.filters import samples_of
 from services.encoder.loudness import loudness_warnings
@@ -152,7 +153,7 @@ def _level(plan: pb.Plan) -> Level | None:
         return None
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     samples = samples_of(plan.frame_count, rate)
-    return Level(plan.loudness_lufs, samples, pictures=True)
+    return Level(plan.loudness_lufs, samples, pictures=True, extras=Extras.of(plan))
 
 
 def output_of(

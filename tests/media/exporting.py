@@ -21,6 +21,7 @@ from services.encoder.command import (
     video_commands,
     whole_commands,
 )
+from services.encoder.extras import Extras
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
 from services.encoder.ffmpeg_runs import LEAST_MARGINS
 from services.encoder.output_facts import OutputFacts, check_output
@@ -203,7 +204,7 @@ async def export_in_parts(
                 command.write_scripts()
                 await FfmpegProcess(command.arguments, time_limit=120).run()
         parts = [commands[-1].output for commands in works]
-        facts = await _assemble(gateway, parts, chunks, rate, folder)
+        facts = await _assemble(gateway, parts, chunks, rate, folder, Extras.of(plan))
     check_output(facts, plan)
     return Joined(
         folder / "output.mp4",
@@ -221,6 +222,7 @@ async def _assemble(
     chunks: Sequence[FrameRange],
     rate: pb.Rational,
     folder: Path,
+    extras: Extras,
 ) -> OutputFacts:
     async with AsyncExitStack() as stack:
         objects = []
@@ -237,6 +239,7 @@ async def _assemble(
             sound_url=next(iter(sound.urls), None),
             rate=rate,
             folder=folder,
+            extras=extras,
         )
         command.write_scripts()
         await FfmpegProcess(command.arguments, time_limit=120).run()

@@ -196,6 +196,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         encoder: str,
         audio_stream: int | None,
         loudness: float | None,
+        keep_location_and_device: bool,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -206,6 +207,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             encoder=_ENCODERS[encoder],
             audio_stream=audio_stream,
             loudness_lufs=loudness,
+            keep_location_and_device=keep_location_and_device,
         )
         return function(*args, order=Order(segments, settings), **kwargs)
 
@@ -262,6 +264,12 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="LUFS",
             help="Loudness of the output, -70 to -5, such as -16 for the web or -23 for broadcast "
             "(EBU R 128). Default: as loud as the source is.",
+        ),
+        click.option(
+            "--keep-location-and-device",
+            is_flag=True,
+            help="Have the output say where and with what the source was recorded. Title, authors, "
+            "dates, chapters and languages are kept anyway.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

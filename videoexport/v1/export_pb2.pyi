@@ -748,6 +748,7 @@ class ExportSettings(_message.Message):
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    KEEP_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
     quality: Global___Quality.ValueType
@@ -768,6 +769,10 @@ class ExportSettings(_message.Message):
     peaks would exceed -1 dBTP they alone are held down. Silence is left alone. Default: as loud
     as the source is.
     """
+    keep_location_and_device: _builtins.bool
+    """Whether the output tells where and with what the source was recorded, as far as the source
+    does: place, maker, model, software. Default: it does not.
+    """
     @_builtins.property
     def frame_rate(self) -> Global___Rational:
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
@@ -783,10 +788,11 @@ class ExportSettings(_message.Message):
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        keep_location_and_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -847,6 +853,7 @@ class Plan(_message.Message):
     FIT_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -893,6 +900,10 @@ class Plan(_message.Message):
     def estimated_processing_time(self) -> _duration_pb2.Duration:
         """Output only. Estimated time from start to finish if the live encoders had nothing else to do."""
 
+    @_builtins.property
+    def metadata(self) -> Global___OutputMetadata:
+        """Output only. What the output says of itself. Left out of ListExports."""
+
     def __init__(
         self,
         *,
@@ -912,10 +923,11 @@ class Plan(_message.Message):
         fit: Global___Fit.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        metadata: Global___OutputMetadata | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -927,6 +939,92 @@ class Plan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class OutputMetadata(_message.Message):
+    """What an output says of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    CHAPTERS_FIELD_NUMBER: _builtins.int
+    VIDEO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    AUDIO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    HAS_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    video_language: _builtins.str
+    """Output only. Language of the pictures; empty when not said."""
+    audio_language: _builtins.str
+    """Output only. Language of the sound; empty when not said."""
+    has_location_and_device: _builtins.bool
+    """Output only. Whether `tags` says where and with what the source was recorded, as asked for."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataTag]:
+        """Output only. Title, authors, comment, date and the like, as the source says them."""
+
+    @_builtins.property
+    def chapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedChapter]:
+        """Output only. The source's chapters as far as the segments show them, at most 500, in order.
+        What a segment shows of a chapter is one; it goes on over a cut within the chapter.
+        """
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[Global___MetadataTag] | None = ...,
+        chapters: _abc.Iterable[Global___PlannedChapter] | None = ...,
+        video_language: _builtins.str = ...,
+        audio_language: _builtins.str = ...,
+        has_location_and_device: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_language", b"audio_language", "chapters", b"chapters", "has_location_and_device", b"has_location_and_device", "tags", b"tags", "video_language", b"video_language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputMetadata: _TypeAlias = OutputMetadata  # noqa: Y015
+
+@_typing.final
+class PlannedChapter(_message.Message):
+    """A chapter of an output, on its frame grid."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FRAME_FIELD_NUMBER: _builtins.int
+    END_FRAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    start_frame: _builtins.int
+    """Output only. First frame, counted from the beginning of the output."""
+    end_frame: _builtins.int
+    """Output only. First frame after the chapter."""
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when it has none."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """Output only. `start_frame` as a time from the beginning of the output."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """Output only. `end_frame` as a time from the beginning of the output."""
+
+    def __init__(
+        self,
+        *,
+        start_frame: _builtins.int = ...,
+        end_frame: _builtins.int = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "end_time", b"end_time", "start_frame", b"start_frame", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedChapter: _TypeAlias = PlannedChapter  # noqa: Y015
 
 @_typing.final
 class PlannedSegment(_message.Message):
@@ -1222,6 +1320,8 @@ class SourceInfo(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
+    CHAPTERS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     size_bytes: _builtins.int
@@ -1252,6 +1352,14 @@ class SourceInfo(_message.Message):
         Empty where a version of before has examined the source.
         """
 
+    @_builtins.property
+    def chapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chapter]:
+        """Output only. Its chapters, at most 500, by their beginning."""
+
+    @_builtins.property
+    def metadata(self) -> Global___SourceMetadata:
+        """Output only. What it says of itself; absent where a version of before has examined it."""
+
     def __init__(
         self,
         *,
@@ -1263,14 +1371,115 @@ class SourceInfo(_message.Message):
         video: Global___VideoStream | None = ...,
         audio: Global___AudioStream | None = ...,
         audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
+        chapters: _abc.Iterable[Global___Chapter] | None = ...,
+        metadata: Global___SourceMetadata | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "chapters", b"chapters", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceInfo: _TypeAlias = SourceInfo  # noqa: Y015
+
+@_typing.final
+class Chapter(_message.Message):
+    """A chapter of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when it has none."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant, from the beginning of the source."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant after the chapter."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chapter: _TypeAlias = Chapter  # noqa: Y015
+
+@_typing.final
+class SourceMetadata(_message.Message):
+    """What a source says of itself, without anything that cannot be shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    VIDEO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    video_language: _builtins.str
+    """Output only. Language of the pictures, as `AudioStream.language` is; empty when not said."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataTag]:
+        """Output only. What an output says, too: of `title`, `artist`, `album_artist`, `composer`,
+        `album`, `genre`, `date`, `creation_time`, `comment`, `description`, `synopsis`, `copyright`,
+        `show`, `season_number`, `episode_id` and `network` those that there are.
+        """
+
+    @_builtins.property
+    def location_and_device(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataTag]:
+        """Output only. Where and with what it was recorded, at most 32: an output says so only where
+        `ExportSettings.keep_location_and_device` asks for it.
+        """
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[Global___MetadataTag] | None = ...,
+        location_and_device: _abc.Iterable[Global___MetadataTag] | None = ...,
+        video_language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location_and_device", b"location_and_device", "tags", b"tags", "video_language", b"video_language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceMetadata: _TypeAlias = SourceMetadata  # noqa: Y015
+
+@_typing.final
+class MetadataTag(_message.Message):
+    """Something that a file says of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Output only. What it says, such as `title`; at most 64 characters."""
+    value: _builtins.str
+    """Output only. The text, at most 1,000 characters, perhaps of several lines."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataTag: _TypeAlias = MetadataTag  # noqa: Y015
 
 @_typing.final
 class VideoStream(_message.Message):

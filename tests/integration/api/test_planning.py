@@ -448,3 +448,58 @@ async def test_failure_of_a_cancelled_export_plans_nothing(known: Parts, rig: Ri
 async def test_order_of_a_stored_export_is_the_one_it_was_created_with(rig: Rig) -> None:
     case = await long_export(rig, seconds(0, 40), seconds(50, 90))
     assert order_of(case.record) == order(seconds(0, 40), seconds(50, 90), export_id=case.id)
+
+
+TOLD = pb.SourceInfo(
+    metadata=pb.SourceMetadata(
+        tags=[pb.MetadataTag(key="title", value="Talk")],
+        location_and_device=[pb.MetadataTag(key="make", value="Maker")],
+    ),
+    chapters=[pb.Chapter(end_time=seconds(0, 50).end_time, title="One")],
+)
+TOLD.MergeFrom(LONG_INFO)
+
+
+async def test_what_an_output_says_of_itself_changes_no_part_but_the_output(parts: Parts) -> None:
+    async def keys(info: pb.SourceInfo, *, keep: bool = False) -> tuple[set[bytes | None], bytes]:
+        settings = pb.ExportSettings(keep_location_and_device=keep)
+        planned = await parts.planner.plan(replace(order(), settings=settings), info)
+        return {task.part_key for task in planned.work}, planned.fingerprint
+
+    plain, told = await keys(LONG_INFO), await keys(TOLD)
+    kept = await keys(TOLD, keep=True)
+    assert plain[0] == told[0] == kept[0]
+    assert len({plain[1], told[1], kept[1]}) == 3
+    other = pb.SourceInfo()
+    other.CopyFrom(TOLD)
+    other.chapters[0].title = "Another"
+    assert (await keys(other))[1] != told[1]
+
+
+async def test_assembly_says_what_the_output_is_to_say_of_itself(parts: Parts) -> None:
+    planned = await parts.planner.plan(order(seconds(40, 90), seconds(0, 20)), TOLD)
+    work = task_pb2.Task.FromString(planned.work[-1].message).assemble
+    assert [(each.start_frame, each.end_frame) for each in work.plan.metadata.chapters] == [
+        (0, 250),
+        (1250, 1750),
+    ]
+    assert [tag.value for tag in work.plan.metadata.tags] == ["Talk"]
+
+
+@pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
+async def test_place_and_device_wait_until_whoever_may_write_them_knows_them(
+    parts: Parts, lane: Lane
+) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(keep_location_and_device=True))
+    assert (await parts.planner.plan(wanted, TOLD)).plan.metadata.has_location_and_device
+    with pytest.raises(DomainError, match="does not tell all of it yet"):
+        await parts.planner.plan(wanted, LONG_INFO)
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    if lane is Lane.CPU:
+        old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    else:
+        old.mux_slots = 1
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError, match="knows keep_location_and_device yet"):
+        await parts.planner.plan(wanted, TOLD)
+    assert await parts.planner.plan(order(), TOLD)

@@ -9,9 +9,10 @@ from tests.media.recipes.coding import CODING
 from tests.media.recipes.geometry import GEOMETRY
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
+from tests.media.recipes.telling import TELLING
 from tests.media.recipes.timing import TIME
 
-RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *SOUND, *BROKEN)
+RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *SOUND, *TELLING, *BROKEN)
 
 
 def chosen(names: Sequence[str]) -> tuple[Recipe, ...]:

@@ -171,3 +171,16 @@ def test_sound_is_ordered_as_given(given: list[str], wanted: dict[str, float]) -
         if order.settings.HasField(name)
     }
     assert told == wanted
+
+
+def test_place_and_device_are_kept_on_request_alone() -> None:
+    kept: list[bool] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        kept.append(order.settings.keep_location_and_device)
+
+    for arguments in ([], ["--keep-location-and-device"]):
+        keep.main(arguments, standalone_mode=False)
+    assert kept == [False, True]

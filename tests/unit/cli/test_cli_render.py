@@ -233,3 +233,19 @@ def test_encoders_table_says_what_keeps_one_from_working() -> None:
     assert [line.split()[2] for line in lines[1:2]] == ["stuck"]
     assert "ready" in lines[2]
     assert lines[3:] == ["Its disk is full."]
+
+
+def test_details_show_what_a_file_says_of_itself_in_few_words() -> None:
+    tag = export_pb2.MetadataTag(key="comment", value="one\ntwo " + "x" * 90)
+    info = export_pb2.SourceInfo(chapters=[export_pb2.Chapter()])
+    info.metadata.tags.append(tag)
+    info.metadata.location_and_device.add(key="make", value="Maker")
+    shown = " ".join(render.source_details(info).split())
+    assert "Says comment one two xx" in shown
+    assert "x… Recorded make Maker Chapters 1 " in shown
+    plan = export_pb2.Plan()
+    assert "Chapters" not in render.plan_details(plan)
+    plan.metadata.tags.append(tag)
+    plan.metadata.chapters.add()
+    assert "Says        comment one two " in render.plan_details(plan)
+    assert "Chapters    1" in render.plan_details(plan)
