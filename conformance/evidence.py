@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from conformance.drawn import read_drawn
 from conformance.told import Says, read_told
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
@@ -34,6 +35,7 @@ class Evidence:
     Attributes:
         seconds_of_sound: None without any.
         levels: by tone that was asked for, how loud left and right, in decibels below full scale.
+        drawn: of each frame, whether there are letters on it; empty where nobody asked.
     """
 
     shown: Shown
@@ -41,24 +43,29 @@ class Evidence:
     seconds_of_sound: float | None
     levels: dict[int, tuple[float, float]]
     says: Says = field(default_factory=Says)
+    drawn: tuple[bool, ...] = ()
 
 
-def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) -> Evidence:
+def evidence_of(
+    path: Path, clicks: Sequence[int], tones: Sequence[int] = (), *, letters: bool = False
+) -> Evidence:
     """Read a file.
 
     Args:
         clicks: tones that clicks may have, in Hz.
         tones: in Hz, whose loudness is measured.
+        letters: whether to look for some on each frame.
     """
+    drawn = read_drawn(path) if letters else ()
     with av.open(str(path)) as file:
         has_sound = bool(file.streams.audio)
     if not has_sound:
-        return Evidence(read_back(path), (), None, {}, read_told(path))
+        return Evidence(read_back(path), (), None, {}, read_told(path), drawn)
     signal = read_audio(path)
     heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
     levels = _levels(path, tones) if tones else {}
     seconds = signal.size / CLICK_SAMPLE_RATE
-    return Evidence(read_back(path), heard, seconds, levels, read_told(path))
+    return Evidence(read_back(path), heard, seconds, levels, read_told(path), drawn)
 
 
 def _levels(path: Path, tones: Sequence[int]) -> dict[int, tuple[float, float]]:

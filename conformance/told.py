@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.subtitles.subtitle import AssSubtitle
 
 from tests.media.recipes.recipe import Told
 
@@ -24,11 +25,13 @@ class Says:
     Attributes:
         chapters: from and to in seconds, and the title.
         languages: of its pictures and its sound; empty where they are not said.
+        subtitles: from and to in seconds, and the text.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[tuple[Fraction, Fraction, str], ...] = ()
     languages: tuple[str, ...] = ()
+    subtitles: tuple[tuple[float, float, str], ...] = ()
 
 
 def read_told(path: Path) -> Says:
@@ -46,7 +49,32 @@ def read_told(path: Path) -> Says:
         )
         streams = [*file.streams.video, *file.streams.audio]
         languages = [stream.metadata.get("language", "") for stream in streams]
-    return Says(tags, chapters, tuple("" if tag == "und" else tag for tag in languages))
+    named = tuple("" if tag == "und" else tag for tag in languages)
+    return Says(tags, chapters, named, read_subtitles(path))
+
+
+def read_subtitles(path: Path) -> tuple[tuple[float, float, str], ...]:
+    """Read the text of a file, with its italics as SubRip writes them."""
+    with av.open(str(path)) as file:
+        found = []
+        for stream in file.streams.subtitles[:1]:
+            for packet in file.demux(stream):
+                texts = stream.decode(packet) if packet.size else []
+                for rectangle in (each for each in texts if isinstance(each, AssSubtitle)):
+                    tick = float(packet.time_base or 0)
+                    start, length = (packet.pts or 0) * tick, (packet.duration or 0) * tick
+                    text = rectangle.dialogue.decode()
+                    text = text.replace("{\\i1}", "<i>")
+                    found.append((start, start + length, text))
+    return tuple(found)
+
+
+def subtitle_problems(
+    wanted: Sequence[tuple[float, float, str]], found: Sequence[tuple[float, float, str]]
+) -> list[str]:
+    """Return whether each text is there when it is due, to the millisecond, and no other one."""
+    there = [(round(start, 3), round(end, 3), text) for start, end, text in found]
+    return [] if there == list(wanted) else [f"has the subtitles {there} instead of {list(wanted)}"]
 
 
 def told_problems(told: Told, says: Says, rate: Fraction) -> list[str]:

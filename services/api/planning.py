@@ -16,6 +16,7 @@ from services.common.content_key import (
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     RECIPE_WITH_METADATA,
+    RECIPE_WITH_SUBTITLES,
     Toolchain,
     output_key,
 )
@@ -103,6 +104,8 @@ class ExportPlanner:
         if plan.metadata.has_location_and_device:
             lanes = (lane, Lane.MUX)
             wanted += [(RECIPE_WITH_METADATA, each, "keep_location_and_device") for each in lanes]
+        if plan.HasField("subtitles"):
+            wanted += [(RECIPE_WITH_SUBTITLES, each, "subtitles") for each in (lane, Lane.MUX)]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

@@ -22,6 +22,7 @@ from services.common.families import FamilyChoice
 from services.common.frames import FrameRange, joined
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND
 from services.common.subjects import Lane
+from services.common.subtitles import burnt_stream
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -128,6 +129,11 @@ def work_in_parts(
         assembly.assemble.video.add(key=made[chunk].part_key or b"", frame_count=chunk.frame_count)
     assembly.assemble.plan.CopyFrom(plan)
     assembly.assemble.plan.ClearField("segments")
+    if plan.subtitles.mode == pb.SUBTITLE_MODE_KEEP:
+        kept = assembly.assemble.subtitles
+        kept.info.CopyFrom(info)
+        kept.info.video.ClearField("keyframes")
+        kept.spans.extend(_spans(plan))
     assembly.assemble.family = choice.family
     assembly.assemble.family_reason = choice.reason
     assembly.assemble.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
@@ -171,6 +177,7 @@ class _VideoTasks:
             quality=plan.quality,
             family=choice.family,
             generation=order.generation,
+            burnt_subtitles=burnt_stream(plan),
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")
@@ -188,14 +195,21 @@ class _VideoTasks:
         return _new(message, "VIDEO", self._choice.lane, frames.frame_count, key)
 
 
+def _spans(plan: pb.Plan) -> list[task_pb2.FrameSpan]:
+    """Return what an output shows, in its order."""
+    return [
+        task_pb2.FrameSpan(start_frame=span.start, end_frame=span.end)
+        for span in joined(plan.segments)
+    ]
+
+
 def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolchain) -> NewTask:
     message = order.message()
     track = message.audio.soundtrack
     track.info.CopyFrom(info)
     track.info.video.ClearField("keyframes")
     track.frame_rate.CopyFrom(plan.frame_rate)
-    for span in joined(plan.segments):
-        track.spans.add(start_frame=span.start, end_frame=span.end)
+    track.spans.extend(_spans(plan))
     track.generation = order.generation
     if plan.HasField("loudness_lufs"):
         track.loudness_lufs = plan.loudness_lufs

@@ -27,6 +27,8 @@ RECIPE_WITH_FIT = 2
 RECIPE_WITH_LOUDNESS = 2
 # Since when outputs say of themselves what the source does.
 RECIPE_WITH_METADATA = 2
+# Since when there are subtitles; before, encoders pass over them.
+RECIPE_WITH_SUBTITLES = 2
 
 
 @dataclass(frozen=True, slots=True)

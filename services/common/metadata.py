@@ -16,7 +16,8 @@ def knows_enough(info: pb.SourceInfo, settings: pb.ExportSettings) -> bool:
     """
     if settings.HasField("audio_stream") and not lists_sound(info):
         return False
-    return info.HasField("metadata") or not settings.keep_location_and_device
+    wants_more = settings.keep_location_and_device or settings.HasField("subtitles")
+    return info.HasField("metadata") or not wants_more
 
 
 def output_metadata(

@@ -18,6 +18,7 @@ from services.common.errors import DomainError, Reason, Violation, invalid_reque
 from services.common.geometry import frame_of
 from services.common.metadata import output_metadata
 from services.common.sound import chosen_stream, stream_violations
+from services.common.subtitles import planned_subtitles, subtitle_violations
 from videoexport.v1 import export_pb2 as pb
 
 MAX_SEGMENTS = 1000
@@ -112,7 +113,7 @@ def plan_export(
         hours, limit = float(duration) / 3600, MAX_OUTPUT_SECONDS // 3600
         problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
         violations.append(Violation("segments", problem))
-    unfit = stream_violations(info, settings)
+    unfit = [*stream_violations(info, settings), *subtitle_violations(info, settings)]
     if unfit:
         raise invalid_request([*violations, *unfit])
     if violations:
@@ -141,6 +142,7 @@ def plan_export(
         quality=quality,
         has_audio=info.HasField("audio"),
         metadata=_metadata(info, settings, ranges, grid),
+        subtitles=planned_subtitles(info, settings),
         audio_stream=chosen_stream(info, settings),
         loudness_lufs=settings.loudness_lufs if levelled else None,
         estimated_size_bytes=_estimate_bytes(
@@ -197,7 +199,11 @@ def misfits(
     info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
 ) -> list[Violation]:
     """Return everything that does not go with a known source."""
-    return [*_violations(segments, grid_of(info, settings)), *stream_violations(info, settings)]
+    return [
+        *_violations(segments, grid_of(info, settings)),
+        *stream_violations(info, settings),
+        *subtitle_violations(info, settings),
+    ]
 
 
 def segment_violations(segments: Sequence[pb.Segment]) -> list[Violation]:

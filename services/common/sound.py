@@ -76,7 +76,7 @@ def with_sound_of(info: pb.SourceInfo, plan: pb.Plan) -> pb.SourceInfo:
     """
     chosen = pb.SourceInfo()
     chosen.CopyFrom(info)
-    for told in ("chapters", "metadata"):
+    for told in ("chapters", "metadata", "subtitle_streams"):
         chosen.ClearField(told)
     for stream in info.audio_streams:
         if stream.index == plan.audio_stream and plan.HasField("audio_stream"):

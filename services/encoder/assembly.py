@@ -8,8 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.common.errors import DomainError, Reason
+from services.common.frames import FrameRange
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand, concat_script
+from services.encoder.command import FfmpegCommand, concat_script, timeline_of
+from services.encoder.cues import shown
 from services.encoder.deadline import Deadline
 from services.encoder.errors import (
     EncoderFailed,
@@ -34,6 +36,7 @@ from services.encoder.output_facts import check_output
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceObject
 from services.encoder.storage import StorageClient
+from services.encoder.subtitles import subtitles_of_assembly
 from services.encoder.whole import output_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
@@ -65,10 +68,14 @@ class Assembly:
         self,
         run: Run,
         user_id: str,
+        source: task_pb2.TaskSource,
         work: task_pb2.AssembleTask,
         upload: storage.CreateUploadRequest,
     ) -> pb.Output:
         """Join, verify and store.
+
+        Args:
+            source: what the parts are of; read for subtitles alone.
 
         Raises:
             PartMissing: naming the parts that are not there.
@@ -77,7 +84,8 @@ class Assembly:
         """
         run.enter(pb.EXPORT_PHASE_ASSEMBLING)
         with scratch(self._own_scratch, run.run_id) as folder:
-            command = await self._join(run, user_id, work, folder)
+            extras = await self._extras(user_id, source, work)
+            command = await self._join(run, user_id, work, extras, folder)
             run.enter(pb.EXPORT_PHASE_VERIFYING)
             try:
                 facts = await self._runs.inspect(command.output, decode_keyframes=True)
@@ -94,8 +102,31 @@ class Assembly:
         self._metrics.bytes_written.inc(stored.size_bytes)
         return output_of(facts, stored, work.family, work.family_reason, loudness)
 
+    async def _extras(
+        self, user_id: str, source: task_pb2.TaskSource, work: task_pb2.AssembleTask
+    ) -> Extras:
+        """Return what goes into the output beside pictures and sound."""
+        extras = Extras.of(work.plan)
+        if not work.HasField("subtitles"):
+            return extras
+        deadline = Deadline.after(work.time_limit)
+        async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+            try:
+                subtitles = await subtitles_of_assembly(handle, work, deadline)
+            finally:
+                self._metrics.bytes_read.inc(handle.bytes_read)
+        timeline = timeline_of(work.subtitles.info, work.plan.frame_rate)
+        spans = work.subtitles.spans
+        ranges = [FrameRange(span.start_frame, span.end_frame) for span in spans]
+        return extras.with_subtitles(shown(subtitles.cues, ranges, timeline))
+
     async def _join(
-        self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path
+        self,
+        run: Run,
+        user_id: str,
+        work: task_pb2.AssembleTask,
+        extras: Extras,
+        folder: Path,
     ) -> FfmpegCommand:
         """Join the parts as they are stored now; return the run that did."""
         keys = [part.key for part in work.video]
@@ -104,7 +135,7 @@ class Assembly:
             # Also says which are gone.
             parts = await self._storage.parts(user_id, keys)
             try:
-                return await self._join_once(run, work, parts, folder)
+                return await self._join_once(run, work, parts, extras, folder)
             except (SourceChanged, SourceNotFound):
                 continue
             except DomainError as error:
@@ -113,7 +144,12 @@ class Assembly:
         raise SourceUnavailable("the export's parts were written again whenever they were read")
 
     async def _join_once(
-        self, run: Run, work: task_pb2.AssembleTask, parts: Sequence[SourceObject], folder: Path
+        self,
+        run: Run,
+        work: task_pb2.AssembleTask,
+        parts: Sequence[SourceObject],
+        extras: Extras,
+        folder: Path,
     ) -> FfmpegCommand:
         """Join the parts, the one with the sound last; return the run that did."""
         count = len(work.video)
@@ -127,7 +163,7 @@ class Assembly:
                 frame_counts=[part.frame_count for part in work.video],
                 sound_url=next(iter(sound.urls), None),
                 tags=work.plan.HasField("loudness_lufs"),
-                extras=Extras.of(work.plan),
+                extras=extras,
                 rate=work.plan.frame_rate,
                 folder=folder,
             )

@@ -9,12 +9,13 @@ RECIPE_VERSION in services/common/content_key.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, joined
 from services.common.sound import pair_of
+from services.encoder.cues import Cues, burnt, shown
 from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.filters import (
     SoundCut,
@@ -23,12 +24,14 @@ from services.encoder.filters import (
     samples_of,
     video_graph,
 )
+from services.encoder.fonts import fonts_in
 from services.encoder.options import (
     DECODER_THREADS,
     MP4_FORMAT,
     audio_codec,
     clean_output,
     devices,
+    escaped,
     first_read,
     fraction,
     global_options,
@@ -58,12 +61,14 @@ class FfmpegCommand:
             go by file because an argument holds at most 128 KiB.
         output: the file it makes.
         frame_count: frames that it encodes; 0 when it joins finished parts.
+        environment: variables that it needs beside the usual ones.
     """
 
     arguments: tuple[str, ...]
     scripts: Mapping[Path, str]
     output: Path
     frame_count: int
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def write_scripts(self) -> None:
         """Write the scripts where the arguments say they are."""
@@ -100,6 +105,7 @@ class _Job:
         draft: whether the sound stays uncompressed, to be made louder or quieter.
         stitchable: whether what comes out is joined with others of its kind.
         extras: what goes into the finished file beside them.
+        burnt: subtitles of the source that are drawn into the pictures.
     """
 
     site: Site
@@ -112,6 +118,7 @@ class _Job:
     draft: bool = False
     stitchable: bool = False
     extras: Extras = NO_EXTRAS
+    burnt: Cues | None = None
 
     @property
     def frame_count(self) -> int:
@@ -120,7 +127,12 @@ class _Job:
 
 
 def whole_commands(
-    *, site: Site, info: pb.SourceInfo, plan: pb.Plan, family: pb.EncoderFamily.ValueType
+    *,
+    site: Site,
+    info: pb.SourceInfo,
+    plan: pb.Plan,
+    family: pb.EncoderFamily.ValueType,
+    subtitles: Cues | None = None,
 ) -> tuple[FfmpegCommand, ...]:
     """Return the runs that make the whole output, in order; the last one's output is it.
 
@@ -130,31 +142,56 @@ def whole_commands(
     jump about the source so often that the inputs of one run would not fit in
     memory are there more: parts with pictures encoded and sound uncompressed, then
     one that joins them, copying the pictures and encoding the sound once.
+
+    Args:
+        subtitles: of the source, where the output has any.
     """
+    draft = plan.HasField("loudness_lufs")
     ranges = [FrameRange(segment.start_frame, segment.end_frame) for segment in plan.segments]
-    timeline = _timeline(info, plan.frame_rate)
+    timeline = timeline_of(info, plan.frame_rate)
     return _commands(
         _Job(
             *(site, info, timeline, ranges, family),
             picture=plan,
             sound=plan.has_audio,
-            draft=plan.HasField("loudness_lufs"),
-            extras=NO_EXTRAS if plan.HasField("loudness_lufs") else Extras.of(plan),
+            draft=draft,
+            extras=NO_EXTRAS if draft else extras_of(info, plan, subtitles),
+            burnt=subtitles if plan.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN else None,
         )
     )
 
 
-def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCommand, ...]:
-    """Return the run that makes the pictures of one chunk."""
+def extras_of(info: pb.SourceInfo, plan: pb.Plan, subtitles: Cues | None) -> Extras:
+    """Return what goes into a whole output beside pictures and sound.
+
+    Args:
+        subtitles: of the source, where the output has any.
+    """
+    extras = Extras.of(plan)
+    if subtitles is None or plan.subtitles.mode != pb.SUBTITLE_MODE_KEEP:
+        return extras
+    ranges = [FrameRange(span.start, span.end) for span in joined(plan.segments)]
+    return extras.with_subtitles(shown(subtitles.cues, ranges, timeline_of(info, plan.frame_rate)))
+
+
+def video_commands(
+    *, site: Site, chunk: task_pb2.VideoChunk, subtitles: Cues | None = None
+) -> tuple[FfmpegCommand, ...]:
+    """Return the run that makes the pictures of one chunk.
+
+    Args:
+        subtitles: of the source, where some are drawn into it.
+    """
     picture = pb.Plan(width=chunk.width, height=chunk.height, fit=chunk.fit, quality=chunk.quality)
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
-    timeline = _timeline(chunk.info, chunk.frame_rate)
+    timeline = timeline_of(chunk.info, chunk.frame_rate)
     return _commands(
         _Job(
             *(site, chunk.info, timeline, ranges, chunk.family),
             picture=picture,
             sound=False,
             stitchable=True,
+            burnt=subtitles,
         )
     )
 
@@ -165,7 +202,7 @@ def audio_commands(*, site: Site, soundtrack: task_pb2.Soundtrack) -> tuple[Ffmp
     One, unless there are too many inputs for it.
     """
     ranges = [FrameRange(span.start_frame, span.end_frame) for span in soundtrack.spans]
-    timeline = _timeline(soundtrack.info, soundtrack.frame_rate)
+    timeline = timeline_of(soundtrack.info, soundtrack.frame_rate)
     family = pb.ENCODER_FAMILY_CPU
     return _commands(
         _Job(
@@ -192,7 +229,8 @@ def trial_command(ffmpeg: Path, family: pb.EncoderFamily.ValueType) -> tuple[str
     )
 
 
-def _timeline(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
+def timeline_of(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
+    """Return the grid of a source at a rate."""
     return Timeline(Fraction(rate.numerator, rate.denominator), fraction(info.first_frame_time))
 
 
@@ -240,7 +278,8 @@ def _encode(
         arguments += job.extras.inputs(job.site.folder)
     arguments += ["-filter_complex_threads", str(job.site.threads)]
     for graph in graphs:
-        arguments += ["-/filter_complex", str(graph)]
+        if graph.suffix == ".txt":
+            arguments += ["-/filter_complex", str(graph)]
     if job.picture is not None:
         codec = video_codec(
             job.family,
@@ -256,7 +295,11 @@ def _encode(
     arguments += extras.options(len(readings))
     arguments += clean_output(output, extras.described_by(len(readings)))
     scripts = {**graphs, **extras.scripts(job.site.folder)}
-    return FfmpegCommand(tuple(arguments), scripts, output, frame_count)
+    environment: dict[str, str] = {}
+    if job.burnt is not None:
+        fonts, environment = fonts_in(job.site.folder)
+        scripts |= fonts
+    return FfmpegCommand(tuple(arguments), scripts, output, frame_count, environment)
 
 
 def _may_repeat_frames(job: _Job) -> bool:
@@ -279,11 +322,21 @@ def _may_repeat_frames(job: _Job) -> bool:
 def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
     graphs = {}
     if job.picture is not None:
+        drawn: list[str] = []
+        if job.burnt is not None:
+            script = job.site.folder / f"{name}.ass"
+            ranges = [frames for reading in readings for frames in reading.ranges]
+            size = (job.picture.width, job.picture.height)
+            graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
+            drawn.append(f"ass=filename={escaped(script)}")
+        if drawn and job.family == pb.ENCODER_FAMILY_NVENC:
+            drawn.append("hwupload_cuda")
         graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
             readings,
             job.timeline,
             job.info.video.index,
-            picture_filters(job.family, job.info.video, job.picture),
+            picture_filters(job.family, job.info.video, job.picture, drawn=bool(drawn)),
+            drawn=drawn,
             picture_first=_may_repeat_frames(job),
         )
     if job.sound:

@@ -1,4 +1,4 @@
-"""What goes into an output beside pictures and sound: metadata, chapters, languages. Pure.
+"""What goes into an output beside pictures and sound: metadata, chapters, subtitles. Pure.
 
 It goes into the run that makes the finished file, which copies what is encoded already or
 encodes it: so none of it is in the key of any part.
@@ -7,16 +7,18 @@ encodes it: so none of it is in the key of any part.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from services.common.chapters import filled
+from services.encoder.cues import Cue, subrip
 from services.encoder.told import KEPT
 from videoexport.v1 import export_pb2 as pb
 
 METADATA = "metadata.txt"
+SUBTITLES = "subtitles.srt"
 # Chapters of mov and mp4 are counted in the ticks of the whole file: a multiple of the frame
 # rate has each on its frame. As fine at the least as the muxer's own ticks of pictures.
 _LEAST_TICKS = 10_000
@@ -38,16 +40,24 @@ class Extras:
 
     Attributes:
         rate: frames per second of the output.
+        subtitles: what they are; None where the output has none.
+        cues: their text, on the output's clock.
     """
 
     metadata: pb.OutputMetadata = field(default_factory=pb.OutputMetadata)
     rate: Fraction = Fraction(1)
+    subtitles: pb.PlannedSubtitles | None = None
+    cues: tuple[Cue, ...] = ()
 
     @classmethod
     def of(cls, plan: pb.Plan) -> Extras:
         """Return what a plan says."""
         rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
-        return cls(plan.metadata, rate)
+        return cls(plan.metadata, rate, plan.subtitles)
+
+    def with_subtitles(self, cues: Sequence[Cue]) -> Extras:
+        """Return the same with the text of subtitles; without any there is no stream of it."""
+        return replace(self, cues=tuple(cues))
 
     @property
     def _described(self) -> bool:
@@ -55,14 +65,21 @@ class Extras:
 
     def inputs(self, folder: Path) -> list[str]:
         """Return the inputs that a run has for it, after its others."""
-        if not self._described:
-            return []
-        read = ["-protocol_whitelist", "file", "-f", "ffmetadata"]
-        return [*read, "-i", str(folder / METADATA)]
+        inputs: list[str] = []
+        for there, kind, name in (
+            (self._described, "ffmetadata", METADATA),
+            (self.cues, "srt", SUBTITLES),
+        ):
+            if there:
+                inputs += ["-protocol_whitelist", "file", "-f", kind, "-i", str(folder / name)]
+        return inputs
 
     def scripts(self, folder: Path) -> Mapping[Path, str]:
         """Return the files that those inputs are, with their text."""
-        return {folder / METADATA: self._text()} if self._described else {}
+        scripts = {folder / METADATA: self._text()} if self._described else {}
+        if self.cues:
+            scripts[folder / SUBTITLES] = subrip(self.cues)
+        return scripts
 
     def described_by(self, first: int) -> int:
         """Return which input has the metadata, for `clean_output`.
@@ -87,7 +104,18 @@ class Extras:
             while ticks < _LEAST_TICKS:
                 ticks *= 2
             options += ["-movie_timescale", str(ticks)]
-        return options
+        return [*options, *self._subtitle_options(first + 1 if self._described else first)]
+
+    def _subtitle_options(self, number: int) -> list[str]:
+        if not self.cues or self.subtitles is None:
+            return []
+        options = ["-map", f"{number}:s:0", "-c:s", "mov_text"]
+        if language := three_letters(self.subtitles.language):
+            options += ["-metadata:s:s:0", f"language={language}"]
+        if self.subtitles.title:
+            # Where mov and mp4 have it, and FFmpeg writes it.
+            options += ["-metadata:s:s:0", f"handler_name={self.subtitles.title}"]
+        return [*options, "-disposition:s:0", "forced" if self.subtitles.forced else "0"]
 
     def _text(self) -> str:
         """Return FFmpeg's description of metadata and chapters."""

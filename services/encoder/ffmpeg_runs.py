@@ -228,6 +228,7 @@ class FfmpegRuns:
                 # What joins finished parts copies frames that were counted when they were made.
                 if command.frame_count
                 else None,
+                environment=command.environment,
             )
             try:
                 await unless_lost(process.run(), *readables)

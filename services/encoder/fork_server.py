@@ -27,7 +27,13 @@ from typing import Any
 
 import av.logging
 
-from services.encoder.errors import InvalidSource, OutputMismatch, SourceUnavailable
+from services.encoder.errors import (
+    InvalidSource,
+    InvalidSubtitles,
+    OutputMismatch,
+    SourceUnavailable,
+)
+from services.encoder.inspect_cues import inspect_cues
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
 from services.encoder.inspection import BEGUN, DEFECT, INVALID, MAX_REQUEST, OK, UNAVAILABLE
@@ -118,9 +124,12 @@ def _answer(request: dict[str, Any]) -> bytes:
                 Path(request["path"]), decode_keyframes=request["decode_keyframes"]
             )
             return OK + facts.to_json()
+        if "stream" in request:
+            place = (request["url"], request["size_bytes"], request["container"])
+            return OK + inspect_cues(*place, request["stream"], request["spans"])
         info = inspect_source(request["url"], request["size_bytes"], request["etag"])
         return OK + info.SerializeToString()
-    except (InvalidSource, OutputMismatch) as error:
+    except (InvalidSource, InvalidSubtitles, OutputMismatch) as error:
         return INVALID + error.message.encode()
     except SourceUnavailable as error:
         return UNAVAILABLE + error.message.encode()

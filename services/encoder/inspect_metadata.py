@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from services.common.chapters import MAX_CHAPTERS
 from services.common.planner import duration_of
+from services.common.subtitles import TEXT_CODECS
 from services.encoder.told import (
     MAX_TITLE,
     clean,
@@ -18,6 +20,9 @@ from services.encoder.told import (
     location_and_device_tags,
 )
 from videoexport.v1 import export_pb2 as pb
+
+# More are never listed: what is known of a source goes with its tasks.
+MAX_SUBTITLE_STREAMS = 64
 
 
 def describe_metadata(container: InputContainer, video: VideoStream) -> pb.SourceMetadata:
@@ -50,6 +55,27 @@ def describe_chapters(
         pb.Chapter(start_time=duration_of(first), end_time=duration_of(last), title=title)
         for first, last, title in found[:MAX_CHAPTERS]
     ]
+
+
+def describe_subtitles(container: InputContainer) -> list[pb.SubtitleStream]:
+    """Return the streams of subtitles."""
+    found = []
+    for stream in container.streams.subtitles:
+        codec = "" if stream.codec_context is None else stream.codec_context.name
+        # mov and mp4 call it the name.
+        title = stream.metadata.get("title") or stream.metadata.get("name") or ""
+        found.append(
+            pb.SubtitleStream(
+                index=stream.index,
+                codec=codec,
+                language=language(stream.metadata.get("language", "")),
+                title=clean(title, MAX_TITLE),
+                default=bool(stream.disposition & Disposition.default),
+                forced=bool(stream.disposition & Disposition.forced),
+                text=codec in TEXT_CODECS,
+            )
+        )
+    return found[:MAX_SUBTITLE_STREAMS]
 
 
 def _title(told: Mapping[str, str]) -> str:

@@ -19,7 +19,11 @@ from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, is_playlist
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
-from services.encoder.inspect_metadata import describe_chapters, describe_metadata
+from services.encoder.inspect_metadata import (
+    describe_chapters,
+    describe_metadata,
+    describe_subtitles,
+)
 from services.encoder.source_timing import Timing, find_timing
 from services.encoder.told import MAX_TITLE, clean, language
 from videoexport.v1 import export_pb2 as pb
@@ -115,6 +119,7 @@ def _describe(container: InputContainer) -> pb.SourceInfo:
     length = timing.frame_count / timing.rate
     info.chapters.extend(describe_chapters(container, timing.first_time, length))
     info.metadata.CopyFrom(describe_metadata(container, video))
+    info.subtitle_streams.extend(describe_subtitles(container))
     return info
 
 

@@ -17,7 +17,13 @@ from services.encoder.command import FfmpegCommand
 from services.encoder.errors import OutputMismatch
 from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.filters import SAMPLE_RATE
-from services.encoder.options import MP4_FORMAT, audio_codec, clean_output, global_options
+from services.encoder.options import (
+    MP4_FORMAT,
+    audio_codec,
+    clean_output,
+    escaped,
+    global_options,
+)
 from videoexport.v1 import export_pb2 as pb
 
 # Below this nothing counts as sound (ITU-R BS.1770-5, annex 1).
@@ -120,7 +126,7 @@ def measure_command(ffmpeg: Path, file: Path, samples: int) -> FfmpegCommand:
         f"apad=whole_len={whole}",
         "ebur128=peak=true:metadata=1:framelog=quiet",
         f"atrim=start_sample={whole - _BLOCK}",
-        f"ametadata=mode=print:file={_escaped(output)}",
+        f"ametadata=mode=print:file={escaped(output)}",
     ]
     arguments = [*_read(ffmpeg, file), "-/filter_complex", str(graph)]
     arguments += ["-map", "[a]", "-f", "null", "-"]
@@ -232,9 +238,3 @@ def loudness_warnings(output: pb.Output) -> Sequence[pb.ExportWarning]:
 def _read(ffmpeg: Path, file: Path) -> list[str]:
     local = ["-protocol_whitelist", "file", "-format_whitelist", MP4_FORMAT]
     return [*global_options(ffmpeg), *local, "-i", str(file)]
-
-
-def _escaped(path: Path) -> str:
-    """Return a path as the value of an option in a graph: quoted for both of its parsers."""
-    option = re.sub(r"([\\':])", r"\\\1", str(path))
-    return re.sub(r"([\\'\[\],;])", r"\\\1", option)

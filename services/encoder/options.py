@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from fractions import Fraction
@@ -192,6 +193,12 @@ def clean_output(output: Path, described_by: int = -1) -> list[str]:
     told = str(described_by)
     clean = ["-map_metadata", told, "-map_chapters", told, "-fflags", "+bitexact"]
     return [*clean, *form, str(output)]
+
+
+def escaped(path: Path) -> str:
+    """Return a path as the value of an option in a graph: quoted for both of its parsers."""
+    option = re.sub(r"([\\':])", r"\\\1", str(path))
+    return re.sub(r"([\\'\[\],;])", r"\\\1", option)
 
 
 def fraction(duration: Duration) -> Fraction:

@@ -6,6 +6,7 @@ it can use it; and one that is there already is not made again.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +21,9 @@ from services.encoder.filters import samples_of
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import check_output, check_soundtrack
 from services.encoder.scratch import scratch
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.source_gateway import SourceGateway, SourceHandle
 from services.encoder.storage import StorageClient
+from services.encoder.subtitles import subtitles_of_chunk
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -76,13 +78,18 @@ class PartEncode:
             width=chunk.width,
             height=chunk.height,
         )
-        order = Order(
-            commands=lambda site: video_commands(site=site, chunk=chunk),
-            check=lambda facts: check_output(facts, wanted),
-            family=chunk.family,
-            rate=chunk.frame_rate,
-            deadline=Deadline.after(work.time_limit),
-        )
+        deadline = Deadline.after(work.time_limit)
+
+        async def order(handle: SourceHandle) -> Order:
+            subtitles = await subtitles_of_chunk(handle, chunk, deadline)
+            return Order(
+                commands=lambda site: video_commands(site=site, chunk=chunk, subtitles=subtitles),
+                check=lambda facts: check_output(facts, wanted),
+                family=chunk.family,
+                rate=chunk.frame_rate,
+                deadline=deadline,
+            )
+
         key = video_key(user_id, source, chunk, self._tools)
         try:
             return await self._make(run, user_id, source, order, key)
@@ -105,19 +112,27 @@ class PartEncode:
         rate = Fraction(soundtrack.frame_rate.numerator, soundtrack.frame_rate.denominator)
         frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
         duration = frames / rate
-        order = Order(
-            commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
-            check=lambda facts: check_soundtrack(facts, duration),
-            family=pb.ENCODER_FAMILY_CPU,
-            rate=soundtrack.frame_rate,
-            deadline=Deadline.after(work.time_limit),
-            level=_level(soundtrack, samples_of(frames, rate)),
-        )
+
+        async def order(_: SourceHandle) -> Order:
+            return Order(
+                commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
+                check=lambda facts: check_soundtrack(facts, duration),
+                family=pb.ENCODER_FAMILY_CPU,
+                rate=soundtrack.frame_rate,
+                deadline=Deadline.after(work.time_limit),
+                level=_level(soundtrack, samples_of(frames, rate)),
+            )
+
         key = audio_key(user_id, source, soundtrack, self._tools)
         return await self._make(run, user_id, source, order, key)
 
     async def _make(
-        self, run: Run, user_id: str, source: task_pb2.TaskSource, order: Order, key: bytes
+        self,
+        run: Run,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        order_of: Callable[[SourceHandle], Awaitable[Order]],
+        key: bytes,
     ) -> Part:
         reference = storage.ObjectRef(cache_key=key.hex())
         [there] = await self._storage.stat(user_id, [reference])
@@ -127,6 +142,7 @@ class PartEncode:
             opened = self._gateway.expose(self._storage.source_object(user_id, source))
             async with opened as handle:
                 try:
+                    order = await order_of(handle)
                     made = await self._runs.fill(run, order, handle, folder)
                 finally:
                     self._metrics.bytes_read.inc(handle.bytes_read)

@@ -12,14 +12,21 @@ from videoexport.v1 import export_pb2 as pb
 
 
 def picture_filters(
-    family: pb.EncoderFamily.ValueType, video: pb.VideoStream, plan: pb.Plan
+    family: pb.EncoderFamily.ValueType,
+    video: pb.VideoStream,
+    plan: pb.Plan,
+    *,
+    drawn: bool = False,
 ) -> list[str]:
     """Return the filters that make a source's frame a frame of the output.
 
     Args:
         plan: size and fit of the output.
+        drawn: whether something is drawn onto it afterwards, on the CPU: then it stays there.
     """
     colour = colour_of(video)
+    if drawn:
+        return _cpu_filters(video, plan, colour)
     if family != pb.ENCODER_FAMILY_NVENC:
         return _cpu_filters(video, plan, colour)
     if colour.after:

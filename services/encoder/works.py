@@ -48,8 +48,8 @@ class Works:
             MediaError, DomainError: why it could not be done.
         """
         user, source = task.user_id, task.source
-        output = storage.ExportOutput(export_id=task.export_id, run_id=run.run_id)
-        upload = storage.CreateUploadRequest(export_output=output)
+        target = storage.ExportOutput(export_id=task.export_id, run_id=run.run_id)
+        upload = storage.CreateUploadRequest(export_output=target)
         match task.WhichOneof("work"):
             case "probe":
                 run.enter(pb.EXPORT_PHASE_PROBING)
@@ -70,9 +70,10 @@ class Works:
                 part = await self._parts.audio(run, user, source, task.audio)
                 return task_pb2.TaskSucceeded(part=part.stored)
             case "assemble":
-                return _delivered(await self._assembly.run(run, user, task.assemble, upload))
+                output = await self._assembly.run(run, user, source, task.assemble, upload)
+                return _delivered(output)
             case "copy":
-                return await self._copy(task, run, output)
+                return await self._copy(task, run, target)
             case _:
                 raise DomainError(
                     Reason.INTERNAL, "The encoder is older than the API and cannot do this yet."

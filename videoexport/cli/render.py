@@ -213,7 +213,7 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Duration", clock(plan.duration)),
                     ("Resolution", f"{plan.width} × {plan.height}"),
                     ("Sound", _planned_sound(plan)),
-                    *_planned_metadata(plan.metadata),
+                    *_planned_metadata(plan),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
@@ -231,11 +231,19 @@ def _planned_sound(plan: export_pb2.Plan) -> str:
     return said + (f", at {plan.loudness_lufs:g} LUFS" if plan.HasField("loudness_lufs") else "")
 
 
-def _planned_metadata(metadata: export_pb2.OutputMetadata) -> Iterator[Pair]:
+def _planned_metadata(plan: export_pb2.Plan) -> Iterator[Pair]:
+    metadata = plan.metadata
+    if plan.HasField("subtitles"):
+        yield "Subtitles", _planned_subtitles(plan.subtitles)
     if metadata.tags:
         yield "Says", _said(metadata.tags)
     if metadata.chapters:
         yield "Chapters", f"{len(metadata.chapters):,}"
+
+
+def _planned_subtitles(subtitles: export_pb2.PlannedSubtitles) -> str:
+    burnt = subtitles.mode == export_pb2.SUBTITLE_MODE_BURN_IN
+    return f"stream {subtitles.stream}, {'burnt in' if burnt else 'kept as text'}"
 
 
 def _said(tags: Iterable[export_pb2.MetadataTag]) -> str:
@@ -269,6 +277,10 @@ def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:
 
 
 def _metadata(info: export_pb2.SourceInfo) -> Iterator[Pair]:
+    for stream in info.subtitle_streams:
+        kind = "" if stream.text else "pictures of text"
+        said = [stream.codec, stream.language, stream.title, kind]
+        yield f"Subtitles {stream.index}", ", ".join(word for word in said if word)
     if info.metadata.tags:
         yield "Says", _said(info.metadata.tags)
     if info.metadata.location_and_device:

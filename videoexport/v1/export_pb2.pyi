@@ -150,6 +150,34 @@ EXPORT_PHASE_UPLOADING: ExportPhase.ValueType  # 6
 """The finished file is being stored."""
 Global___ExportPhase: _TypeAlias = ExportPhase  # noqa: Y015
 
+class _SubtitleMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubtitleModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubtitleMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBTITLE_MODE_UNSPECIFIED: _SubtitleMode.ValueType  # 0
+    """Same as SUBTITLE_MODE_KEEP."""
+    SUBTITLE_MODE_KEEP: _SubtitleMode.ValueType  # 1
+    """A stream of text of the output, which players show or not. Italics, bold and underlined
+    letters stay so; other looks are the player's.
+    """
+    SUBTITLE_MODE_BURN_IN: _SubtitleMode.ValueType  # 2
+    """Drawn into the pictures: those of ASS in their own looks, others white with a black border."""
+
+class SubtitleMode(_SubtitleMode, metaclass=_SubtitleModeEnumTypeWrapper):
+    """What becomes of subtitles."""
+
+SUBTITLE_MODE_UNSPECIFIED: SubtitleMode.ValueType  # 0
+"""Same as SUBTITLE_MODE_KEEP."""
+SUBTITLE_MODE_KEEP: SubtitleMode.ValueType  # 1
+"""A stream of text of the output, which players show or not. Italics, bold and underlined
+letters stay so; other looks are the player's.
+"""
+SUBTITLE_MODE_BURN_IN: SubtitleMode.ValueType  # 2
+"""Drawn into the pictures: those of ASS in their own looks, others white with a black border."""
+Global___SubtitleMode: _TypeAlias = SubtitleMode  # noqa: Y015
+
 class _Resolution:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -749,6 +777,7 @@ class ExportSettings(_message.Message):
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     KEEP_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    SUBTITLES_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p."""
     quality: Global___Quality.ValueType
@@ -777,6 +806,10 @@ class ExportSettings(_message.Message):
     def frame_rate(self) -> Global___Rational:
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
 
+    @_builtins.property
+    def subtitles(self) -> Global___SubtitleSettings:
+        """Subtitles of the source that the output has. Default: none."""
+
     def __init__(
         self,
         *,
@@ -789,10 +822,11 @@ class ExportSettings(_message.Message):
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
         keep_location_and_device: _builtins.bool = ...,
+        subtitles: Global___SubtitleSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "subtitles", b"subtitles"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "quality", b"quality", "resolution", b"resolution", "subtitles", b"subtitles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -804,6 +838,32 @@ class ExportSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___ExportSettings: _TypeAlias = ExportSettings  # noqa: Y015
+
+@_typing.final
+class SubtitleSettings(_message.Message):
+    """Subtitles of an output. They show what the source shows, at the places that the segments put it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    stream: _builtins.int
+    """Required. Stream that they are of, by its index as Probe lists it; it must hold text."""
+    mode: Global___SubtitleMode.ValueType
+    """What becomes of them. Default: SUBTITLE_MODE_KEEP."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.int = ...,
+        mode: Global___SubtitleMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubtitleSettings: _TypeAlias = SubtitleSettings  # noqa: Y015
 
 @_typing.final
 class Rational(_message.Message):
@@ -854,6 +914,7 @@ class Plan(_message.Message):
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    SUBTITLES_FIELD_NUMBER: _builtins.int
     frame_count: _builtins.int
     """Output only. Frames in the output: the sum over the segments."""
     width: _builtins.int
@@ -904,6 +965,10 @@ class Plan(_message.Message):
     def metadata(self) -> Global___OutputMetadata:
         """Output only. What the output says of itself. Left out of ListExports."""
 
+    @_builtins.property
+    def subtitles(self) -> Global___PlannedSubtitles:
+        """Output only. Subtitles of the output; absent where it has none."""
+
     def __init__(
         self,
         *,
@@ -924,10 +989,11 @@ class Plan(_message.Message):
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
         metadata: Global___OutputMetadata | None = ...,
+        subtitles: Global___PlannedSubtitles | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "subtitles", b"subtitles"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "segments", b"segments", "subtitles", b"subtitles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -939,6 +1005,44 @@ class Plan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class PlannedSubtitles(_message.Message):
+    """Subtitles that an output has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    stream: _builtins.int
+    """Output only. Stream of the source that they are of."""
+    mode: Global___SubtitleMode.ValueType
+    """Output only. What becomes of them, as the request resolved to."""
+    language: _builtins.str
+    """Output only. Language, as `SubtitleStream.language` is; empty when not said."""
+    title: _builtins.str
+    """Output only. Title, as `SubtitleStream.title` is; empty when not said."""
+    forced: _builtins.bool
+    """Output only. Whether they are for everybody, such as those of foreign words alone."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.int = ...,
+        mode: Global___SubtitleMode.ValueType = ...,
+        language: _builtins.str = ...,
+        title: _builtins.str = ...,
+        forced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced", b"forced", "language", b"language", "mode", b"mode", "stream", b"stream", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedSubtitles: _TypeAlias = PlannedSubtitles  # noqa: Y015
 
 @_typing.final
 class OutputMetadata(_message.Message):
@@ -1321,6 +1425,7 @@ class SourceInfo(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
     CHAPTERS_FIELD_NUMBER: _builtins.int
+    SUBTITLE_STREAMS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
@@ -1357,6 +1462,10 @@ class SourceInfo(_message.Message):
         """Output only. Its chapters, at most 500, by their beginning."""
 
     @_builtins.property
+    def subtitle_streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubtitleStream]:
+        """Output only. Every stream of subtitles, at most 64, in the container's order."""
+
+    @_builtins.property
     def metadata(self) -> Global___SourceMetadata:
         """Output only. What it says of itself; absent where a version of before has examined it."""
 
@@ -1372,15 +1481,62 @@ class SourceInfo(_message.Message):
         audio: Global___AudioStream | None = ...,
         audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
         chapters: _abc.Iterable[Global___Chapter] | None = ...,
+        subtitle_streams: _abc.Iterable[Global___SubtitleStream] | None = ...,
         metadata: Global___SourceMetadata | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "chapters", b"chapters", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "size_bytes", b"size_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "chapters", b"chapters", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "size_bytes", b"size_bytes", "subtitle_streams", b"subtitle_streams", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceInfo: _TypeAlias = SourceInfo  # noqa: Y015
+
+@_typing.final
+class SubtitleStream(_message.Message):
+    """A stream of subtitles of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Output only. Index of the stream in the container."""
+    codec: _builtins.str
+    """Output only. Codec as FFmpeg names it, such as `mov_text`."""
+    language: _builtins.str
+    """Output only. Language as the container says it, as `AudioStream.language` is."""
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when not said."""
+    default: _builtins.bool
+    """Output only. Whether the container says that they are shown unless others are chosen."""
+    forced: _builtins.bool
+    """Output only. Whether the container says that they are for everybody."""
+    text: _builtins.bool
+    """Output only. Whether they hold text that can be exported; others are pictures of text."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        codec: _builtins.str = ...,
+        language: _builtins.str = ...,
+        title: _builtins.str = ...,
+        default: _builtins.bool = ...,
+        forced: _builtins.bool = ...,
+        text: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "default", b"default", "forced", b"forced", "index", b"index", "language", b"language", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubtitleStream: _TypeAlias = SubtitleStream  # noqa: Y015
 
 @_typing.final
 class Chapter(_message.Message):

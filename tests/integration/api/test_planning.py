@@ -503,3 +503,55 @@ async def test_place_and_device_wait_until_whoever_may_write_them_knows_them(
     with pytest.raises(DomainError, match="knows keep_location_and_device yet"):
         await parts.planner.plan(wanted, TOLD)
     assert await parts.planner.plan(order(), TOLD)
+
+
+SPOKEN = pb.SourceInfo(
+    subtitle_streams=[pb.SubtitleStream(index=number, text=True) for number in (2, 3)],
+    metadata=pb.SourceMetadata(),
+)
+SPOKEN.MergeFrom(LONG_INFO)
+
+
+async def test_burnt_subtitles_are_in_the_chunks_keys_and_kept_ones_are_not(parts: Parts) -> None:
+    async def planned(*segments: pb.Segment, **subtitles: int) -> Planned:
+        settings = pb.ExportSettings()
+        if subtitles:
+            settings.subtitles.CopyFrom(pb.SubtitleSettings(**subtitles))  # type: ignore[arg-type]
+        return await parts.planner.plan(replace(order(*segments), settings=settings), SPOKEN)
+
+    def pictures(found: Planned) -> set[bytes | None]:
+        return {task.part_key for task in found.work if task.kind == "VIDEO"}
+
+    plain, kept = await planned(), await planned(stream=2)
+    assert pictures(kept) == pictures(plain)
+    assert kept.fingerprint != plain.fingerprint
+    work = task_pb2.Task.FromString(kept.work[-1].message).assemble
+    assert [(span.start_frame, span.end_frame) for span in work.subtitles.spans] == [(0, 2400)]
+    assert not task_pb2.Task.FromString(plain.work[-1].message).assemble.HasField("subtitles")
+    burn_in = pb.SUBTITLE_MODE_BURN_IN
+    burnt, other = await planned(stream=2, mode=burn_in), await planned(stream=3, mode=burn_in)
+    assert not pictures(burnt) & (pictures(plain) | pictures(other))
+    assert burnt.fingerprint not in (kept.fingerprint, other.fingerprint)
+    chunk = task_pb2.Task.FromString(burnt.work[0].message).video.chunk
+    assert chunk.burnt_subtitles == 2
+    assert not chunk.info.subtitle_streams
+    # What is cut elsewhere leaves them as they are.
+    cut = await planned(seconds(0, 40), seconds(41, 96), stream=2, mode=burn_in)
+    assert len(pictures(cut) & pictures(burnt)) >= len(pictures(burnt)) - 2
+
+
+@pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
+async def test_subtitles_wait_until_whoever_may_make_them_knows_them(
+    parts: Parts, lane: Lane
+) -> None:
+    settings = pb.ExportSettings(subtitles=pb.SubtitleSettings(stream=2))
+    wanted = replace(order(), settings=settings)
+    assert (await parts.planner.plan(wanted, SPOKEN)).plan.subtitles.stream == 2
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    if lane is Lane.CPU:
+        old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    else:
+        old.mux_slots = 1
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError, match="knows subtitles yet"):
+        await parts.planner.plan(wanted, SPOKEN)

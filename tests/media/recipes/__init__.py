@@ -9,10 +9,19 @@ from tests.media.recipes.coding import CODING
 from tests.media.recipes.geometry import GEOMETRY
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
+from tests.media.recipes.subtitles import SUBTITLES
 from tests.media.recipes.telling import TELLING
 from tests.media.recipes.timing import TIME
 
-RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *SOUND, *TELLING, *BROKEN)
+RECIPES: tuple[Recipe, ...] = (
+    *GEOMETRY,
+    *TIME,
+    *CODING,
+    *SOUND,
+    *TELLING,
+    *SUBTITLES,
+    *BROKEN,
+)
 
 
 def chosen(names: Sequence[str]) -> tuple[Recipe, ...]:

@@ -111,6 +111,9 @@ class Recipe:
         offset: seconds by which sound may be off its pictures.
         joins: at how many places that is measured, at the least.
         told: what the output says of itself; None where that is not compared.
+        subtitles: of the output, each with its first and last moment in seconds.
+        drawn: frames of the output that have letters, and no others; None where that is not
+            compared.
         refused: why there is no output.
         gpu: whether the command for the GPU is compared.
     """
@@ -139,6 +142,8 @@ class Recipe:
     offset: float = 0.005
     joins: int = 1
     told: Told | None = None
+    subtitles: Sequence[tuple[float, float, str]] = ()
+    drawn: Sequence[Range] | None = None
     refused: Refused | None = None
     gpu: bool = True
 

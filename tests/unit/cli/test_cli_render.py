@@ -249,3 +249,15 @@ def test_details_show_what_a_file_says_of_itself_in_few_words() -> None:
     plan.metadata.chapters.add()
     assert "Says        comment one two " in render.plan_details(plan)
     assert "Chapters    1" in render.plan_details(plan)
+
+
+def test_details_list_subtitles() -> None:
+    info = export_pb2.SourceInfo()
+    info.subtitle_streams.add(index=2, codec="srt", language="deu", text=True)
+    info.subtitle_streams.add(index=3, codec="pgssub")
+    shown = " ".join(render.source_details(info).split())
+    assert "Subtitles 2 srt, deu Subtitles 3 pgssub, pictures of text" in shown
+    plan = export_pb2.Plan(subtitles=export_pb2.PlannedSubtitles(stream=2))
+    assert "stream 2, kept as text" in render.plan_details(plan)
+    plan.subtitles.mode = export_pb2.SUBTITLE_MODE_BURN_IN
+    assert "stream 2, burnt in" in render.plan_details(plan)
