@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from conformance.drawn import drawn_problems
 from conformance.evidence import Evidence, Heard
 from conformance.expected import CUT_MARGIN, Click, clicks_of, cuts_of, frames_of
+from conformance.told import subtitle_problems, told_problems
 from services.common.errors import Reason
 from tests.media.corner_marks import UPRIGHT
 from tests.media.read_back import Seen, Shown
@@ -66,6 +68,11 @@ def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Meas
     problems += colour_problems(recipe, worst)
     problems += length_problems(recipe, evidence, rate, ranges)
     problems += level_problems(recipe, evidence)
+    problems += subtitle_problems(recipe.subtitles, evidence.says.subtitles)
+    if recipe.drawn is not None:
+        problems += drawn_problems(recipe.drawn, evidence.drawn)
+    if recipe.told is not None:
+        problems += told_problems(recipe.told, evidence.says, rate)
     offsets: dict[int, float] = {}
     if recipe.sound and recipe.clicks:
         expected = clicks_of(recipe.clip, rate, ranges, recipe.starts, recipe.silent)

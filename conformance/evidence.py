@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from conformance.drawn import read_drawn
+from conformance.told import Says, read_told
 from services.encoder.colour_names import MATRICES, PRIMARIES, TRANSFERS
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
@@ -37,6 +39,7 @@ class Evidence:
         seconds_of_sound: None without any.
         levels: by tone that was asked for, how loud left and right, in decibels below full scale.
         stored: codec, pixel format, primaries, transfer and matrix; empty without pictures.
+        drawn: of each frame, whether there are letters on it; empty where nobody asked.
     """
 
     shown: Shown
@@ -44,28 +47,35 @@ class Evidence:
     seconds_of_sound: float | None
     levels: dict[int, tuple[float, float]]
     stored: str = ""
+    says: Says = field(default_factory=Says)
+    drawn: tuple[bool, ...] = ()
 
 
 NO_PICTURES = Shown((), (), Fraction(0), (0, 0), True)
 
 
-def evidence_of(path: Path, clicks: Sequence[int], tones: Sequence[int] = ()) -> Evidence:
+def evidence_of(
+    path: Path, clicks: Sequence[int], tones: Sequence[int] = (), *, letters: bool = False
+) -> Evidence:
     """Read a file.
 
     Args:
         clicks: tones that clicks may have, in Hz.
         tones: in Hz, whose loudness is measured.
+        letters: whether to look for some on each frame.
     """
+    drawn = read_drawn(path) if letters else ()
     with av.open(str(path)) as file:
         has_sound, has_pictures = bool(file.streams.audio), bool(file.streams.video)
         stored = _stored(file) if has_pictures else ""
     shown = read_back(path) if has_pictures else NO_PICTURES
     if not has_sound:
-        return Evidence(shown, (), None, {}, stored)
+        return Evidence(shown, (), None, {}, stored, read_told(path), drawn)
     signal = read_audio(path)
     heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
     levels = _levels(path, tones) if tones else {}
-    return Evidence(shown, heard, signal.size / CLICK_SAMPLE_RATE, levels, stored)
+    seconds = signal.size / CLICK_SAMPLE_RATE
+    return Evidence(shown, heard, seconds, levels, stored, read_told(path), drawn)
 
 
 def _stored(file: InputContainer) -> str:

@@ -99,7 +99,8 @@ async def _run(
         wanted = f"exported, not refused with {recipe.refused.reason}"
         return Measured((wanted,)), None
     tones = (recipe.clip.tones, tuple(recipe.levels))
-    evidence = await asyncio.to_thread(evidence_of, made.path, *tones)
+    letters = recipe.drawn is not None
+    evidence = await asyncio.to_thread(evidence_of, made.path, *tones, letters=letters)
     ranges = [(segment.start_frame, segment.end_frame) for segment in made.plan.segments]
     measured = measure(recipe, evidence, ranges)
     gpu = tuple(gpu_problems(made.info, made.plan)) if recipe.gpu else None

@@ -38,8 +38,7 @@ from services.common import ids
 from services.common.checks import source_violations
 from services.common.codecs import container_of
 from services.common.errors import DomainError, Reason
-from services.common.smart_copy import is_examined
-from services.common.sound import lists_sound
+from services.common.examined import knows_enough
 from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
@@ -105,8 +104,8 @@ class Exports:
         source = await self._storage.find_source(user_id, request.source)
         key = source_key(user_id, request.source)
         info = await self._tasks.find_probe(key, source.etag)
-        if info and _tells_too_little(info, request.settings):
-            # Examined once more, by an encoder that tells.
+        if info and not knows_enough(info, request.settings):
+            # Examined once more, by an encoder that tells more.
             info = None
         export_id = "" if request.validate_only else ids.export_id()
         order = Order(export_id, user_id, source, request.segments, request.settings)
@@ -286,14 +285,6 @@ class Exports:
 
     async def _estimate(self, record: ExportRecord) -> Estimate | None:
         return await self._forecast.of(record.id) if record.state in ACTIVE_EXPORTS else None
-
-
-def _tells_too_little(info: pb.SourceInfo, settings: pb.ExportSettings) -> bool:
-    """Return whether a version of before has examined a source, which did not tell enough."""
-    copied = settings.quality == pb.QUALITY_SOURCE
-    return (copied and not is_examined(info)) or (
-        settings.HasField("audio_stream") and not lists_sound(info)
-    )
 
 
 def _body_hash(request: service.CreateExportRequest) -> bytes:

@@ -27,15 +27,18 @@ from services.common.content_key import (
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     RECIPE_WITH_MEASURING,
+    RECIPE_WITH_METADATA,
+    RECIPE_WITH_SUBTITLES,
     RECIPE_WITH_TIME_BREAKS,
     Toolchain,
     output_key,
 )
 from services.common.errors import DomainError, Reason, as_sentence
+from services.common.examined import knows_enough
 from services.common.families import SOUND_ALONE, FamilyChoice, choose_family
 from services.common.planner import DEFAULT_PIXELS_PER_SECOND, fraction_of, processing_time
-from services.common.smart_copy import forget_copying, is_examined, plan_with_copies
-from services.common.sound import lists_sound, with_sound_of
+from services.common.smart_copy import forget_copying, plan_with_copies
+from services.common.sound import with_sound_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -78,17 +81,11 @@ class ExportPlanner:
                 some are too old for what is asked for.
         """
         order = replace(order, limits=self._limits)
-        if order.settings.HasField("audio_stream") and not lists_sound(info):
+        if not knows_enough(info, order.settings):
             raise DomainError(
                 Reason.NO_ENCODER,
-                "The encoder that has examined the source does not list its sound yet: encoders "
+                "The encoder that has examined the source does not tell all of it yet: encoders "
                 "are being upgraded.",
-            )
-        if order.settings.quality == pb.QUALITY_SOURCE and not is_examined(info):
-            raise DomainError(
-                Reason.NO_ENCODER,
-                "The encoder that has examined the source does not tell whether it can be copied "
-                "yet: encoders are being upgraded.",
             )
         plan, warnings = plan_with_copies(info, order.segments, order.settings, order.not_copied)
         info = with_sound_of(info, plan)
@@ -169,6 +166,11 @@ class ExportPlanner:
             wanted += [(RECIPE_WITH_TIME_BREAKS, each, sources) for each in (lane, Lane.MUX)]
         if plan.quality == pb.QUALITY_SOURCE:
             wanted += [(RECIPE_WITH_COPIES, each, "QUALITY_SOURCE") for each in (lane, Lane.MUX)]
+        if plan.metadata.has_location_and_device:
+            lanes = (lane, Lane.MUX)
+            wanted += [(RECIPE_WITH_METADATA, each, "keep_location_and_device") for each in lanes]
+        if plan.HasField("subtitles"):
+            wanted += [(RECIPE_WITH_SUBTITLES, each, "subtitles") for each in (lane, Lane.MUX)]
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

@@ -29,6 +29,7 @@ from services.common.planner import (
 )
 from services.common.smart_copy import forget_copying
 from services.common.subjects import Lane
+from services.common.subtitles import burnt_stream
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -160,6 +161,11 @@ def work_in_parts(
         )
     assembly.assemble.plan.CopyFrom(plan)
     assembly.assemble.plan.ClearField("segments")
+    if plan.subtitles.mode == pb.SUBTITLE_MODE_KEEP:
+        kept = assembly.assemble.subtitles
+        kept.info.CopyFrom(info)
+        kept.info.video.ClearField("keyframes")
+        kept.spans.extend(_spans(plan))
     assembly.assemble.family = choice.family
     assembly.assemble.family_reason = choice.reason
     assembly.assemble.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
@@ -193,6 +199,7 @@ class _VideoTasks:
             generation=order.generation,
             video_codec=plan.video_codec,
             dynamic_range=plan.dynamic_range,
+            burnt_subtitles=burnt_stream(plan),
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")
@@ -213,6 +220,14 @@ class _VideoTasks:
         return _new(message, "VIDEO", self._choice.lane, work, key)
 
 
+def _spans(plan: pb.Plan) -> list[task_pb2.FrameSpan]:
+    """Return what an output shows, in its order."""
+    return [
+        task_pb2.FrameSpan(start_frame=span.start, end_frame=span.end)
+        for span in joined(plan.segments)
+    ]
+
+
 def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolchain) -> NewTask:
     message = order.message()
     track = message.audio.soundtrack
@@ -220,8 +235,7 @@ def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolcha
     track.info.video.ClearField("keyframes")
     forget_copying(track.info.video)
     track.frame_rate.CopyFrom(plan.frame_rate)
-    for span in joined(plan.segments):
-        track.spans.add(start_frame=span.start, end_frame=span.end)
+    track.spans.extend(_spans(plan))
     track.generation = order.generation
     track.codec = container_of(plan.format).audio_codec
     if plan.HasField("loudness_lufs"):

@@ -90,6 +90,10 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
         violations.append(Violation("settings.encoder", problem))
     if settings.audio_stream < 0:
         violations.append(Violation("settings.audio_stream", "must not be negative"))
+    if settings.subtitles.stream < 0:
+        violations.append(Violation("settings.subtitles.stream", "must not be negative"))
+    if settings.subtitles.mode not in pb.SubtitleMode.values():
+        violations.append(Violation("settings.subtitles.mode", "is not a known value"))
     least, most = LOUDNESS_LUFS
     # Not a number is in no range.
     if settings.HasField("loudness_lufs") and not least <= settings.loudness_lufs <= most:

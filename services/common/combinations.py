@@ -20,6 +20,8 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         held = " or ".join(NAMES[each] for each in container.codecs)
         problem = f"{container.name} is made with {held}, not with {NAMES[codec]}"
         violations.append(Violation("settings.video_codec", problem))
+    if settings.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN:
+        violations += _burnt(settings)
     if settings.quality == pb.QUALITY_SOURCE and (container.name != "MP4" or codec != H264):
         problem = "QUALITY_SOURCE copies H.264 into MP4, so both must be what is asked for"
         violations.append(Violation("settings.quality", problem))
@@ -30,6 +32,21 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         )
         violations.append(Violation("settings.dynamic_range", problem))
     return violations
+
+
+def _burnt(settings: pb.ExportSettings) -> list[Violation]:
+    """Return which settings do not go with letters in the pictures."""
+    problems = {
+        "quality": "QUALITY_SOURCE copies pictures as they are; subtitles can be kept as text",
+        "measure_quality": "the source's pictures have no subtitles in them to compare with",
+    }
+    given = {
+        "quality": settings.quality == pb.QUALITY_SOURCE,
+        "measure_quality": settings.measure_quality,
+    }
+    return [
+        Violation(f"settings.{name}", problem) for name, problem in problems.items() if given[name]
+    ]
 
 
 def sound_violations(info: pb.SourceInfo, settings: pb.ExportSettings) -> list[Violation]:
@@ -51,6 +68,7 @@ def _picture_settings(container: Container, settings: pb.ExportSettings) -> list
         "frame_rate": settings.HasField("frame_rate"),
         "encoder": settings.encoder == pb.ENCODER_PREFERENCE_GPU,
         "measure_quality": settings.measure_quality,
+        "subtitles": settings.HasField("subtitles"),
     }
     problem = f"{container.name} is sound alone, which has no such setting"
     return [Violation(f"settings.{name}", problem) for name, given in asked.items() if given]

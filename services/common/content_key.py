@@ -35,6 +35,10 @@ RECIPE_WITH_FIELDS = 2
 RECIPE_WITH_TIME_BREAKS = 2
 # Since when pictures can be copied; before, encoders encode whatever they are asked.
 RECIPE_WITH_COPIES = 2
+# Since when outputs say of themselves what the source does.
+RECIPE_WITH_METADATA = 2
+# Since when there are subtitles; before, encoders pass over them.
+RECIPE_WITH_SUBTITLES = 2
 
 
 @dataclass(frozen=True, slots=True)

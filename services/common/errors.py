@@ -55,6 +55,7 @@ class Reason(StrEnum):
     INVALID_SOURCE = "INVALID_SOURCE"
     SOURCE_CHANGED = "SOURCE_CHANGED"
     SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
+    INVALID_SUBTITLES = "INVALID_SUBTITLES"
     # The work
     ENCODER_FAILED = "ENCODER_FAILED"
     ENCODE_STALLED = "ENCODE_STALLED"
@@ -180,6 +181,9 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.SOURCE_UNAVAILABLE: ReasonInfo(
         StatusCode.UNAVAILABLE, True, "Reading the source failed on the way."
+    ),
+    Reason.INVALID_SUBTITLES: ReasonInfo(
+        StatusCode.INVALID_ARGUMENT, False, "The subtitles cannot be read, or not be drawn."
     ),
     Reason.ENCODER_FAILED: ReasonInfo(
         StatusCode.INTERNAL, True, "FFmpeg failed; the message is its last meaningful line."

@@ -18,7 +18,9 @@ from services.common.codecs import SIZE, codec_of, has_pictures, picture_work
 from services.common.combinations import sound_violations
 from services.common.errors import DomainError, Reason, Violation, invalid_request
 from services.common.geometry import frame_of
+from services.common.metadata import output_metadata
 from services.common.sound import chosen_stream, stream_violations
+from services.common.subtitles import planned_subtitles, subtitle_violations
 from videoexport.v1 import export_pb2 as pb
 
 MAX_SEGMENTS = 1000
@@ -118,7 +120,7 @@ def plan_export(
         hours, limit = float(duration) / 3600, MAX_OUTPUT_SECONDS // 3600
         problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
         violations.append(Violation("segments", problem))
-    unfit = [*stream_violations(info, settings), *sound_violations(info, settings)]
+    unfit = _unfit(info, settings)
     if unfit:
         raise invalid_request([*violations, *unfit])
     if violations:
@@ -139,6 +141,8 @@ def plan_export(
         duration=duration_of(duration),
         format=settings.format or pb.FORMAT_MP4,
         has_audio=info.HasField("audio"),
+        metadata=_metadata(info, settings, ranges, grid),
+        subtitles=planned_subtitles(info, settings),
         audio_stream=chosen_stream(info, settings),
         loudness_lufs=settings.loudness_lufs if levelled else None,
     )
@@ -166,6 +170,23 @@ def frames_to_make(plan: pb.Plan) -> int:
     if has_pictures(plan.format):
         return plan.frame_count
     return max(1, plan.frame_count // FRAMES_PER_SOUND)
+
+
+def _metadata(
+    info: pb.SourceInfo,
+    settings: pb.ExportSettings,
+    ranges: Sequence[tuple[int, int]],
+    grid: Grid,
+) -> pb.OutputMetadata:
+    spans = [
+        (grid.nearest(fraction_of(chapter.start_time)), grid.nearest(fraction_of(chapter.end_time)))
+        for chapter in info.chapters
+    ]
+    metadata = output_metadata(info, settings, spans, ranges)
+    for chapter in metadata.chapters:
+        chapter.start_time.CopyFrom(duration_of(grid.time(chapter.start_frame)))
+        chapter.end_time.CopyFrom(duration_of(grid.time(chapter.end_frame)))
+    return metadata
 
 
 def processing_time(frame_count: int, frames_per_second: float) -> Duration:
@@ -202,10 +223,15 @@ def misfits(
     info: pb.SourceInfo, segments: Sequence[pb.Segment], settings: pb.ExportSettings
 ) -> list[Violation]:
     """Return everything that does not go with a known source."""
+    return [*_violations(segments, grid_of(info, settings)), *_unfit(info, settings)]
+
+
+def _unfit(info: pb.SourceInfo, settings: pb.ExportSettings) -> list[Violation]:
+    """Return which settings do not go with a known source."""
     return [
-        *_violations(segments, grid_of(info, settings)),
         *stream_violations(info, settings),
         *sound_violations(info, settings),
+        *subtitle_violations(info, settings),
     ]
 
 

@@ -72,10 +72,12 @@ def with_sound_of(info: pb.SourceInfo, plan: pb.Plan) -> pb.SourceInfo:
     """Return a source with the sound of a plan as its only one, or the two of a pair.
 
     So what is made of it has another key with another sound, and the same whatever else there
-    is to hear.
+    is to hear. What it says of itself is in the plan, as far as the output says it.
     """
     chosen = pb.SourceInfo()
     chosen.CopyFrom(info)
+    for told in ("chapters", "metadata", "subtitle_streams"):
+        chosen.ClearField(told)
     for stream in info.audio_streams:
         if stream.index == plan.audio_stream and plan.HasField("audio_stream"):
             chosen.audio.CopyFrom(stream)

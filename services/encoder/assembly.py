@@ -8,11 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.common.errors import DomainError, Reason
+from services.common.frames import FrameRange
 from services.encoder.board import Run
 from services.encoder.codecs import PICTURES_AHEAD, joined_pictures
-from services.encoder.command import FfmpegCommand, concat_script, with_head
+from services.encoder.command import FfmpegCommand, concat_script, timeline_of, with_head
 from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
 from services.encoder.copying import Survey, check_joins, survey
+from services.encoder.cues import shown
 from services.encoder.deadline import Deadline
 from services.encoder.errors import (
     EncoderFailed,
@@ -23,6 +25,7 @@ from services.encoder.errors import (
     SourceNotFound,
     SourceUnavailable,
 )
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.loudness import read_tag
 from services.encoder.metrics import EncoderMetrics
@@ -32,6 +35,7 @@ from services.encoder.readable import unless_lost
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceObject
 from services.encoder.storage import StorageClient
+from services.encoder.subtitles import subtitles_of_assembly
 from services.encoder.whole import output_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
@@ -63,10 +67,14 @@ class Assembly:
         self,
         run: Run,
         user_id: str,
+        source: task_pb2.TaskSource,
         work: task_pb2.AssembleTask,
         upload: storage.CreateUploadRequest,
     ) -> pb.Output:
         """Join, verify and store.
+
+        Args:
+            source: what the parts are of; read for subtitles alone.
 
         Raises:
             PartMissing: naming the parts that are not there.
@@ -75,7 +83,8 @@ class Assembly:
         """
         run.enter(pb.EXPORT_PHASE_ASSEMBLING)
         with scratch(self._own_scratch, run.run_id) as folder:
-            command, told = await self._join(run, user_id, work, folder)
+            extras = await self._extras(user_id, source, work)
+            command, told = await self._join(run, user_id, work, extras, folder)
             run.enter(pb.EXPORT_PHASE_VERIFYING)
             try:
                 # Of a film in which every picture is a keyframe, most of them are copied ones.
@@ -106,8 +115,31 @@ class Assembly:
         limit = work.time_limit.ToTimedelta().total_seconds()
         await check_joins(output, counted, work.plan.frame_rate, folder, limit)
 
+    async def _extras(
+        self, user_id: str, source: task_pb2.TaskSource, work: task_pb2.AssembleTask
+    ) -> Extras:
+        """Return what goes into the output beside pictures and sound."""
+        extras = Extras.of(work.plan)
+        if not work.HasField("subtitles"):
+            return extras
+        deadline = Deadline.after(work.time_limit)
+        async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
+            try:
+                subtitles = await subtitles_of_assembly(handle, work, deadline)
+            finally:
+                self._metrics.bytes_read.inc(handle.bytes_read)
+        timeline = timeline_of(work.subtitles.info, work.plan.frame_rate)
+        spans = work.subtitles.spans
+        ranges = [FrameRange(span.start_frame, span.end_frame) for span in spans]
+        return extras.with_subtitles(shown(subtitles.cues, ranges, timeline))
+
     async def _join(
-        self, run: Run, user_id: str, work: task_pb2.AssembleTask, folder: Path
+        self,
+        run: Run,
+        user_id: str,
+        work: task_pb2.AssembleTask,
+        extras: Extras,
+        folder: Path,
     ) -> tuple[FfmpegCommand, Survey | None]:
         """Join the parts as they are stored now.
 
@@ -120,7 +152,7 @@ class Assembly:
             # Also says which are gone.
             parts = await self._storage.parts(user_id, keys)
             try:
-                return await self._join_once(run, work, parts, folder)
+                return await self._join_once(run, work, parts, extras, folder)
             except (SourceChanged, SourceNotFound):
                 continue
             except DomainError as error:
@@ -129,7 +161,12 @@ class Assembly:
         raise SourceUnavailable("the export's parts were written again whenever they were read")
 
     async def _join_once(
-        self, run: Run, work: task_pb2.AssembleTask, parts: Sequence[SourceObject], folder: Path
+        self,
+        run: Run,
+        work: task_pb2.AssembleTask,
+        parts: Sequence[SourceObject],
+        extras: Extras,
+        folder: Path,
     ) -> tuple[FfmpegCommand, Survey | None]:
         """Join the parts, the one with the sound last."""
         count = len(work.video)
@@ -154,6 +191,7 @@ class Assembly:
                 sound_url=next(iter(sound.urls), None),
                 tags=work.plan.HasField("loudness_lufs"),
                 plan=work.plan,
+                extras=extras,
                 folder=folder,
                 told=told,
             )
@@ -181,6 +219,7 @@ def assemble_command(
     folder: Path,
     tags: bool = False,
     told: Survey | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> FfmpegCommand:
     """Return the run that joins parts with pictures and adds the sound, copying both.
 
@@ -192,6 +231,7 @@ def assemble_command(
         folder: where the script and the output go.
         tags: whether what the part with the sound says of itself is written out as TAGS.
         told: what the parts say, where some are copied.
+        extras: what goes into the output beside them.
     """
     output = output_file(folder, "output", plan.format)
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
@@ -209,11 +249,14 @@ def assemble_command(
         demuxer = demuxer_of(output)
         arguments += ["-protocol_whitelist", "http,tcp", "-format_whitelist", demuxer]
         arguments += ["-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", sound_url]
+    arguments += extras.inputs(folder)
     ahead = PICTURES_AHEAD if told is None else told.ahead
     arguments += ["-map", "0:v:0", *joined_pictures(plan.video_codec, rate, ahead)]
     if sound_url is not None:
         arguments += ["-map", "1:a:0", "-c:a", "copy"]
-    arguments += clean_output(output)
+    first = 1 if sound_url is None else 2
+    arguments += extras.options(first)
+    arguments += clean_output(output, described_by=extras.described_by(first))
     if tags:
         arguments += ["-map_metadata", "1", "-f", "ffmetadata", str(folder / TAGS)]
-    return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
+    return FfmpegCommand(tuple(arguments), {script: text, **extras.scripts(folder)}, output, 0)

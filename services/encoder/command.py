@@ -9,12 +9,12 @@ RECIPE_VERSION in services/common/content_key.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from services.common.codecs import container_of, has_pictures, is_ten_bit
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, joined
 from services.common.sound import pair_of
 from services.encoder.codecs import audio_codec, joined_pictures, video_codec
 from services.encoder.containers import (
@@ -24,6 +24,8 @@ from services.encoder.containers import (
     form_of_sound,
     output_file,
 )
+from services.encoder.cues import Cues, burnt, shown
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.fields import field_filters
 from services.encoder.filters import (
     SoundCut,
@@ -32,10 +34,12 @@ from services.encoder.filters import (
     samples_of,
     video_graph,
 )
+from services.encoder.fonts import fonts_in
 from services.encoder.matching import matched_codec
 from services.encoder.options import (
     DECODER_THREADS,
     devices,
+    escaped,
     first_read,
     fraction,
     global_options,
@@ -65,12 +69,14 @@ class FfmpegCommand:
             go by file because an argument holds at most 128 KiB.
         output: the file it makes.
         frame_count: frames that it encodes; 0 when it joins finished parts.
+        environment: variables that it needs beside the usual ones.
     """
 
     arguments: tuple[str, ...]
     scripts: Mapping[Path, str]
     output: Path
     frame_count: int
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def write_scripts(self) -> None:
         """Write the scripts where the arguments say they are."""
@@ -108,6 +114,8 @@ class _Job:
         form: of the file that comes out; its sound is coded as goes with it.
         draft: whether the sound stays uncompressed, to be made louder or quieter.
         stitchable: whether what comes out is joined with others of its kind.
+        extras: what goes into the finished file beside them.
+        burnt: subtitles of the source that are drawn into the pictures.
     """
 
     site: Site
@@ -120,6 +128,8 @@ class _Job:
     form: pb.Format.ValueType = pb.FORMAT_MP4
     draft: bool = False
     stitchable: bool = False
+    extras: Extras = NO_EXTRAS
+    burnt: Cues | None = None
 
     @property
     def frame_count(self) -> int:
@@ -138,7 +148,12 @@ class _Job:
 
 
 def whole_commands(
-    *, site: Site, info: pb.SourceInfo, plan: pb.Plan, family: pb.EncoderFamily.ValueType
+    *,
+    site: Site,
+    info: pb.SourceInfo,
+    plan: pb.Plan,
+    family: pb.EncoderFamily.ValueType,
+    subtitles: Cues | None = None,
 ) -> tuple[FfmpegCommand, ...]:
     """Return the runs that make the whole output, in order; the last one's output is it.
 
@@ -148,22 +163,47 @@ def whole_commands(
     jump about the source so often that the inputs of one run would not fit in
     memory are there more: parts with pictures encoded and sound uncompressed, then
     one that joins them, copying the pictures and encoding the sound once.
+
+    Args:
+        subtitles: of the source, where the output has any.
     """
+    draft = plan.HasField("loudness_lufs")
     ranges = [FrameRange(segment.start_frame, segment.end_frame) for segment in plan.segments]
-    timeline = _timeline(info, plan.frame_rate)
+    timeline = timeline_of(info, plan.frame_rate)
     return _commands(
         _Job(
             *(site, info, timeline, ranges, family),
             picture=plan if has_pictures(plan.format) else None,
             sound=plan.has_audio,
             form=plan.format,
-            draft=plan.HasField("loudness_lufs"),
+            draft=draft,
+            extras=NO_EXTRAS if draft else extras_of(info, plan, subtitles),
+            burnt=subtitles if plan.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN else None,
         )
     )
 
 
-def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCommand, ...]:
-    """Return the run that makes the pictures of one chunk."""
+def extras_of(info: pb.SourceInfo, plan: pb.Plan, subtitles: Cues | None) -> Extras:
+    """Return what goes into a whole output beside pictures and sound.
+
+    Args:
+        subtitles: of the source, where the output has any.
+    """
+    extras = Extras.of(plan)
+    if subtitles is None or plan.subtitles.mode != pb.SUBTITLE_MODE_KEEP:
+        return extras
+    ranges = [FrameRange(span.start, span.end) for span in joined(plan.segments)]
+    return extras.with_subtitles(shown(subtitles.cues, ranges, timeline_of(info, plan.frame_rate)))
+
+
+def video_commands(
+    *, site: Site, chunk: task_pb2.VideoChunk, subtitles: Cues | None = None
+) -> tuple[FfmpegCommand, ...]:
+    """Return the run that makes the pictures of one chunk.
+
+    Args:
+        subtitles: of the source, where some are drawn into it.
+    """
     picture = pb.Plan(
         width=chunk.width,
         height=chunk.height,
@@ -173,13 +213,14 @@ def video_commands(*, site: Site, chunk: task_pb2.VideoChunk) -> tuple[FfmpegCom
         dynamic_range=chunk.dynamic_range,
     )
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
-    timeline = _timeline(chunk.info, chunk.frame_rate)
+    timeline = timeline_of(chunk.info, chunk.frame_rate)
     return _commands(
         _Job(
             *(site, chunk.info, timeline, ranges, chunk.family),
             picture=picture,
             sound=False,
             stitchable=True,
+            burnt=subtitles,
         )
     )
 
@@ -190,7 +231,7 @@ def audio_commands(*, site: Site, soundtrack: task_pb2.Soundtrack) -> tuple[Ffmp
     One, unless there are too many inputs for it.
     """
     ranges = [FrameRange(span.start_frame, span.end_frame) for span in soundtrack.spans]
-    timeline = _timeline(soundtrack.info, soundtrack.frame_rate)
+    timeline = timeline_of(soundtrack.info, soundtrack.frame_rate)
     family = pb.ENCODER_FAMILY_CPU
     return _commands(
         _Job(
@@ -228,7 +269,8 @@ def trial_command(
     )
 
 
-def _timeline(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
+def timeline_of(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
+    """Return the grid of a source at a rate."""
     return Timeline(Fraction(rate.numerator, rate.denominator), fraction(info.first_frame_time))
 
 
@@ -274,9 +316,12 @@ def _encode(
             threads=threads,
             on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
         )
+    if not parts:
+        arguments += job.extras.inputs(job.site.folder)
     arguments += ["-filter_complex_threads", str(job.site.threads)]
     for graph in graphs:
-        arguments += ["-/filter_complex", str(graph)]
+        if graph.suffix == ".txt":
+            arguments += ["-/filter_complex", str(graph)]
     if job.picture is not None:
         if job.picture.quality == pb.QUALITY_SOURCE:
             codec = matched_codec(job.info.video, threads=job.site.threads)
@@ -291,8 +336,16 @@ def _encode(
     if job.sound:
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
         arguments += ["-map", "[a]", *audio_codec(job.audio_codec, lossless=lossless)]
-    arguments += clean_output(output, draft=lossless)
-    return FfmpegCommand(tuple(arguments), graphs, output, frame_count)
+    extras = NO_EXTRAS if parts else job.extras
+    arguments += extras.options(len(readings))
+    described = extras.described_by(len(readings))
+    arguments += clean_output(output, draft=lossless, described_by=described)
+    scripts = {**graphs, **extras.scripts(job.site.folder)}
+    environment: dict[str, str] = {}
+    if job.burnt is not None:
+        fonts, environment = fonts_in(job.site.folder)
+        scripts |= fonts
+    return FfmpegCommand(tuple(arguments), scripts, output, frame_count, environment)
 
 
 def may_repeat_frames(
@@ -315,11 +368,22 @@ def may_repeat_frames(
 def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
     graphs = {}
     if job.picture is not None:
+        drawn: list[str] = []
+        if job.burnt is not None:
+            script = job.site.folder / f"{name}.ass"
+            ranges = [frames for reading in readings for frames in reading.ranges]
+            size = (job.picture.width, job.picture.height)
+            graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
+            drawn.append(f"ass=filename={escaped(script)}")
+        if drawn and job.family == pb.ENCODER_FAMILY_NVENC:
+            ten_bit = is_ten_bit(job.info.video, job.picture.dynamic_range)
+            drawn += [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
         graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
             readings,
             job.timeline,
             job.info.video.index,
-            picture_filters(job.family, job.info.video, job.picture),
+            picture_filters(job.family, job.info.video, job.picture, drawn=bool(drawn)),
+            drawn=drawn,
             picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
             fields=field_filters(job.info),
         )
@@ -344,7 +408,7 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
     text = concat_script(names, [part.frame_count for part in parts], job.timeline.rate)
     arguments = [*global_options(job.site.ffmpeg), "-protocol_whitelist", "file"]
     arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
-    arguments += ["-f", "concat", "-i", str(script)]
+    arguments += ["-f", "concat", "-i", str(script), *job.extras.inputs(folder)]
     if job.picture is not None:
         codec = job.picture.video_codec
         arguments += ["-map", "0:v:0", *joined_pictures(codec, job.timeline.rate)]
@@ -353,8 +417,11 @@ def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
         counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
         arguments += ["-map", "0:a:0", "-filter:a", counted]
         arguments += audio_codec(job.audio_codec, lossless=job.draft)
-    arguments += clean_output(output, draft=job.draft)
-    return FfmpegCommand(tuple(arguments), {script: text}, output, 0)
+    arguments += job.extras.options(1)
+    described = job.extras.described_by(1)
+    arguments += clean_output(output, draft=job.draft, described_by=described)
+    scripts = {script: text, **job.extras.scripts(folder)}
+    return FfmpegCommand(tuple(arguments), scripts, output, 0)
 
 
 def concat_script(

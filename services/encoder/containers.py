@@ -39,14 +39,16 @@ def form_of_sound(codec: task_pb2.AudioCodec.ValueType) -> pb.Format.ValueType:
     return pb.FORMAT_WEBM if codec == task_pb2.AUDIO_CODEC_OPUS else pb.FORMAT_MP4
 
 
-def clean_output(output: Path, *, draft: bool = False) -> list[str]:
+def clean_output(output: Path, *, draft: bool = False, described_by: int = -1) -> list[str]:
     """Return the options of an output that tells nothing of the source but its picture.
 
     Args:
         draft: whether it is only an intermediate step; its index need not be in front.
+        described_by: number of the input that has its metadata and chapters; -1 is none.
     """
     muxer = ("-f", "mp4") if draft else _MUXERS[output.suffix]
-    clean = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact"]
+    told = str(described_by)
+    clean = ["-map_metadata", told, "-map_chapters", told, "-fflags", "+bitexact"]
     return [*clean, *muxer, str(output)]
 
 

@@ -35,6 +35,13 @@ class InvalidSource(MediaError):
     retryable = False
 
 
+class InvalidSubtitles(MediaError):
+    """The subtitles that were asked for cannot be read, or not be drawn."""
+
+    reason = "INVALID_SUBTITLES"
+    retryable = False
+
+
 class SourceNotFound(MediaError):
     """The object is no longer there."""
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -204,6 +204,7 @@ class FfmpegProcess:
         memory_limit: bytes of memory it may take; None for no limit. Linux only.
         nice: 0 to 19; the higher, the less CPU it gets beside others.
         on_progress: called in the event loop at every report, twice a second.
+        environment: variables beside `child_environment`.
     """
 
     arguments: Sequence[str]
@@ -212,6 +213,7 @@ class FfmpegProcess:
     memory_limit: int | None = None
     nice: int = 0
     on_progress: Callable[[Progress], None] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     _progress: Progress = field(default=Progress(), init=False)
     _usage: _Usage = field(default_factory=_Usage, init=False)
     _last_sign: float = field(default=0.0, init=False)
@@ -239,7 +241,7 @@ class FfmpegProcess:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
-            env=child_environment(),
+            env={**child_environment(), **self.environment},
             start_new_session=True,
         )
         self._limit_memory(process)

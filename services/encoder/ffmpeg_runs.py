@@ -17,6 +17,7 @@ from services.encoder.command import FfmpegCommand, Site
 from services.encoder.containers import output_file
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing, TimeLimitExceeded
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.ffmpeg import FfmpegProcess
 from services.encoder.loudness import (
     Aim,
@@ -60,6 +61,7 @@ class Level:
         form: of the file.
         pictures: codec of those beside it; None where there are none.
         tagged: whether the file says how loud it is, for those who find it later.
+        extras: what the finished file has beside them.
     """
 
     target: float
@@ -67,6 +69,7 @@ class Level:
     form: pb.Format.ValueType = pb.FORMAT_MP4
     pictures: pb.VideoCodec.ValueType | None = None
     tagged: bool = False
+    extras: Extras = NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class FfmpegRuns:
     ) -> tuple[Path, pb.Loudness]:
         """Bring the sound of a draft to its loudness; return the file that came of it."""
         codec = container_of(level.form).audio_codec
-        draft = Draft(path, level.samples, level.pictures, codec)
+        draft = Draft(path, level.samples, level.pictures, codec, level.extras)
         before = await self._measure(run, order, path, level.samples)
         levelled = output_file(path.parent, "levelled", level.form)
         aim: Aim | None = Aim(level.target)
@@ -241,6 +244,7 @@ class FfmpegRuns:
                 # What joins finished parts copies frames that were counted when they were made.
                 if told is not None and command.frame_count
                 else None,
+                environment=command.environment,
             )
             try:
                 await unless_lost(process.run(), *readables)

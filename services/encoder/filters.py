@@ -74,6 +74,7 @@ def video_graph(
     stream: int,
     picture: Sequence[str],
     *,
+    drawn: Sequence[str] = (),
     picture_first: bool = False,
     first_input: int = 0,
     pad: str = "v",
@@ -83,6 +84,7 @@ def video_graph(
 
     Args:
         picture: filters that every frame of the output goes through.
+        drawn: filters that draw onto the frames of the output by their time, last of all.
         picture_first: whether frames go through them before they are laid on the
             grid. `fps` fills a pause with all its repeats at once: as references
             to one finished picture they cost nothing, while as inputs of a filter
@@ -116,6 +118,7 @@ def video_graph(
     tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N"]
     if not picture_first:
         tail += picture
+    tail += drawn
     return _join(branches, pad, len(readings), "concat=n={}:v=1:a=0", tail)
 
 

@@ -30,11 +30,13 @@ import av.logging
 from services.encoder.copy_pictures import copy_pictures
 from services.encoder.errors import (
     InvalidSource,
+    InvalidSubtitles,
     NotCopyable,
     OutputMismatch,
     ScratchFull,
     SourceUnavailable,
 )
+from services.encoder.inspect_cues import inspect_cues
 from services.encoder.inspect_joins import inspect_joins
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
@@ -131,7 +133,7 @@ def _answer(request: dict[str, Any]) -> bytes:
     _confine(request["cpu_seconds"], request.get("file_bytes", 0))
     try:
         return OK + _done(request)
-    except (InvalidSource, OutputMismatch, NotCopyable) as error:
+    except (InvalidSource, InvalidSubtitles, OutputMismatch, NotCopyable) as error:
         return INVALID + error.message.encode()
     except SourceUnavailable as error:
         return UNAVAILABLE + error.message.encode()
@@ -151,6 +153,9 @@ def _done(request: dict[str, Any]) -> bytes:
     if "path" in request:
         facts = inspect_output(Path(request["path"]), decode_keyframes=request["decode_keyframes"])
         return facts.to_json()
+    if "stream" in request:
+        place = (request["url"], request["size_bytes"], request["container"])
+        return inspect_cues(*place, request["stream"], request["spans"])
     info = inspect_source(request["url"], request["size_bytes"], request["etag"])
     return info.SerializeToString()
 

@@ -20,8 +20,14 @@ from services.encoder.container_head import HEAD_BYTES, announced_end, is_mp4, i
 from services.encoder.copyable import examine
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
+from services.encoder.inspect_metadata import (
+    describe_chapters,
+    describe_metadata,
+    describe_subtitles,
+)
 from services.encoder.source_pieces import Slice, describe_pieces
 from services.encoder.source_timing import Timing, find_timing
+from services.encoder.told import MAX_TITLE, clean, language
 from services.encoder.transport_clock import find_jumps
 from videoexport.v1 import export_pb2 as pb
 
@@ -43,8 +49,6 @@ _REQUEST_TIMEOUT = 60.0
 _FIELDS = re.compile(r"\((?:[^()]*, )?(top|bottom)(?: coded)? first(?: \(swapped\))?[,)]")
 # More are never listed, nor longer: what is known of a source goes with its tasks.
 MAX_AUDIO_STREAMS = 64
-MAX_TITLE = 100
-MAX_LANGUAGE = 35  # of a tag that has everything, RFC 5646 §4.4.1
 
 
 def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
@@ -135,6 +139,10 @@ def _describe(container: InputContainer) -> pb.SourceInfo:
     if described:
         # The default one, else the first.
         info.audio.CopyFrom(max(described, key=lambda sound: (sound.default, -sound.index)))
+    length = timing.frame_count / timing.rate
+    info.chapters.extend(describe_chapters(container, timing.first_time, length))
+    info.metadata.CopyFrom(describe_metadata(container, video))
+    info.subtitle_streams.extend(describe_subtitles(container))
     return info
 
 
@@ -275,7 +283,6 @@ def _describe_audio(
         length = audio.duration * tick
     else:
         length = Fraction(container.duration or 0, av.time_base)
-    language = audio.metadata.get("language", "")[:MAX_LANGUAGE]
     # mov and mp4 call it the name.
     title = audio.metadata.get("title") or audio.metadata.get("name") or ""
     described = pb.AudioStream(
@@ -285,8 +292,8 @@ def _describe_audio(
         channels=audio.channels,
         channel_layout=audio.layout.name,
         bit_rate=audio.bit_rate or 0,
-        language="" if language == "und" else language,
-        title=title[:MAX_TITLE],
+        language=language(audio.metadata.get("language", "")),
+        title=clean(title, MAX_TITLE),
         default=bool(audio.disposition & Disposition.default),
     )
     described.first_sample_time.CopyFrom(_duration(first))

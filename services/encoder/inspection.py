@@ -16,3 +16,7 @@ OK, INVALID, UNAVAILABLE, NO_ROOM, DEFECT = b"+", b"!", b"?", b"=", b"#"
 MAX_REQUEST = 2048
 # Keyframes of two days, one in two seconds, take 300 KiB.
 MAX_ANSWER = 1 << 20
+# Of subtitles: a film has 200 KiB, one whose songs move letter by letter some MiB.
+MAX_CUES = 16 << 20
+# So many fit into a request, each of two times in milliseconds.
+SPANS_A_REQUEST = 50

@@ -17,8 +17,9 @@ from services.encoder.codecs import audio_codec, copied_pictures
 from services.encoder.command import FfmpegCommand
 from services.encoder.containers import clean_output, demuxer_of
 from services.encoder.errors import OutputMismatch
+from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.filters import SAMPLE_RATE
-from services.encoder.options import global_options
+from services.encoder.options import escaped, global_options
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -103,12 +104,14 @@ class Draft:
         samples: of its sound.
         pictures: codec of those beside it; None where there are none.
         codec: of the sound once it is levelled.
+        extras: what the finished file has beside them.
     """
 
     path: Path
     samples: int
     pictures: pb.VideoCodec.ValueType | None
     codec: task_pb2.AudioCodec.ValueType = task_pb2.AUDIO_CODEC_AAC
+    extras: Extras = NO_EXTRAS
 
 
 def measure_command(ffmpeg: Path, file: Path, samples: int) -> FfmpegCommand:
@@ -122,7 +125,7 @@ def measure_command(ffmpeg: Path, file: Path, samples: int) -> FfmpegCommand:
         f"apad=whole_len={whole}",
         "ebur128=peak=true:metadata=1:framelog=quiet",
         f"atrim=start_sample={whole - _BLOCK}",
-        f"ametadata=mode=print:file={_escaped(output)}",
+        f"ametadata=mode=print:file={escaped(output)}",
     ]
     arguments = [*_read(ffmpeg, file), "-/filter_complex", str(graph)]
     arguments += ["-map", "[a]", "-f", "null", "-"]
@@ -153,12 +156,14 @@ def level_command(
         f"apad=whole_len={draft.samples}",
         f"atrim=end_sample={draft.samples}",
     ]
-    arguments = _read(ffmpeg, draft.path)
+    arguments = [*_read(ffmpeg, draft.path), *draft.extras.inputs(output.parent)]
     if draft.pictures is not None:
         arguments += ["-map", "0:v:0", *copied_pictures(draft.pictures)]
     codec = audio_codec(draft.codec)
     arguments += ["-map", "0:a:0", "-filter:a", ",".join(filters), *codec]
-    return FfmpegCommand((*arguments, *clean_output(output)), {}, output, 0)
+    arguments += draft.extras.options(1)
+    arguments += clean_output(output, described_by=draft.extras.described_by(1))
+    return FfmpegCommand(tuple(arguments), draft.extras.scripts(output.parent), output, 0)
 
 
 def level_filters(measured: Measured, aim: Aim) -> list[str]:
@@ -236,9 +241,3 @@ def loudness_warnings(output: pb.Output) -> Sequence[pb.ExportWarning]:
 def _read(ffmpeg: Path, file: Path) -> list[str]:
     local = ["-protocol_whitelist", "file", "-format_whitelist", demuxer_of(file)]
     return [*global_options(ffmpeg), *local, "-i", str(file)]
-
-
-def _escaped(path: Path) -> str:
-    """Return a path as the value of an option in a graph: quoted for both of its parsers."""
-    option = re.sub(r"([\\':])", r"\\\1", str(path))
-    return re.sub(r"([\\'\[\],;])", r"\\\1", option)

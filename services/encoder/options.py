@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from fractions import Fraction
 from pathlib import Path
@@ -138,6 +139,12 @@ def devices(family: pb.EncoderFamily.ValueType) -> list[str]:
     if family == pb.ENCODER_FAMILY_NVENC:
         return ["-init_hw_device", "cuda=gpu", "-filter_hw_device", "gpu"]
     return []
+
+
+def escaped(path: Path) -> str:
+    """Return a path as the value of an option in a graph: quoted for both of its parsers."""
+    option = re.sub(r"([\\':])", r"\\\1", str(path))
+    return re.sub(r"([\\'\[\],;])", r"\\\1", option)
 
 
 def fraction(duration: Duration) -> Fraction:

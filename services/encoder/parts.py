@@ -27,11 +27,12 @@ from services.encoder.readable import unless_lost
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceHandle
 from services.encoder.storage import StorageClient
+from services.encoder.subtitles import subtitles_of_chunk
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
 
-Fill = Callable[[SourceHandle, Path], Awaitable[Made]]
+Fill = Callable[[Order, SourceHandle, Path], Awaitable[Made]]
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,21 @@ class PartEncode:
             width=chunk.width,
             height=chunk.height,
         )
-        order = Order(
-            commands=lambda site: video_commands(site=site, chunk=chunk),
-            check=lambda facts: check_output(facts, wanted),
-            family=chunk.family,
-            rate=chunk.frame_rate,
-            deadline=Deadline.after(work.time_limit),
-        )
+        deadline = Deadline.after(work.time_limit)
+
+        async def order(handle: SourceHandle) -> Order:
+            subtitles = await subtitles_of_chunk(handle, chunk, deadline)
+            return Order(
+                commands=lambda site: video_commands(site=site, chunk=chunk, subtitles=subtitles),
+                check=lambda facts: check_output(facts, wanted),
+                family=chunk.family,
+                rate=chunk.frame_rate,
+                deadline=deadline,
+            )
+
         key = video_key(user_id, source, chunk, self._tools)
         if chunk.copied:
-            copy = partial(self._copy, run, order, source.size_bytes, chunk)
+            copy = partial(self._copy, run, source.size_bytes, chunk)
             return await self._make(run, user_id, source, order, key, copy)
         try:
             return await self._make(run, user_id, source, order, key)
@@ -115,23 +121,26 @@ class PartEncode:
         rate = Fraction(soundtrack.frame_rate.numerator, soundtrack.frame_rate.denominator)
         frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
         duration = frames / rate
-        order = Order(
-            commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
-            check=lambda facts: check_soundtrack(facts, duration),
-            family=pb.ENCODER_FAMILY_CPU,
-            rate=soundtrack.frame_rate,
-            deadline=Deadline.after(work.time_limit),
-            level=_level(soundtrack, samples_of(frames, rate)),
-        )
+
+        async def order(_: SourceHandle) -> Order:
+            return Order(
+                commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
+                check=lambda facts: check_soundtrack(facts, duration),
+                family=pb.ENCODER_FAMILY_CPU,
+                rate=soundtrack.frame_rate,
+                deadline=Deadline.after(work.time_limit),
+                level=_level(soundtrack, samples_of(frames, rate)),
+            )
+
         key = audio_key(user_id, source, soundtrack, self._tools)
         return await self._make(run, user_id, source, order, key)
 
     async def _copy(
         self,
         run: Run,
-        order: Order,
         size_bytes: int,
         chunk: task_pb2.VideoChunk,
+        order: Order,
         source: SourceHandle,
         folder: Path,
     ) -> Made:
@@ -148,7 +157,7 @@ class PartEncode:
         run: Run,
         user_id: str,
         source: task_pb2.TaskSource,
-        order: Order,
+        order_of: Callable[[SourceHandle], Awaitable[Order]],
         key: bytes,
         fill: Fill | None = None,
     ) -> Part:
@@ -157,7 +166,7 @@ class PartEncode:
         Args:
             fill: how; by default by running the order's commands.
         """
-        fill = fill or partial(self._runs.fill, run, order)
+        fill = fill or partial(self._runs.fill, run)
         reference = storage.ObjectRef(cache_key=key.hex())
         [there] = await self._storage.stat(user_id, [reference])
         if there.exists:
@@ -166,7 +175,8 @@ class PartEncode:
             opened = self._gateway.expose(self._storage.source_object(user_id, source))
             async with opened as handle:
                 try:
-                    made = await fill(handle, folder)
+                    order = await order_of(handle)
+                    made = await fill(order, handle, folder)
                 finally:
                     self._metrics.bytes_read.inc(handle.bytes_read)
             run.enter(pb.EXPORT_PHASE_UPLOADING)

@@ -13,12 +13,17 @@ from videoexport.v1 import export_pb2 as pb
 
 
 def picture_filters(
-    family: pb.EncoderFamily.ValueType, video: pb.VideoStream, plan: pb.Plan
+    family: pb.EncoderFamily.ValueType,
+    video: pb.VideoStream,
+    plan: pb.Plan,
+    *,
+    drawn: bool = False,
 ) -> list[str]:
     """Return the filters that make a source's frame a frame of the output.
 
     Args:
         plan: size, fit and dynamic range of the output.
+        drawn: whether something is drawn onto it afterwards, on the CPU: then it stays there.
     """
     if plan.quality == pb.QUALITY_SOURCE:
         # Beside pictures that are copied nothing is changed, and nothing said that these do not.
@@ -26,6 +31,8 @@ def picture_filters(
     ten_bit = is_ten_bit(video, plan.dynamic_range)
     colour = colour_of(video, keep=plan.dynamic_range == pb.DYNAMIC_RANGE_KEEP)
     filters = _cpu_filters(video, plan, colour)
+    if drawn:
+        family = pb.ENCODER_FAMILY_CPU
     if family != pb.ENCODER_FAMILY_NVENC:
         return [*filters, f"format={'yuv420p10le' if ten_bit else 'yuv420p'}"]
     if ten_bit or colour.after:

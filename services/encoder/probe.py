@@ -10,15 +10,28 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+from services.encoder.cues import Cue, Cues, milliseconds_to_read
 from services.encoder.errors import (
     InvalidSource,
+    InvalidSubtitles,
     OutputMismatch,
     SourceUnavailable,
     TimeLimitExceeded,
 )
-from services.encoder.inspection import BEGUN, DEFECT, MAX_ANSWER, MAX_REQUEST, OK, UNAVAILABLE
+from services.encoder.inspection import (
+    BEGUN,
+    DEFECT,
+    MAX_ANSWER,
+    MAX_CUES,
+    MAX_REQUEST,
+    OK,
+    SPANS_A_REQUEST,
+    UNAVAILABLE,
+)
 from services.encoder.output_facts import OutputFacts, check_output
 from videoexport.v1 import export_pb2 as pb
 
@@ -76,13 +89,49 @@ async def verify_output(
     return OutputFacts.from_json(answer[1:])
 
 
+async def read_cues(
+    url: str,
+    info: pb.SourceInfo,
+    stream: int,
+    spans: Sequence[tuple[Fraction, Fraction]],
+    *,
+    timeout: float,
+) -> Cues:
+    """Return a source's cues that are shown in spans of its container's clock, in seconds.
+
+    Raises:
+        InvalidSubtitles: they cannot be read; the message says why.
+        SourceUnavailable: the source could not be read.
+        TimeLimitExceeded: reading them took too long.
+        ReadingFailed: that was no fault of the source.
+    """
+    wanted = milliseconds_to_read(spans)
+    found = Cues()
+    for first in range(0, len(wanted), SPANS_A_REQUEST):
+        batch = wanted[first : first + SPANS_A_REQUEST]
+        request = {"url": url, "size_bytes": info.size_bytes, "container": info.container}
+        answer = await ask(request | {"stream": stream, "spans": batch}, timeout, MAX_CUES)
+        kind, content = answer[:1], answer[1:]
+        if kind == UNAVAILABLE:
+            raise SourceUnavailable(content.decode())
+        if kind != OK:
+            raise InvalidSubtitles(content.decode() or "the subtitles are damaged")
+        told = json.loads(content)
+        cues = [
+            Cue(Fraction(start), Fraction(end), text, layer, style)
+            for start, end, layer, style, text in told["cues"]
+        ]
+        found = Cues(tuple(dict.fromkeys((*found.cues, *cues))), told["looks"])
+    return found
+
+
 async def start_fork_server() -> None:
     """Start the fork server ahead of the first probe, which would wait 0.3 s for it."""
     await asyncio.to_thread(_server.start)
 
 
-async def ask(request: dict[str, object], timeout: float) -> bytes:
-    """Return a child's answer; empty when it died without one.
+async def ask(request: dict[str, object], timeout: float, most: int = MAX_ANSWER) -> bytes:
+    """Return a child's answer, of at most so many bytes; empty when it died without one.
 
     Raises:
         TimeLimitExceeded: there was none in time.
@@ -108,7 +157,7 @@ async def ask(request: dict[str, object], timeout: float) -> bytes:
         raise
     try:
         async with asyncio.timeout(timeout):
-            told_back = await _read_to_end(answer)
+            told_back = await _read_to_end(answer, most)
     except TimeoutError:
         raise TimeLimitExceeded(f"examining the video was not done after {timeout:g} s") from None
     finally:
@@ -135,7 +184,7 @@ def _forget(sending: asyncio.Future[None]) -> None:
         sending.exception()
 
 
-async def _read_to_end(descriptor: int) -> bytes:
+async def _read_to_end(descriptor: int, most: int) -> bytes:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(
@@ -145,7 +194,7 @@ async def _read_to_end(descriptor: int) -> bytes:
         answer = b""
         while chunk := await reader.read(MAX_ANSWER):
             answer += chunk
-            if len(answer) > MAX_ANSWER:
+            if len(answer) > most:
                 raise InvalidSource("the video says more of itself than can be kept")
         return answer
     finally:

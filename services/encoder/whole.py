@@ -16,9 +16,11 @@ from services.common.errors import Reason, as_sentence
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.codecs import SOUND_ENCODER, encoder_name
-from services.encoder.command import whole_commands
+from services.encoder.command import extras_of, whole_commands
+from services.encoder.cues import Cues
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
+from services.encoder.extras import Extras
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from services.encoder.filters import samples_of
 from services.encoder.loudness import loudness_warnings
@@ -27,6 +29,7 @@ from services.encoder.output_facts import OutputFacts, check_output, verificatio
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
+from services.encoder.subtitles import subtitles_of_plan
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -116,8 +119,9 @@ class WholeEncode:
         deadline = Deadline.after(work.time_limit)
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
+                subtitles = await subtitles_of_plan(handle, work.info, work.plan, deadline)
                 try:
-                    order = _order(work, work.family, deadline)
+                    order = _order(work, work.family, deadline, subtitles)
                     made = await self._runs.fill(run, order, handle, folder)
                     return _Result(made, work.family, work.family_reason)
                 except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
@@ -127,7 +131,7 @@ class WholeEncode:
                     self._metrics.fallbacks.inc()
                     reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
                 run.live.family = cpu = pb.ENCODER_FAMILY_CPU
-                order = _order(work, cpu, deadline)
+                order = _order(work, cpu, deadline, subtitles)
                 made = await self._runs.fill(run, order, handle, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
                 return _Result(made, cpu, reason, (warning,))
@@ -136,28 +140,31 @@ class WholeEncode:
 
 
 def _order(
-    work: task_pb2.WholeTask, family: pb.EncoderFamily.ValueType, deadline: Deadline
+    work: task_pb2.WholeTask,
+    family: pb.EncoderFamily.ValueType,
+    deadline: Deadline,
+    subtitles: Cues | None,
 ) -> Order:
     return Order(
         commands=lambda site: whole_commands(
-            site=site, info=work.info, plan=work.plan, family=family
+            site=site, info=work.info, plan=work.plan, family=family, subtitles=subtitles
         ),
         check=lambda facts: check_output(facts, work.plan),
         family=family,
         rate=work.plan.frame_rate,
         deadline=deadline,
         pictures=has_pictures(work.plan.format),
-        level=_level(work.plan),
+        level=_level(work.plan, extras_of(work.info, work.plan, subtitles)),
     )
 
 
-def _level(plan: pb.Plan) -> Level | None:
+def _level(plan: pb.Plan, extras: Extras) -> Level | None:
     if not plan.HasField("loudness_lufs"):
         return None
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     samples = samples_of(plan.frame_count, rate)
     pictures = plan.video_codec if has_pictures(plan.format) else None
-    return Level(plan.loudness_lufs, samples, plan.format, pictures)
+    return Level(plan.loudness_lufs, samples, plan.format, pictures, extras=extras)
 
 
 def output_of(

@@ -53,10 +53,10 @@ class Works:
             MediaError, DomainError: why it could not be done.
         """
         user, source = task.user_id, task.source
-        output = storage.ExportOutput(
+        target = storage.ExportOutput(
             export_id=task.export_id, run_id=run.run_id, format=_format_of(task)
         )
-        upload = storage.CreateUploadRequest(export_output=output)
+        upload = storage.CreateUploadRequest(export_output=target)
         done = task_pb2.TaskSucceeded()
         match task.WhichOneof("work"):
             case "probe":
@@ -75,9 +75,10 @@ class Works:
                 part = await self._parts.audio(run, user, source, task.audio)
                 done.part.CopyFrom(part.stored)
             case "assemble":
-                done = _delivered(await self._assembly.run(run, user, task.assemble, upload))
+                output = await self._assembly.run(run, user, source, task.assemble, upload)
+                done = _delivered(output)
             case "copy":
-                done = await self._copy(task, run, output)
+                done = await self._copy(task, run, target)
             case "measure":
                 done.quality.CopyFrom(await self._measuring.run(run, task))
             case _:

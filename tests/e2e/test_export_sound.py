@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -24,7 +25,7 @@ LONG = Clip(rate=Fraction(5), frames=200, gop=10, clicks=0.5)
 
 
 async def finished(
-    client: AsyncClient, video_id: str, segments: list[tuple[float, float]], **settings: float
+    client: AsyncClient, video_id: str, segments: list[tuple[float, float]], **settings: Any
 ) -> pb.Export:
     """Export, and wait."""
     wanted = pb.ExportSettings(**SMALL, **settings)

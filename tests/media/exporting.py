@@ -10,23 +10,30 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from google.protobuf.duration_pb2 import Duration
+
 from services.api.chunks import ChunkLengths, borders, chunks_of
 from services.common.codecs import container_of
 from services.common.frames import FrameRange
 from services.common.sound import chosen_stream, with_sound_of
+from services.common.subtitles import burnt_stream
 from services.encoder.assembly import assemble_command
 from services.encoder.command import (
     FfmpegCommand,
     Site,
     audio_commands,
+    extras_of,
     video_commands,
     whole_commands,
 )
+from services.encoder.deadline import Deadline
+from services.encoder.extras import Extras
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
 from services.encoder.ffmpeg_runs import LEAST_MARGINS
 from services.encoder.output_facts import OutputFacts, check_output
 from services.encoder.probe import probe, verify_output
 from services.encoder.source_gateway import SourceGateway
+from services.encoder.subtitles import subtitles_of_chunk, subtitles_of_plan
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb
@@ -34,6 +41,7 @@ from videoexport.v1 import task_pb2
 
 # Small outputs encode fast; the codes stay readable.
 WIDTH, HEIGHT = 256, 144
+LIMIT = Deadline.after(Duration(seconds=3600))
 Range = tuple[int, int]
 PlanOf = Callable[[pb.SourceInfo], pb.Plan]
 
@@ -114,15 +122,25 @@ async def export(
             plan.audio_stream = chosen
         info = with_sound_of(info, plan)
         async with gateway.expose(server.source()) as handle:
+            subtitles = await subtitles_of_plan(handle, info, plan, LIMIT)
             for margin in LEAST_MARGINS:
                 site = Site(find_ffmpeg(), handle.url, threads, folder, margin)
                 commands = whole_commands(
-                    site=site, info=info, plan=plan, family=pb.ENCODER_FAMILY_CPU
+                    site=site,
+                    info=info,
+                    plan=plan,
+                    family=pb.ENCODER_FAMILY_CPU,
+                    subtitles=subtitles,
                 )
                 results = []
                 for command in commands:
                     command.write_scripts()
-                    process = FfmpegProcess(command.arguments, stall_timeout, time_limit=120)
+                    process = FfmpegProcess(
+                        command.arguments,
+                        stall_timeout,
+                        time_limit=120,
+                        environment=command.environment,
+                    )
                     results.append(await process.run())
                 facts = await verify_output(commands[-1].output)
                 if facts.frame_count == plan.frame_count:
@@ -195,8 +213,10 @@ async def export_in_parts(
                 family=pb.ENCODER_FAMILY_CPU,
                 video_codec=plan.video_codec,
                 dynamic_range=plan.dynamic_range,
+                burnt_subtitles=burnt_stream(plan),
             )
-            works.append(video_commands(site=site, chunk=spec))
+            drawn = await subtitles_of_chunk(handle, spec, LIMIT)
+            works.append(video_commands(site=site, chunk=spec, subtitles=drawn))
         if plan.has_audio:
             site = Site(ffmpeg, handle.url, 1, folder / "sound")
             spans = [task_pb2.FrameSpan(start_frame=a, end_frame=b) for a, b in ranges]
@@ -207,9 +227,15 @@ async def export_in_parts(
             commands[0].output.parent.mkdir()
             for command in commands:
                 command.write_scripts()
-                await FfmpegProcess(command.arguments, time_limit=120).run()
+                environment = command.environment
+                await FfmpegProcess(
+                    command.arguments, time_limit=120, environment=environment
+                ).run()
+        subtitles = await subtitles_of_plan(handle, info, plan, LIMIT)
         parts = [commands[-1].output for commands in works]
-        path, facts = await _assemble(gateway, parts, chunks, plan, folder)
+        path, facts = await _assemble(
+            gateway, parts, chunks, plan, folder, extras_of(info, plan, subtitles)
+        )
     check_output(facts, plan)
     return Joined(
         path,
@@ -227,6 +253,7 @@ async def _assemble(
     chunks: Sequence[FrameRange],
     plan: pb.Plan,
     folder: Path,
+    extras: Extras,
 ) -> tuple[Path, OutputFacts]:
     async with AsyncExitStack() as stack:
         objects = []
@@ -243,6 +270,7 @@ async def _assemble(
             sound_url=next(iter(sound.urls), None),
             plan=plan,
             folder=folder,
+            extras=extras,
         )
         command.write_scripts()
         await FfmpegProcess(command.arguments, time_limit=120).run()

@@ -58,6 +58,10 @@ _DYNAMIC_RANGES = {
     "sdr": export_pb2.DYNAMIC_RANGE_SDR,
     "keep": export_pb2.DYNAMIC_RANGE_KEEP,
 }
+_SUBTITLE_MODES = {
+    "keep": export_pb2.SUBTITLE_MODE_KEEP,
+    "burn-in": export_pb2.SUBTITLE_MODE_BURN_IN,
+}
 _ENCODERS = {
     "auto": export_pb2.ENCODER_PREFERENCE_AUTO,
     "cpu": export_pb2.ENCODER_PREFERENCE_CPU,
@@ -218,6 +222,9 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         audio_stream: int | None,
         loudness: float | None,
         measure_quality: bool,
+        keep_location_and_device: bool,
+        subtitles: int | None,
+        subtitle_mode: str,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -232,7 +239,11 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             audio_stream=audio_stream,
             loudness_lufs=loudness,
             measure_quality=measure_quality,
+            keep_location_and_device=keep_location_and_device,
         )
+        if subtitles is not None:
+            settings.subtitles.stream = subtitles
+            settings.subtitles.mode = _SUBTITLE_MODES[subtitle_mode]
         return function(*args, order=Order(segments, settings), **kwargs)
 
     options = (
@@ -315,6 +326,26 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Compare the finished pictures with the source's (VMAF), up to a minute of them, "
             "before the export is completed.",
+        ),
+        click.option(
+            "--keep-location-and-device",
+            is_flag=True,
+            help="Have the output say where and with what the source was recorded. Title, authors, "
+            "dates, chapters and languages are kept anyway.",
+        ),
+        click.option(
+            "--subtitles",
+            type=click.IntRange(0, _INT32_MAX),
+            metavar="N",
+            help="Stream of subtitles that the output has, too, by its number in `probe`. "
+            "Default: none.",
+        ),
+        click.option(
+            "--subtitle-mode",
+            type=click.Choice(list(_SUBTITLE_MODES)),
+            default="keep",
+            show_default=True,
+            help="Subtitles as text that players show or not, or drawn into the pictures.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

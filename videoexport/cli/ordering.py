@@ -66,6 +66,7 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export talk.mp4 --codec hevc --dynamic-range keep --output talk-hdr.mp4",
     "export talk.mp4 --format webm --codec av1 --output talk.webm",
     "export talk.mp4 --format m4a --loudness -16 --output talk.m4a",
+    "export talk.mkv --subtitles 2 --subtitle-mode burn-in",
     "export s3://footage/talk.mp4 --request-id talk-42 --no-wait --json",
 )
 @source_argument

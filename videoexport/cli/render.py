@@ -14,6 +14,9 @@ _FAMILIES = {
     export_pb2.ENCODER_FAMILY_NVENC: "GPU",
 }
 
+# Characters of what a file says of itself that a line has room for.
+_MOST_SAID = 60
+
 
 _FORMATS = {
     export_pb2.FORMAT_MP4: "MP4",
@@ -252,6 +255,7 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Format", _FORMATS.get(plan.format, "MP4")),
                     *_planned_pictures(plan),
                     ("Sound", _planned_sound(plan)),
+                    *_planned_metadata(plan),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
@@ -284,9 +288,35 @@ def _planned_sound(plan: export_pb2.Plan) -> str:
     return said + (f", at {plan.loudness_lufs:g} LUFS" if plan.HasField("loudness_lufs") else "")
 
 
+def _planned_metadata(plan: export_pb2.Plan) -> Iterator[Pair]:
+    metadata = plan.metadata
+    if plan.HasField("subtitles"):
+        yield "Subtitles", _planned_subtitles(plan.subtitles)
+    if metadata.tags:
+        yield "Says", _said(metadata.tags)
+    if metadata.chapters:
+        yield "Chapters", f"{len(metadata.chapters):,}"
+
+
+def _planned_subtitles(subtitles: export_pb2.PlannedSubtitles) -> str:
+    burnt = subtitles.mode == export_pb2.SUBTITLE_MODE_BURN_IN
+    return f"stream {subtitles.stream}, {'burnt in' if burnt else 'kept as text'}"
+
+
+def _said(tags: Iterable[export_pb2.MetadataTag]) -> str:
+    """Return what a file says of itself, each thing in a few words."""
+    return ", ".join(f"{tag.key} {_short(tag.value)}" for tag in tags)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_SAID else line[: _MOST_SAID - 1] + "…"
+
+
 def source_details(info: export_pb2.SourceInfo) -> str:
     """Return what a source is, for `probe`."""
-    return details([*_video(info), *_audio(info), ("Size", size(info.size_bytes))])
+    told = [*_video(info), *_audio(info), *_metadata(info)]
+    return details([*told, ("Size", size(info.size_bytes))])
 
 
 def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:
@@ -307,6 +337,19 @@ def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:
         yield "Rotation", f"{video.rotation}°"
     if video.HasField("max_keyframe_interval"):
         yield "Keyframes", f"at most {clock(video.max_keyframe_interval)} apart"
+
+
+def _metadata(info: export_pb2.SourceInfo) -> Iterator[Pair]:
+    for stream in info.subtitle_streams:
+        kind = "" if stream.text else "pictures of text"
+        said = [stream.codec, stream.language, stream.title, kind]
+        yield f"Subtitles {stream.index}", ", ".join(word for word in said if word)
+    if info.metadata.tags:
+        yield "Says", _said(info.metadata.tags)
+    if info.metadata.location_and_device:
+        yield "Recorded", _said(info.metadata.location_and_device)
+    if info.chapters:
+        yield "Chapters", f"{len(info.chapters):,}"
 
 
 def _audio(info: export_pb2.SourceInfo) -> Iterator[Pair]:

@@ -150,6 +150,34 @@ EXPORT_PHASE_UPLOADING: ExportPhase.ValueType  # 6
 """The finished file is being stored."""
 Global___ExportPhase: _TypeAlias = ExportPhase  # noqa: Y015
 
+class _SubtitleMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubtitleModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubtitleMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBTITLE_MODE_UNSPECIFIED: _SubtitleMode.ValueType  # 0
+    """Same as SUBTITLE_MODE_KEEP."""
+    SUBTITLE_MODE_KEEP: _SubtitleMode.ValueType  # 1
+    """A stream of text of the output, which players show or not. Italics, bold and underlined
+    letters stay so; other looks are the player's.
+    """
+    SUBTITLE_MODE_BURN_IN: _SubtitleMode.ValueType  # 2
+    """Drawn into the pictures: those of ASS in their own looks, others white with a black border."""
+
+class SubtitleMode(_SubtitleMode, metaclass=_SubtitleModeEnumTypeWrapper):
+    """What becomes of subtitles."""
+
+SUBTITLE_MODE_UNSPECIFIED: SubtitleMode.ValueType  # 0
+"""Same as SUBTITLE_MODE_KEEP."""
+SUBTITLE_MODE_KEEP: SubtitleMode.ValueType  # 1
+"""A stream of text of the output, which players show or not. Italics, bold and underlined
+letters stay so; other looks are the player's.
+"""
+SUBTITLE_MODE_BURN_IN: SubtitleMode.ValueType  # 2
+"""Drawn into the pictures: those of ASS in their own looks, others white with a black border."""
+Global___SubtitleMode: _TypeAlias = SubtitleMode  # noqa: Y015
+
 class _Resolution:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -866,6 +894,8 @@ class ExportSettings(_message.Message):
     DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    KEEP_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    SUBTITLES_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p; with
@@ -897,6 +927,10 @@ class ExportSettings(_message.Message):
     peaks would exceed -1 dBTP they alone are held down. Silence is left alone. Default: as loud
     as the source is.
     """
+    keep_location_and_device: _builtins.bool
+    """Whether the output tells where and with what the source was recorded, as far as the source
+    does: place, maker, model, software. Default: it does not.
+    """
     measure_quality: _builtins.bool
     """Whether the finished pictures are compared with the source's before the export is completed;
     the result is in Output.verification. Takes about as long as to encode what is compared, at
@@ -905,6 +939,10 @@ class ExportSettings(_message.Message):
     @_builtins.property
     def frame_rate(self) -> Global___Rational:
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
+
+    @_builtins.property
+    def subtitles(self) -> Global___SubtitleSettings:
+        """Subtitles of the source that the output has. Default: none."""
 
     def __init__(
         self,
@@ -919,11 +957,13 @@ class ExportSettings(_message.Message):
         dynamic_range: Global___DynamicRange.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        keep_location_and_device: _builtins.bool = ...,
+        subtitles: Global___SubtitleSettings | None = ...,
         measure_quality: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "subtitles", b"subtitles"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "video_codec", b"video_codec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "subtitles", b"subtitles", "video_codec", b"video_codec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -935,6 +975,32 @@ class ExportSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___ExportSettings: _TypeAlias = ExportSettings  # noqa: Y015
+
+@_typing.final
+class SubtitleSettings(_message.Message):
+    """Subtitles of an output. They show what the source shows, at the places that the segments put it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    stream: _builtins.int
+    """Required. Stream that they are of, by its index as Probe lists it; it must hold text."""
+    mode: Global___SubtitleMode.ValueType
+    """What becomes of them. Default: SUBTITLE_MODE_KEEP."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.int = ...,
+        mode: Global___SubtitleMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubtitleSettings: _TypeAlias = SubtitleSettings  # noqa: Y015
 
 @_typing.final
 class Rational(_message.Message):
@@ -986,6 +1052,8 @@ class Plan(_message.Message):
     DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    SUBTITLES_FIELD_NUMBER: _builtins.int
     COPIED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
@@ -1054,6 +1122,14 @@ class Plan(_message.Message):
     def estimated_processing_time(self) -> _duration_pb2.Duration:
         """Output only. Estimated time from start to finish if the live encoders had nothing else to do."""
 
+    @_builtins.property
+    def metadata(self) -> Global___OutputMetadata:
+        """Output only. What the output says of itself. Left out of ListExports."""
+
+    @_builtins.property
+    def subtitles(self) -> Global___PlannedSubtitles:
+        """Output only. Subtitles of the output; absent where it has none."""
+
     def __init__(
         self,
         *,
@@ -1075,14 +1151,16 @@ class Plan(_message.Message):
         dynamic_range: Global___DynamicRange.ValueType = ...,
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
+        metadata: Global___OutputMetadata | None = ...,
+        subtitles: Global___PlannedSubtitles | None = ...,
         copied_frame_count: _builtins.int = ...,
         format: Global___Format.ValueType = ...,
         measure_quality: _builtins.bool = ...,
         rotation: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "subtitles", b"subtitles"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "subtitles", b"subtitles", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1094,6 +1172,130 @@ class Plan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class PlannedSubtitles(_message.Message):
+    """Subtitles that an output has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    stream: _builtins.int
+    """Output only. Stream of the source that they are of."""
+    mode: Global___SubtitleMode.ValueType
+    """Output only. What becomes of them, as the request resolved to."""
+    language: _builtins.str
+    """Output only. Language, as `SubtitleStream.language` is; empty when not said."""
+    title: _builtins.str
+    """Output only. Title, as `SubtitleStream.title` is; empty when not said."""
+    forced: _builtins.bool
+    """Output only. Whether they are for everybody, such as those of foreign words alone."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.int = ...,
+        mode: Global___SubtitleMode.ValueType = ...,
+        language: _builtins.str = ...,
+        title: _builtins.str = ...,
+        forced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced", b"forced", "language", b"language", "mode", b"mode", "stream", b"stream", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedSubtitles: _TypeAlias = PlannedSubtitles  # noqa: Y015
+
+@_typing.final
+class OutputMetadata(_message.Message):
+    """What an output says of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    CHAPTERS_FIELD_NUMBER: _builtins.int
+    VIDEO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    AUDIO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    HAS_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    video_language: _builtins.str
+    """Output only. Language of the pictures; empty when not said."""
+    audio_language: _builtins.str
+    """Output only. Language of the sound; empty when not said."""
+    has_location_and_device: _builtins.bool
+    """Output only. Whether `tags` says where and with what the source was recorded, as asked for."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataTag]:
+        """Output only. Title, authors, comment, date and the like, as the source says them."""
+
+    @_builtins.property
+    def chapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedChapter]:
+        """Output only. The source's chapters as far as the segments show them, at most 500, in order.
+        What a segment shows of a chapter is one; it goes on over a cut within the chapter.
+        """
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[Global___MetadataTag] | None = ...,
+        chapters: _abc.Iterable[Global___PlannedChapter] | None = ...,
+        video_language: _builtins.str = ...,
+        audio_language: _builtins.str = ...,
+        has_location_and_device: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_language", b"audio_language", "chapters", b"chapters", "has_location_and_device", b"has_location_and_device", "tags", b"tags", "video_language", b"video_language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputMetadata: _TypeAlias = OutputMetadata  # noqa: Y015
+
+@_typing.final
+class PlannedChapter(_message.Message):
+    """A chapter of an output, on its frame grid."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FRAME_FIELD_NUMBER: _builtins.int
+    END_FRAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    start_frame: _builtins.int
+    """Output only. First frame, counted from the beginning of the output."""
+    end_frame: _builtins.int
+    """Output only. First frame after the chapter."""
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when it has none."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """Output only. `start_frame` as a time from the beginning of the output."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """Output only. `end_frame` as a time from the beginning of the output."""
+
+    def __init__(
+        self,
+        *,
+        start_frame: _builtins.int = ...,
+        end_frame: _builtins.int = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "end_time", b"end_time", "start_frame", b"start_frame", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedChapter: _TypeAlias = PlannedChapter  # noqa: Y015
 
 @_typing.final
 class PlannedSegment(_message.Message):
@@ -1527,6 +1729,9 @@ class SourceInfo(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
+    CHAPTERS_FIELD_NUMBER: _builtins.int
+    SUBTITLE_STREAMS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     TIME_BREAKS_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
@@ -1559,6 +1764,18 @@ class SourceInfo(_message.Message):
         """
 
     @_builtins.property
+    def chapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chapter]:
+        """Output only. Its chapters, at most 500, by their beginning."""
+
+    @_builtins.property
+    def subtitle_streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubtitleStream]:
+        """Output only. Every stream of subtitles, at most 64, in the container's order."""
+
+    @_builtins.property
+    def metadata(self) -> Global___SourceMetadata:
+        """Output only. What it says of itself; absent where a version of before has examined it."""
+
+    @_builtins.property
     def time_breaks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeBreak]:
         """Output only. Where the clock of an MPEG-TS recording jumps, in order, at most 100 places. What
         lies on both sides follows without a pause, and nothing is shown twice or left out.
@@ -1575,11 +1792,14 @@ class SourceInfo(_message.Message):
         video: Global___VideoStream | None = ...,
         audio: Global___AudioStream | None = ...,
         audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
+        chapters: _abc.Iterable[Global___Chapter] | None = ...,
+        subtitle_streams: _abc.Iterable[Global___SubtitleStream] | None = ...,
+        metadata: Global___SourceMetadata | None = ...,
         time_breaks: _abc.Iterable[Global___TimeBreak] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "chapters", b"chapters", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "size_bytes", b"size_bytes", "subtitle_streams", b"subtitle_streams", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1618,6 +1838,151 @@ class TimeBreak(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TimeBreak: _TypeAlias = TimeBreak  # noqa: Y015
+
+@_typing.final
+class SubtitleStream(_message.Message):
+    """A stream of subtitles of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Output only. Index of the stream in the container."""
+    codec: _builtins.str
+    """Output only. Codec as FFmpeg names it, such as `mov_text`."""
+    language: _builtins.str
+    """Output only. Language as the container says it, as `AudioStream.language` is."""
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when not said."""
+    default: _builtins.bool
+    """Output only. Whether the container says that they are shown unless others are chosen."""
+    forced: _builtins.bool
+    """Output only. Whether the container says that they are for everybody."""
+    text: _builtins.bool
+    """Output only. Whether they hold text that can be exported; others are pictures of text."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        codec: _builtins.str = ...,
+        language: _builtins.str = ...,
+        title: _builtins.str = ...,
+        default: _builtins.bool = ...,
+        forced: _builtins.bool = ...,
+        text: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "default", b"default", "forced", b"forced", "index", b"index", "language", b"language", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubtitleStream: _TypeAlias = SubtitleStream  # noqa: Y015
+
+@_typing.final
+class Chapter(_message.Message):
+    """A chapter of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Output only. Title, at most 100 characters; empty when it has none."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant, from the beginning of the source."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant after the chapter."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chapter: _TypeAlias = Chapter  # noqa: Y015
+
+@_typing.final
+class SourceMetadata(_message.Message):
+    """What a source says of itself, without anything that cannot be shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    VIDEO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    video_language: _builtins.str
+    """Output only. Language of the pictures, as `AudioStream.language` is; empty when not said."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataTag]:
+        """Output only. What an output says, too: of `title`, `artist`, `album_artist`, `composer`,
+        `album`, `genre`, `date`, `creation_time`, `comment`, `description`, `synopsis`, `copyright`,
+        `show`, `season_number`, `episode_id` and `network` those that there are.
+        """
+
+    @_builtins.property
+    def location_and_device(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataTag]:
+        """Output only. Where and with what it was recorded, at most 32: an output says so only where
+        `ExportSettings.keep_location_and_device` asks for it.
+        """
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[Global___MetadataTag] | None = ...,
+        location_and_device: _abc.Iterable[Global___MetadataTag] | None = ...,
+        video_language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location_and_device", b"location_and_device", "tags", b"tags", "video_language", b"video_language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceMetadata: _TypeAlias = SourceMetadata  # noqa: Y015
+
+@_typing.final
+class MetadataTag(_message.Message):
+    """Something that a file says of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Output only. What it says, such as `title`; at most 64 characters."""
+    value: _builtins.str
+    """Output only. The text, at most 1,000 characters, perhaps of several lines."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetadataTag: _TypeAlias = MetadataTag  # noqa: Y015
 
 @_typing.final
 class VideoStream(_message.Message):

@@ -276,6 +276,7 @@ class VideoChunk(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    BURNT_SUBTITLES_FIELD_NUMBER: _builtins.int
     VIDEO_CODEC_FIELD_NUMBER: _builtins.int
     DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     COPIED_FIELD_NUMBER: _builtins.int
@@ -297,6 +298,10 @@ class VideoChunk(_message.Message):
     """
     fit: _export_pb2.Fit.ValueType
     """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    burnt_subtitles: _builtins.int
+    """Stream of subtitles that are drawn into the pictures. Default: none. With the source and the
+    frames it says which, so that the chunk's key is the same whatever is shown elsewhere.
+    """
     video_codec: _export_pb2.VideoCodec.ValueType
     """Codec of the pictures. Default: VIDEO_CODEC_H264."""
     dynamic_range: _export_pb2.DynamicRange.ValueType
@@ -326,15 +331,18 @@ class VideoChunk(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         generation: _builtins.int = ...,
         fit: _export_pb2.Fit.ValueType = ...,
+        burnt_subtitles: _builtins.int | None = ...,
         video_codec: _export_pb2.VideoCodec.ValueType = ...,
         dynamic_range: _export_pb2.DynamicRange.ValueType = ...,
         copied: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__burnt_subtitles: _TypeAlias = _typing.Literal["burnt_subtitles"]  # noqa: Y015
+    _WhichOneofArgType__burnt_subtitles: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burnt_subtitles) -> _WhichOneofReturnType__burnt_subtitles | None: ...
 
 Global___VideoChunk: _TypeAlias = VideoChunk  # noqa: Y015
 
@@ -456,6 +464,7 @@ class AssembleTask(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     FAMILY_REASON_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    SUBTITLES_FIELD_NUMBER: _builtins.int
     audio_key: _builtins.bytes
     """Content key of the part with the sound, 32 bytes; empty where the output has none."""
     family: _export_pb2.EncoderFamily.ValueType
@@ -474,6 +483,10 @@ class AssembleTask(_message.Message):
     def time_limit(self) -> _duration_pb2.Duration:
         """Required. How long FFmpeg may run."""
 
+    @_builtins.property
+    def subtitles(self) -> Global___KeptSubtitles:
+        """Subtitles that the output has as text; absent where it has none."""
+
     def __init__(
         self,
         *,
@@ -483,14 +496,45 @@ class AssembleTask(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         family_reason: _builtins.str = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        subtitles: Global___KeptSubtitles | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "subtitles", b"subtitles", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_key", b"audio_key", "family", b"family", "family_reason", b"family_reason", "plan", b"plan", "time_limit", b"time_limit", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_key", b"audio_key", "family", b"family", "family_reason", b"family_reason", "plan", b"plan", "subtitles", b"subtitles", "time_limit", b"time_limit", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssembleTask: _TypeAlias = AssembleTask  # noqa: Y015
+
+@_typing.final
+class KeptSubtitles(_message.Message):
+    """Subtitles of a source at the places that an output shows, in the output's order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFO_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def info(self) -> _export_pb2.SourceInfo:
+        """Required. What the source is, without its keyframes."""
+
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameSpan]:
+        """Required. The places, in output order."""
+
+    def __init__(
+        self,
+        *,
+        info: _export_pb2.SourceInfo | None = ...,
+        spans: _abc.Iterable[Global___FrameSpan] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptSubtitles: _TypeAlias = KeptSubtitles  # noqa: Y015
 
 @_typing.final
 class PartRef(_message.Message):

@@ -192,7 +192,7 @@ _UNFINISHED = (
         _DUE.c.due,
         _IN_FLIGHT.c.in_flight,
         # Whole once: each key that is taken out of a long plan unpacks it anew.
-        without(exports.c.plan, "segments"),
+        without(exports.c.plan, "segments", "metadata"),
     )
     .outerjoin(_DUE, _DUE.c.export_id == exports.c.id)
     .outerjoin(_IN_FLIGHT, _IN_FLIGHT.c.export_id == exports.c.id)

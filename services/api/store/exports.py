@@ -71,15 +71,18 @@ def _select_summaries() -> Select[Any]:
     return select(
         *whole,
         literal([], JSONB).label("segments"),
-        without(exports.c.plan, "segments"),
+        without(exports.c.plan, "segments", "metadata"),
         without(exports.c.error, "violations"),
     )
 
 
-def without(column: Column[Any], key: str) -> ColumnElement[Any]:
-    """Return a JSONB column less one key of its object."""
+def without(column: Column[Any], *keys: str) -> ColumnElement[Any]:
+    """Return a JSONB column less some keys of its object."""
     is_object = func.jsonb_typeof(column) == "object"
-    return case((is_object, column.op("-")(key))).cast(JSONB).label(column.name)
+    left: ColumnElement[Any] = column
+    for key in keys:
+        left = left.op("-")(key)
+    return case((is_object, left)).cast(JSONB).label(column.name)
 
 
 class ExportStore:

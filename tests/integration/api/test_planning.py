@@ -510,3 +510,110 @@ async def test_failure_of_a_cancelled_export_plans_nothing(known: Parts, rig: Ri
 async def test_order_of_a_stored_export_is_the_one_it_was_created_with(rig: Rig) -> None:
     case = await long_export(rig, seconds(0, 40), seconds(50, 90))
     assert order_of(case.record) == order(seconds(0, 40), seconds(50, 90), export_id=case.id)
+
+
+TOLD = pb.SourceInfo(
+    metadata=pb.SourceMetadata(
+        tags=[pb.MetadataTag(key="title", value="Talk")],
+        location_and_device=[pb.MetadataTag(key="make", value="Maker")],
+    ),
+    chapters=[pb.Chapter(end_time=seconds(0, 50).end_time, title="One")],
+)
+TOLD.MergeFrom(LONG_INFO)
+
+
+async def test_what_an_output_says_of_itself_changes_no_part_but_the_output(parts: Parts) -> None:
+    async def keys(info: pb.SourceInfo, *, keep: bool = False) -> tuple[set[bytes | None], bytes]:
+        settings = pb.ExportSettings(keep_location_and_device=keep)
+        planned = await parts.planner.plan(replace(order(), settings=settings), info)
+        return {task.part_key for task in planned.work}, planned.fingerprint
+
+    plain, told = await keys(LONG_INFO), await keys(TOLD)
+    kept = await keys(TOLD, keep=True)
+    assert plain[0] == told[0] == kept[0]
+    assert len({plain[1], told[1], kept[1]}) == 3
+    other = pb.SourceInfo()
+    other.CopyFrom(TOLD)
+    other.chapters[0].title = "Another"
+    assert (await keys(other))[1] != told[1]
+
+
+async def test_assembly_says_what_the_output_is_to_say_of_itself(parts: Parts) -> None:
+    planned = await parts.planner.plan(order(seconds(40, 90), seconds(0, 20)), TOLD)
+    work = task_pb2.Task.FromString(planned.work[-1].message).assemble
+    assert [(each.start_frame, each.end_frame) for each in work.plan.metadata.chapters] == [
+        (0, 250),
+        (1250, 1750),
+    ]
+    assert [tag.value for tag in work.plan.metadata.tags] == ["Talk"]
+
+
+@pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
+async def test_place_and_device_wait_until_whoever_may_write_them_knows_them(
+    parts: Parts, lane: Lane
+) -> None:
+    wanted = replace(order(), settings=pb.ExportSettings(keep_location_and_device=True))
+    assert (await parts.planner.plan(wanted, TOLD)).plan.metadata.has_location_and_device
+    with pytest.raises(DomainError, match="does not tell all of it yet"):
+        await parts.planner.plan(wanted, LONG_INFO)
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    if lane is Lane.CPU:
+        old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    else:
+        old.mux_slots = 1
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError, match="knows keep_location_and_device yet"):
+        await parts.planner.plan(wanted, TOLD)
+    assert await parts.planner.plan(order(), TOLD)
+
+
+SPOKEN = pb.SourceInfo(
+    subtitle_streams=[pb.SubtitleStream(index=number, text=True) for number in (2, 3)],
+    metadata=pb.SourceMetadata(),
+)
+SPOKEN.MergeFrom(LONG_INFO)
+
+
+async def test_burnt_subtitles_are_in_the_chunks_keys_and_kept_ones_are_not(parts: Parts) -> None:
+    async def planned(*segments: pb.Segment, **subtitles: int) -> Planned:
+        settings = pb.ExportSettings()
+        if subtitles:
+            settings.subtitles.CopyFrom(pb.SubtitleSettings(**subtitles))  # type: ignore[arg-type]
+        return await parts.planner.plan(replace(order(*segments), settings=settings), SPOKEN)
+
+    def pictures(found: Planned) -> set[bytes | None]:
+        return {task.part_key for task in found.work if task.kind == "VIDEO"}
+
+    plain, kept = await planned(), await planned(stream=2)
+    assert pictures(kept) == pictures(plain)
+    assert kept.fingerprint != plain.fingerprint
+    work = task_pb2.Task.FromString(kept.work[-1].message).assemble
+    assert [(span.start_frame, span.end_frame) for span in work.subtitles.spans] == [(0, 2400)]
+    assert not task_pb2.Task.FromString(plain.work[-1].message).assemble.HasField("subtitles")
+    burn_in = pb.SUBTITLE_MODE_BURN_IN
+    burnt, other = await planned(stream=2, mode=burn_in), await planned(stream=3, mode=burn_in)
+    assert not pictures(burnt) & (pictures(plain) | pictures(other))
+    assert burnt.fingerprint not in (kept.fingerprint, other.fingerprint)
+    chunk = task_pb2.Task.FromString(burnt.work[0].message).video.chunk
+    assert chunk.burnt_subtitles == 2
+    assert not chunk.info.subtitle_streams
+    # What is cut elsewhere leaves them as they are.
+    cut = await planned(seconds(0, 40), seconds(41, 96), stream=2, mode=burn_in)
+    assert len(pictures(cut) & pictures(burnt)) >= len(pictures(burnt)) - 2
+
+
+@pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
+async def test_subtitles_wait_until_whoever_may_make_them_knows_them(
+    parts: Parts, lane: Lane
+) -> None:
+    settings = pb.ExportSettings(subtitles=pb.SubtitleSettings(stream=2))
+    wanted = replace(order(), settings=settings)
+    assert (await parts.planner.plan(wanted, SPOKEN)).plan.subtitles.stream == 2
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    if lane is Lane.CPU:
+        old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    else:
+        old.mux_slots = 1
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError, match="knows subtitles yet"):
+        await parts.planner.plan(wanted, SPOKEN)

@@ -108,7 +108,9 @@ async def assemble(parts: StoredParts, joined: Joined, tmp_path: Path) -> pb.Out
             metrics,
         )
         run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
-        return await assembly.run(run, "anna", work, storage.CreateUploadRequest())
+        return await assembly.run(
+            run, "anna", task_pb2.TaskSource(), work, storage.CreateUploadRequest()
+        )
 
 
 def renewed(server: ObjectServer, _request: web.Request) -> None:

@@ -136,3 +136,13 @@ async def test_full_disk_ends_an_encode_with_the_encoders_name_and_nothing_stays
     assert failed.value.reason is Reason.SCRATCH_FULL
     assert "encoder-7" in failed.value.message
     assert list(settings.own_scratch.iterdir()) == []
+
+
+async def test_run_is_told_what_it_needs_beside_the_usual(runs: FfmpegRuns, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    program = f"import os; open({str(told)!r}, 'w').write(os.environ['FONTCONFIG_FILE'])"
+    arguments = (sys.executable, "-c", program)
+    environment = {"FONTCONFIG_FILE": "/scratch/fonts.conf"}
+    command = FfmpegCommand(arguments, {}, tmp_path / "output.mp4", 1, environment)
+    await make(runs, Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask()), command)
+    assert told.read_text() == "/scratch/fonts.conf"

@@ -11,11 +11,13 @@ from tests.media.recipes.fields import FIELDS
 from tests.media.recipes.geometry import GEOMETRY
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
+from tests.media.recipes.subtitles import SUBTITLES
+from tests.media.recipes.telling import TELLING
 from tests.media.recipes.timing import TIME
 
 RECIPES: tuple[Recipe, ...] = (
-    *(*GEOMETRY, *TIME, *CODING, *CODEC),
-    *(*FIELDS, *SOUND, *BROKEN),
+    *(*GEOMETRY, *TIME, *CODING, *CODEC, *FIELDS),
+    *(*SOUND, *TELLING, *SUBTITLES, *BROKEN),
 )
 
 

@@ -56,6 +56,20 @@ Edit = Callable[..., bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Told:
+    """What an output says of itself, and nothing else.
+
+    Attributes:
+        chapters: first and last frame of the output, the last not included, and the title.
+        languages: of its pictures and its sound; empty where they are not said.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    chapters: Sequence[tuple[int, int, str]] = ()
+    languages: Sequence[str] = ("", "")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refused:
     """That an export fails, and why.
 
@@ -99,6 +113,10 @@ class Recipe:
         levels: in the output, by tone in Hz: decibels left and right, relative to the loudest.
         offset: seconds by which sound may be off its pictures.
         joins: at how many places that is measured, at the least.
+        told: what the output says of itself; None where that is not compared.
+        subtitles: of the output, each with its first and last moment in seconds.
+        drawn: frames of the output that have letters, and no others; None where that is not
+            compared.
         refused: why there is no output.
         gpu: whether the command for the GPU is compared.
     """
@@ -127,6 +145,9 @@ class Recipe:
     levels: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     offset: float = 0.005
     joins: int = 1
+    told: Told | None = None
+    subtitles: Sequence[tuple[float, float, str]] = ()
+    drawn: Sequence[Range] | None = None
     refused: Refused | None = None
     gpu: bool = True
 

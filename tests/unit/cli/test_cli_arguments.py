@@ -207,3 +207,40 @@ def test_sound_and_measuring_are_ordered_as_given(
     for others in ("fit", "encoder", "format", "dynamic_range"):
         told.pop(others, None)
     assert told == wanted
+
+
+def test_place_and_device_are_kept_on_request_alone() -> None:
+    kept: list[bool] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        kept.append(order.settings.keep_location_and_device)
+
+    for arguments in ([], ["--keep-location-and-device"]):
+        keep.main(arguments, standalone_mode=False)
+    assert kept == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], None),
+        (["--subtitles", "0"], (0, export_pb2.SUBTITLE_MODE_KEEP)),
+        (["--subtitles=3", "--subtitle-mode", "burn-in"], (3, export_pb2.SUBTITLE_MODE_BURN_IN)),
+    ],
+)
+def test_subtitles_are_ordered_as_given(
+    arguments: list[str], wanted: tuple[int, int] | None
+) -> None:
+    orders: list[Order] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        orders.append(order)
+
+    keep.main(arguments, standalone_mode=False)
+    told = orders[0].settings
+    found = (told.subtitles.stream, told.subtitles.mode) if told.HasField("subtitles") else None
+    assert found == wanted

@@ -288,3 +288,31 @@ def test_encoders_table_says_what_keeps_one_from_working() -> None:
     assert [line.split()[2] for line in lines[1:2]] == ["stuck"]
     assert "ready" in lines[2]
     assert lines[3:] == ["Its disk is full."]
+
+
+def test_details_show_what_a_file_says_of_itself_in_few_words() -> None:
+    tag = export_pb2.MetadataTag(key="comment", value="one\ntwo " + "x" * 90)
+    info = export_pb2.SourceInfo(chapters=[export_pb2.Chapter()])
+    info.metadata.tags.append(tag)
+    info.metadata.location_and_device.add(key="make", value="Maker")
+    shown = " ".join(render.source_details(info).split())
+    assert "Says comment one two xx" in shown
+    assert "x… Recorded make Maker Chapters 1 " in shown
+    plan = export_pb2.Plan()
+    assert "Chapters" not in render.plan_details(plan)
+    plan.metadata.tags.append(tag)
+    plan.metadata.chapters.add()
+    assert "Says        comment one two " in render.plan_details(plan)
+    assert "Chapters    1" in render.plan_details(plan)
+
+
+def test_details_list_subtitles() -> None:
+    info = export_pb2.SourceInfo()
+    info.subtitle_streams.add(index=2, codec="srt", language="deu", text=True)
+    info.subtitle_streams.add(index=3, codec="pgssub")
+    shown = " ".join(render.source_details(info).split())
+    assert "Subtitles 2 srt, deu Subtitles 3 pgssub, pictures of text" in shown
+    plan = export_pb2.Plan(subtitles=export_pb2.PlannedSubtitles(stream=2))
+    assert "stream 2, kept as text" in render.plan_details(plan)
+    plan.subtitles.mode = export_pb2.SUBTITLE_MODE_BURN_IN
+    assert "stream 2, burnt in" in render.plan_details(plan)

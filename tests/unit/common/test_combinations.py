@@ -78,9 +78,12 @@ def test_sound_alone_has_no_settings_of_pictures() -> None:
         dynamic_range=pb.DYNAMIC_RANGE_KEEP,
         frame_rate=pb.Rational(numerator=25, denominator=1),
         encoder=pb.ENCODER_PREFERENCE_GPU,
+        measure_quality=True,
+        subtitles=pb.SubtitleSettings(stream=2),
     )
     assert list(found) == [
-        *("resolution", "fit", "quality", "video_codec", "dynamic_range", "frame_rate", "encoder")
+        *("resolution", "fit", "quality", "video_codec", "dynamic_range", "frame_rate", "encoder"),
+        *("measure_quality", "subtitles"),
     ]
     assert set(found.values()) == {"M4A is sound alone, which has no such setting"}
     # What a client always says, because it is the default, is no wish.
@@ -92,6 +95,27 @@ def test_sound_alone_has_no_settings_of_pictures() -> None:
         loudness_lufs=-16,
         audio_stream=2,
     )
+
+
+def test_letters_in_the_pictures_do_not_go_with_copies_nor_with_a_comparison() -> None:
+    burnt = pb.SubtitleSettings(stream=2, mode=pb.SUBTITLE_MODE_BURN_IN)
+    found = refused(quality=pb.QUALITY_SOURCE, measure_quality=True, subtitles=burnt)
+    assert list(found) == ["quality", "measure_quality"]
+    kept = pb.SubtitleSettings(stream=2)
+    assert not refused(quality=pb.QUALITY_SOURCE, measure_quality=True, subtitles=kept)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"format": pb.FORMAT_WEBM},
+        {"format": pb.FORMAT_MOV},
+        {"video_codec": pb.VIDEO_CODEC_HEVC},
+    ],
+)
+def test_pictures_are_copied_as_h264_into_mp4_alone(others: dict[str, int]) -> None:
+    assert "copies H.264 into MP4" in refused(quality=pb.QUALITY_SOURCE, **others)["quality"]
+    assert not refused(quality=pb.QUALITY_SOURCE)
 
 
 def test_sound_alone_needs_a_source_with_sound() -> None:
