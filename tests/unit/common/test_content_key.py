@@ -76,6 +76,7 @@ CHUNK_CHANGES: dict[str, Callable[[task_pb2.VideoChunk], object]] = {
     "fit": lambda it: setattr(it, "fit", pb.FIT_CROP),
     "video_codec": lambda it: setattr(it, "video_codec", pb.VIDEO_CODEC_AV1),
     "dynamic_range": lambda it: setattr(it, "dynamic_range", pb.DYNAMIC_RANGE_KEEP),
+    "burnt_subtitles": lambda it: setattr(it, "burnt_subtitles", 0),
     "copied": lambda it: setattr(it, "copied", True),
 }
 
