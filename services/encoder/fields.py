@@ -10,6 +10,7 @@ at film's rate.
 from __future__ import annotations
 
 from services.common.geometry import upright_size
+from services.encoder.picture import padded
 from videoexport.v1 import export_pb2 as pb
 
 # How many pictures before the first that is wanted are decoded: the one before is looked at.
@@ -30,9 +31,8 @@ def field_filters(info: pb.SourceInfo) -> list[str]:
     """Return the filters that make whole pictures of a source's fields; others they let pass."""
     if not has_fields(info):
         return []
-    width, height = upright_size(info.video)
     # It takes pictures of one size alone; those that have it pass untouched.
-    chain = [f"scale={width}:{height}:interl=-1:flags=bicubic"]
+    chain = padded(*upright_size(info.video), "iw", "ih", "interl=-1:flags=bicubic")
     if info.video.codec in _TOLD_BY_CONTAINER:
         bottom = info.video.field_order == pb.FIELD_ORDER_BOTTOM_FIRST
         chain.append(f"setfield={'bff' if bottom else 'tff'}")

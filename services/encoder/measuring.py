@@ -66,6 +66,7 @@ class Measuring:
                     family=pb.ENCODER_FAMILY_CPU,
                     deadline=Deadline.after(work.time_limit),
                     rate=work.plan.frame_rate,
+                    told=run.encoded,
                 )
             finally:
                 self._metrics.bytes_read.inc(wanted.bytes_read + finished.bytes_read)

@@ -51,7 +51,7 @@ def _cpu_filters(video: pb.VideoStream, plan: pb.Plan, colour: Colour) -> list[s
     how = f"flags=bicubic{colour.scale}"
     before = [*colour.before]
     if plan.fit == pb.FIT_CROP or colour.over_black:
-        before += _padded(*upright_size(video), "iw", "ih", "flags=bicubic")
+        before += padded(*upright_size(video), "iw", "ih", "flags=bicubic")
         # Before they are scaled, which would mix what cannot be seen into what can.
         before += colour.over_black
     if plan.fit == pb.FIT_CROP:
@@ -64,11 +64,11 @@ def _cpu_filters(video: pb.VideoStream, plan: pb.Plan, colour: Colour) -> list[s
         chain = [f"scale=w={width}:h={height}:eval=frame:{how}"]
     else:
         sar = upright_sar(video)
-        chain = _padded(width, height, f"iw*{sar.numerator}", f"ih*{sar.denominator}", how)
+        chain = padded(width, height, f"iw*{sar.numerator}", f"ih*{sar.denominator}", how)
     return [*before, *chain, *colour.after, "setsar=1"]
 
 
-def _padded(width: int, height: int, wide: str, high: str, how: str) -> list[str]:
+def padded(width: int, height: int, wide: str, high: str, how: str) -> list[str]:
     """Return the filters that do as `fitted_area` does, for every frame's own size.
 
     Args:

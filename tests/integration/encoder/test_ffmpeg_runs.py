@@ -50,7 +50,14 @@ def runs(tmp_path: Path) -> FfmpegRuns:
 
 async def make(runs: FfmpegRuns, run: Run, *commands: FfmpegCommand) -> None:
     deadline = Deadline.after(LIMIT)
-    await runs.make(run, commands, family=pb.ENCODER_FAMILY_NVENC, deadline=deadline, rate=RATE)
+    await runs.make(
+        run,
+        commands,
+        family=pb.ENCODER_FAMILY_NVENC,
+        deadline=deadline,
+        rate=RATE,
+        told=run.encoded,
+    )
 
 
 async def test_join_does_not_count_its_frames_again(runs: FfmpegRuns, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ async def levelled(
         )
         cpu = pb.ENCODER_FAMILY_CPU
         samples = samples_of(plan.frame_count, Fraction(25))
+        codec = pb.VIDEO_CODEC_H264 if pictures else None
         order = Order(
             commands=lambda site: (
                 whole_commands(site=site, info=info, plan=plan, family=cpu)
@@ -98,7 +99,8 @@ async def levelled(
             family=cpu,
             rate=plan.frame_rate,
             deadline=Deadline.after(Duration(seconds=60)),
-            level=Level(target, samples, pictures),
+            pictures=pictures,
+            level=Level(target, samples, pictures=codec, tagged=not pictures),
         )
         run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=plan.frame_count))
         return await runs.fill(run, order, handle, folder)

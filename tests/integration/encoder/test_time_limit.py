@@ -108,7 +108,11 @@ async def test_cpu_that_takes_over_from_the_gpu_gets_what_is_left_of_the_time(
     tmp_path: Path, run: Run, metrics: EncoderMetrics
 ) -> None:
     gpu = FailingGpu()
-    work = task_pb2.WholeTask(family=pb.ENCODER_FAMILY_NVENC, time_limit=Duration(seconds=60))
+    work = task_pb2.WholeTask(
+        plan=pb.Plan(frame_rate=pb.Rational(numerator=25, denominator=1)),
+        family=pb.ENCODER_FAMILY_NVENC,
+        time_limit=Duration(seconds=60),
+    )
     async with ObjectServer.serving(b"") as server, SourceGateway() as gateway:
         encode = WholeEncode(
             tmp_path,

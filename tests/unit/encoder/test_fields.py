@@ -8,9 +8,11 @@ import pytest
 
 from services.encoder.fields import field_filters
 from services.encoder.options import first_read
+from services.encoder.picture import padded
 from videoexport.v1 import export_pb2 as pb
 
 TOP, BOTTOM = pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST
+ONE_SIZE = padded(720, 576, "iw", "ih", "interl=-1:flags=bicubic")
 WHOLE = "yadif=mode=send_frame:parity=auto:deint=interlaced"
 
 
@@ -30,18 +32,18 @@ def source(
     [
         (source(), []),
         (source(fields=pb.FIELD_ORDER_PROGRESSIVE), []),
-        (source(fields=TOP), ["scale=720:576:interl=-1:flags=bicubic", WHOLE]),
-        (source(fields=BOTTOM), ["scale=720:576:interl=-1:flags=bicubic", WHOLE]),
+        (source(fields=TOP), [*ONE_SIZE, WHOLE]),
+        (source(fields=BOTTOM), [*ONE_SIZE, WHOLE]),
         # Broadcasts change on the way.
         (
             source("mpegts", fields=pb.FIELD_ORDER_PROGRESSIVE),
-            ["scale=720:576:interl=-1:flags=bicubic", WHOLE],
+            [*ONE_SIZE, WHOLE],
         ),
         (source("mpegts", "hevc", pb.FIELD_ORDER_PROGRESSIVE), []),
         # The decoder does not say it of each picture.
         (
             source(codec="mjpeg", fields=BOTTOM),
-            ["scale=720:576:interl=-1:flags=bicubic", "setfield=bff", WHOLE],
+            [*ONE_SIZE, "setfield=bff", WHOLE],
         ),
     ],
 )

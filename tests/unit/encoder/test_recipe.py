@@ -30,7 +30,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "fa99496673f1ddf1f40538ee8ab8b8d1a85aef6e47b60d1604b8e33f5b88e26d",
+    2: "5a70a518a1772834f33ab58abc3edecedc91857bf2e22c87bdad40dff587d4dc",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
