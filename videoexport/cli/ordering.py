@@ -62,6 +62,7 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export",
     "export talk.mp4 --segment 0:10-0:15.5 --segment 60-75 --output cut.mp4",
     "export vid_4f0c… --quality high --resolution 1080p",
+    "export talk.mp4 --quality source --segment 0:10-5:00",
     "export s3://footage/talk.mp4 --request-id talk-42 --no-wait --json",
 )
 @source_argument

@@ -212,12 +212,19 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     ("Sound", _planned_sound(plan)),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
+                    *_planned_copies(plan),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
                     ("Reusable", f"{plan.reusable_frame_count:,} frames, {reusable:.0%}"),
                 ]
             ),
         ]
     )
+
+
+def _planned_copies(plan: export_pb2.Plan) -> Iterator[Pair]:
+    if plan.copied_frame_count:
+        share = plan.copied_frame_count / plan.frame_count
+        yield "Copied", f"{plan.copied_frame_count:,} frames, {share:.0%}"
 
 
 def _planned_sound(plan: export_pb2.Plan) -> str:
@@ -244,6 +251,10 @@ def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:
         yield "Rotation", f"{video.rotation}°"
     if video.HasField("max_keyframe_interval"):
         yield "Keyframes", f"at most {clock(video.max_keyframe_interval)} apart"
+    if video.copy_obstacle:
+        yield "Copying", f"not possible: {video.copy_obstacle}"
+    elif video.avc_configuration:
+        yield "Copying", "possible"
 
 
 def _audio(info: export_pb2.SourceInfo) -> Iterator[Pair]:
