@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from services.encoder.avc import Configuration, Damaged
 from services.encoder.copyable import OPEN_GOPS, keyframe_problem, packet_problem, packets_from
 from services.encoder.errors import NotCopyable, ScratchFull, SourceUnavailable
-from services.encoder.http_file import HttpFile
+from services.encoder.http_file import LARGE_BLOCK_BYTES, HttpFile
 from services.encoder.options import MP4_FORMAT
 
 _REQUEST_TIMEOUT = 60.0
@@ -36,7 +36,7 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
         ScratchFull: there is no room for the part.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(order["url"], order["size_bytes"], _REQUEST_TIMEOUT)
+    file = HttpFile(order["url"], order["size_bytes"], _REQUEST_TIMEOUT, LARGE_BLOCK_BYTES)
     rate, digest = Fraction(order["rate"]), sha256()
     try:
         with (
