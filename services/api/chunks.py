@@ -19,7 +19,7 @@ from videoexport.v1 import export_pb2 as pb
 
 # Of what is copied: it costs no encoder's start, so parts are long; but what is there is not
 # read again, and several encoders share the work.
-COPIED_SECONDS = 60
+COPIED_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)

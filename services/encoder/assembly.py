@@ -13,7 +13,7 @@ from services.encoder.board import Run
 from services.encoder.codecs import PICTURES_AHEAD, joined_pictures
 from services.encoder.command import FfmpegCommand, concat_script, timeline_of, with_head
 from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
-from services.encoder.copying import Survey, check_joins, survey
+from services.encoder.copying import Survey, check_joins, checks_of, survey
 from services.encoder.cues import shown
 from services.encoder.deadline import Deadline
 from services.encoder.errors import (
@@ -108,12 +108,12 @@ class Assembly:
         self, work: task_pb2.AssembleTask, told: Survey, output: Path, folder: Path
     ) -> None:
         """Look for what was copied in what has come out, and decode where it begins and ends."""
-        parts = list(zip(work.video, told.digests, strict=True))
-        if any(part.copied and digest is None for part, digest in parts):
+        parts = zip(work.video, told.seals, strict=True)
+        if any(part.copied and seal is None for part, seal in parts):
             raise OutputMismatch("a part does not tell what was copied into it")
-        counted = [(part.frame_count, digest) for part, digest in parts]
+        checks = checks_of([part.frame_count for part in work.video], told.seals)
         limit = work.time_limit.ToTimedelta().total_seconds()
-        await check_joins(output, counted, work.plan.frame_rate, folder, limit)
+        await check_joins(output, checks, work.plan.frame_rate, folder, limit)
 
     async def _extras(
         self, user_id: str, source: task_pb2.TaskSource, work: task_pb2.AssembleTask

@@ -7,20 +7,36 @@ players and FFmpeg pass over (ISO/IEC 14496-12 §4.2: `uuid`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 _BOX = bytes.fromhex("3d5f1c52a1f64f0e9a1b7c0d8e2f6a43")
-_DIGEST_BYTES = 32
-SEAL_BYTES = 8 + len(_BOX) + _DIGEST_BYTES
+_DIGEST_BYTES, _FRAME_BYTES = 32, 8
+SEAL_BYTES = 8 + len(_BOX) + _DIGEST_BYTES + _FRAME_BYTES
 _HEADER = SEAL_BYTES.to_bytes(4, "big") + b"uuid" + _BOX
 
 
-def seal(path: Path, digest: bytes) -> None:
-    """Write into a finished part the SHA-256 of its pictures, as they lie in the source."""
-    with path.open("ab") as file:
-        file.write(_HEADER + digest)
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What was copied.
+
+    Attributes:
+        digest: SHA-256 of the pictures, as they lie in the source.
+        start: the first of them, counted in the source.
+    """
+
+    digest: bytes
+    start: int
+
+    def write(self, part: Path) -> None:
+        """Write this into a finished part."""
+        with part.open("ab") as file:
+            file.write(_HEADER + self.digest + self.start.to_bytes(_FRAME_BYTES, "big"))
 
 
-def read_seal(tail: bytes) -> bytes | None:
-    """Return what `seal` has written, from the last SEAL_BYTES of a part; None without it."""
-    return tail[len(_HEADER) :] if tail.startswith(_HEADER) else None
+def read_seal(tail: bytes) -> Seal | None:
+    """Return what was written, from the last SEAL_BYTES of a part; None where nothing was."""
+    if len(tail) != SEAL_BYTES or not tail.startswith(_HEADER):
+        return None
+    told = tail[len(_HEADER) :]
+    return Seal(told[:_DIGEST_BYTES], int.from_bytes(told[_DIGEST_BYTES:], "big"))

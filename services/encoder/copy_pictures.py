@@ -16,7 +16,7 @@ from services.encoder.avc import Configuration, Damaged
 from services.encoder.containers import MP4_FORMAT
 from services.encoder.copyable import OPEN_GOPS, keyframe_problem, packet_problem, packets_from
 from services.encoder.errors import NotCopyable, ScratchFull, SourceUnavailable
-from services.encoder.http_file import HttpFile
+from services.encoder.http_file import LARGE_BLOCK_BYTES, HttpFile
 
 _REQUEST_TIMEOUT = 60.0
 # How far from its place on the grid a picture may show, in frames: the rounding of timestamps.
@@ -36,7 +36,7 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
         ScratchFull: there is no room for the part.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(order["url"], order["size_bytes"], _REQUEST_TIMEOUT)
+    file = HttpFile(order["url"], order["size_bytes"], _REQUEST_TIMEOUT, LARGE_BLOCK_BYTES)
     rate, digest = Fraction(order["rate"]), sha256()
     try:
         with (

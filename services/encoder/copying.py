@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.common.smart_copy import NOT_COPIED
-from services.encoder.copied_part import seal
+from services.encoder.copied_part import Seal
 from services.encoder.errors import NotCopyable, OutputMismatch, ScratchFull, SourceUnavailable
 from services.encoder.inspection import NO_ROOM, OK, UNAVAILABLE
 from services.encoder.options import fraction
@@ -28,12 +28,12 @@ class Survey:
     Attributes:
         head: an mp4 without pictures that has the parameters of all, to be joined first.
         ahead: how many frames ahead of when they show pictures are decoded, at the most.
-        digests: of each part, the SHA-256 of the pictures that were copied into it.
+        seals: of each part, what was copied into it.
     """
 
     head: Path
     ahead: int
-    digests: tuple[str | None, ...]
+    seals: tuple[Seal | None, ...]
 
 
 async def copy_part(
@@ -70,10 +70,12 @@ async def copy_part(
         raise _not_copyable(content.decode() or "the file is damaged")
     frames = chunk.end_frame - chunk.start_frame
     try:
-        await check_joins(part, [(frames, content.hex())], chunk.frame_rate, folder, timeout)
+        # They are decoded once they are joined, which may be the first time that they are.
+        alone = [(frames, content.hex(), False)]
+        await check_joins(part, alone, chunk.frame_rate, folder, timeout)
     except OutputMismatch as error:
         raise _not_copyable(error.message) from error
-    seal(part, content)
+    Seal(content, chunk.start_frame).write(part)
     return part
 
 
@@ -104,20 +106,39 @@ async def survey(
     told = json.loads(content)
     head = folder / "head.mp4"
     head.write_bytes(bytes.fromhex(told["head"]))
-    return Survey(head, told["ahead"], tuple(told["digests"]))
+    seals = [seal and Seal(bytes.fromhex(seal[0]), seal[1]) for seal in told["seals"]]
+    return Survey(head, told["ahead"], tuple(seals))
+
+
+def checks_of(
+    frame_counts: Sequence[int], seals: Sequence[Seal | None]
+) -> list[tuple[int, str | None, bool]]:
+    """Return what is checked of each part of a joined file, for `check_joins`.
+
+    Where one that was copied goes on with what was copied into the part before it, nothing was
+    joined that was apart.
+    """
+    checks = []
+    follows = None
+    for frame_count, seal in zip(frame_counts, seals, strict=True):
+        goes_on = seal is not None and seal.start == follows
+        checks.append((frame_count, None if seal is None else seal.digest.hex(), not goes_on))
+        follows = None if seal is None else seal.start + frame_count
+    return checks
 
 
 async def check_joins(
     path: Path,
-    parts: Sequence[tuple[int, str | None]],
+    parts: Sequence[tuple[int, str | None, bool]],
     rate: pb.Rational,
     folder: Path,
     timeout: float,
 ) -> None:
-    """Check every picture of a file, and decode around each place where parts of it meet.
+    """Check every picture of a file, and decode around places where parts of it meet.
 
     Args:
-        parts: of each its frames, and the SHA-256 of its pictures where it has to be a certain.
+        parts: of each its frames, the SHA-256 of its pictures where it has to be a certain one,
+            and whether it is decoded from before its beginning.
 
     Raises:
         OutputMismatch: bytes, times or what is decoded are not what they should be.

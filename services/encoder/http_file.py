@@ -11,19 +11,30 @@ from collections import OrderedDict
 from urllib.parse import urlsplit
 
 BLOCK_BYTES = 64 << 10
+# Where much is read in its order, a request costs more than what it brings.
+LARGE_BLOCK_BYTES = 1 << 20
 # Index, pictures and sound lie in different places, which are read in turn.
-_BLOCKS_KEPT = 128
+_BYTES_KEPT = 8 << 20
 
 
 class HttpFile:
     """A file of known size; enough of the protocol for PyAV."""
 
-    def __init__(self, url: str, size_bytes: int, timeout: float) -> None:
-        """Open nothing yet. `url` is plain HTTP; `timeout` is in seconds a request."""
+    def __init__(
+        self, url: str, size_bytes: int, timeout: float, block_bytes: int = BLOCK_BYTES
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            url: plain HTTP.
+            timeout: in seconds a request.
+            block_bytes: that a request asks for.
+        """
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
         self._target = parts.path
         self._size = size_bytes
+        self._block_bytes = block_bytes
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         # PyAV turns what a read raises into an error of its own; this is the truth.
@@ -37,7 +48,7 @@ class HttpFile:
         """
         if self._position >= self._size or length == 0:
             return b""
-        number, offset = divmod(self._position, BLOCK_BYTES)
+        number, offset = divmod(self._position, self._block_bytes)
         block = self._block(number)
         data = block[offset:] if length < 0 else block[offset : offset + length]
         self._position += len(data)
@@ -68,10 +79,10 @@ class HttpFile:
     def _block(self, number: int) -> bytes:
         block = self._blocks.get(number)
         if block is None:
-            first = number * BLOCK_BYTES
-            block = self._tried(first, min(first + BLOCK_BYTES, self._size))
+            first = number * self._block_bytes
+            block = self._tried(first, min(first + self._block_bytes, self._size))
             self._blocks[number] = block
-            if len(self._blocks) > _BLOCKS_KEPT:
+            if len(self._blocks) * self._block_bytes > _BYTES_KEPT:
                 self._blocks.popitem(last=False)
         else:
             self._blocks.move_to_end(number)

@@ -26,13 +26,13 @@ from services.encoder.options import REORDERED_FRAMES
 AFTER_JOIN = 2 * REORDERED_FRAMES
 
 
-# A part of a file: its frames, and the SHA-256 of its pictures where they have to be certain
-# bytes.
-Part = tuple[int, str | None]
+# A part of a file: its frames; the SHA-256 of its pictures where they have to be certain bytes;
+# whether it is decoded from before its beginning.
+Part = tuple[int, str | None, bool]
 
 
 def inspect_joins(path: Path, order: str) -> bytes:
-    """Check the pictures of an mp4, and decode around every place where parts of it meet.
+    """Check the pictures of an mp4, and decode around places where parts of it meet.
 
     Args:
         order: a file of JSON with the `parts`, in order, and `rate`, the frames per second.
@@ -49,8 +49,9 @@ def inspect_joins(path: Path, order: str) -> bytes:
             video.codec_context.thread_type = "NONE"
             step = 1 / rate / (video.time_base or Fraction(1))
             keyframes = _check_packets(file, video, parts, step)
-            starts = [0, *accumulate(frame_count for frame_count, _ in parts)]
-            for first, end in _windows(starts, keyframes):
+            starts = list(accumulate((part[0] for part in parts), initial=0))
+            joins = [start for start, part in zip(starts, parts, strict=False) if part[2]]
+            for first, end in _windows(joins, starts[-1], keyframes):
                 _decode(file, video, first, end, step)
     except (av.FFmpegError, IndexError, EOFError) as error:
         raise OutputMismatch("pictures around a join cannot be decoded") from error
@@ -67,7 +68,7 @@ def _check_packets(
     packets = _packets(file, video)
     keyframes: list[int] = []
     first = 0
-    for frame_count, wanted in parts:
+    for frame_count, wanted, _ in parts:
         digest, times = sha256(), []
         for number in range(first, first + frame_count):
             packet = next(packets, None)
@@ -92,9 +93,10 @@ def _check_packets(
     return keyframes
 
 
-def _windows(starts: Sequence[int], keyframes: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _windows(
+    joins: Sequence[int], total: int, keyframes: Sequence[int]
+) -> Iterator[tuple[int, int]]:
     """Yield what is decoded in one go, from a keyframe before a join to some frames after it."""
-    *joins, total = starts
     before = 0
     pending: tuple[int, int] | None = None
     place = 0
@@ -117,7 +119,8 @@ def _decode(file: InputContainer, video: VideoStream, first: int, end: int, step
     if not isinstance(decoder, VideoCodecContext):
         raise OutputMismatch("there are no pictures")
     decoder.extradata = video.codec_context.extradata
-    decoder.thread_type = "AUTO"
+    # Threads of frames wait for each other for ever once one has met an error.
+    decoder.thread_type = "NONE"
     decoder.options = {"err_detect": "explode"}
     wanted, shown = [], []
     file.seek(round(first * step), stream=video)

@@ -37,7 +37,7 @@ def survey_parts(order: str) -> bytes:
     Returns:
         `head`, in hexadecimal digits: an mp4 without pictures that has the parameters of all;
         `ahead`: how many frames ahead of when they show pictures are decoded, at the most;
-        `digests`: of each part the one that was put into it, or null.
+        `seals`: of each part the digest and the first frame of what was copied into it, or null.
 
     Raises:
         OutputMismatch: they cannot be read, or do not join.
@@ -46,20 +46,20 @@ def survey_parts(order: str) -> bytes:
     asked = json.loads(Path(order).read_text())
     parts: list[tuple[str, int]] = asked["parts"]
     rate = Fraction(asked["rate"])
-    configurations, digests, ahead = [], [], 0
+    configurations, seals, ahead = [], [], 0
     for url, size in parts:
         with _opened(url, size) as (file, part):
             video = part.streams.video[0]
             configurations.append(Configuration.parse(video.codec_context.extradata or b""))
             ahead = max(ahead, _ahead(part, video, rate))
             file.seek(max(0, size - SEAL_BYTES))
-            digests.append(read_seal(file.read()))
+            seals.append(read_seal(file.read()))
     with _opened(*parts[0]) as (_, part):
         head = _head(part.streams.video[0], joined(list(dict.fromkeys(configurations))))
     told = {
         "head": head.hex(),
         "ahead": ahead,
-        "digests": [None if digest is None else digest.hex() for digest in digests],
+        "seals": [None if seal is None else (seal.digest.hex(), seal.start) for seal in seals],
     }
     return json.dumps(told).encode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from services.common.planner import duration_of
 from services.common.smart_copy import plan_with_copies
 from services.encoder.assembly import assemble_command
 from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
-from services.encoder.copying import Survey, check_joins, copy_part, survey
+from services.encoder.copying import Survey, check_joins, checks_of, copy_part, survey
 from services.encoder.ffmpeg import FfmpegProcess, find_ffmpeg
 from services.encoder.output_facts import OutputFacts, check_output
 from services.encoder.probe import probe, verify_output
@@ -123,8 +124,8 @@ async def export_copied(
             sound = await _run(audio_commands(site=site, soundtrack=track))
         bytes_read = handle.bytes_read - before
     path, told = await joined(parts, pieces, plan, folder, sound)
-    counted = list(zip(_counts(pieces), told.digests, strict=True))
-    await check_joins(path, counted, plan.frame_rate, folder, 60)
+    checks = checks_of(counts_of(pieces), told.seals)
+    await check_joins(path, checks, plan.frame_rate, folder, 60)
     facts = await verify_output(path)
     check_output(facts, plan)
     return Copied(path, info, plan, facts, tuple(pieces), tuple(parts), bytes_read)
@@ -136,8 +137,14 @@ async def joined(
     plan: pb.Plan,
     folder: Path,
     sound: Path | None = None,
+    *,
+    head: Path | None = None,
 ) -> tuple[Path, Survey]:
-    """Join parts as an assembly does; what comes out is not checked."""
+    """Join parts as an assembly does; what comes out is not checked.
+
+    Args:
+        head: what is joined first, instead of a file with the parameters of all.
+    """
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(SourceGateway())
         objects = []
@@ -149,10 +156,12 @@ async def joined(
         sizes = [part.size_bytes for part in objects[: len(parts)]]
         named = list(zip(pictures.urls, sizes, strict=True))
         told = await survey(named, plan.frame_rate, folder, 60)
+        if head is not None:
+            told.head.write_bytes(_without_pictures(head))
         command = assemble_command(
             ffmpeg=find_ffmpeg(),
             urls=pictures.urls,
-            frame_counts=_counts(pieces),
+            frame_counts=counts_of(pieces),
             sound_url=next(iter(heard.urls), None),
             plan=plan,
             folder=folder,
@@ -161,7 +170,8 @@ async def joined(
         return await _run([command]), told
 
 
-def _counts(pieces: Sequence[Piece]) -> list[int]:
+def counts_of(pieces: Sequence[Piece]) -> list[int]:
+    """How many frames each part holds."""
     return [piece.frames.frame_count for piece in pieces]
 
 
@@ -176,3 +186,17 @@ def samples_of(path: Path) -> list[bytes]:
     """The pictures of a file as they lie in it, in order of decoding."""
     with av.open(str(path)) as file:
         return [bytes(packet) for packet in file.demux(video=0) if packet.size]
+
+
+def _without_pictures(part: Path) -> bytes:
+    """A file with the parameters of a part and nothing else."""
+    written = io.BytesIO()
+    with (
+        av.open(str(part)) as source,
+        av.open(
+            written, "w", format="mp4", options={"movflags": "+empty_moov+frag_keyframe"}
+        ) as head,
+    ):
+        head.add_stream_from_template(source.streams.video[0])
+        head.start_encoding()
+    return written.getvalue()

@@ -259,7 +259,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--resolution",
             type=click.Choice([name for name in _RESOLUTIONS if name]),
-            help="Frame size. Default: 720p for sources of up to 720 lines, else 1080p.",
+            help="Frame size. Default: 720p for sources of up to 720 lines, else 1080p; with "
+            "the quality of the source its own.",
         ),
         click.option(
             "--fit",
@@ -271,8 +272,10 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--quality",
-            type=click.Choice(["high", "medium", "low"]),
-            help="CRF 18, 23 or 28 of H.264, and what looks like it of others. Default: medium.",
+            type=click.Choice([name for name in _QUALITIES if name]),
+            help="CRF 18, 23 or 28 of H.264, and what looks like it of others; or the source's own "
+            "pictures, copied where that can be done and encoded only beside the cuts. Default: "
+            "medium.",
         ),
         click.option(
             "--format",

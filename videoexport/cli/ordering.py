@@ -67,6 +67,7 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export talk.mp4 --format webm --codec av1 --output talk.webm",
     "export talk.mp4 --format m4a --loudness -16 --output talk.m4a",
     "export talk.mkv --subtitles 2 --subtitle-mode burn-in",
+    "export talk.mp4 --quality source --segment 0:10-5:00",
     "export s3://footage/talk.mp4 --request-id talk-42 --no-wait --json",
 )
 @source_argument

@@ -258,6 +258,7 @@ def plan_details(plan: export_pb2.Plan) -> str:
                     *_planned_metadata(plan),
                     ("Size", f"about {size(plan.estimated_size_bytes)}"),
                     ("Made in", f"{plan.chunk_count} chunks" if plan.chunk_count else "one piece"),
+                    *_planned_copies(plan),
                     ("Time", f"about {seconds:.0f} s on idle encoders"),
                     *_reusable(plan),
                 ]
@@ -279,6 +280,12 @@ def _reusable(plan: export_pb2.Plan) -> Iterator[Pair]:
     if plan.format != export_pb2.FORMAT_M4A:
         share = plan.reusable_frame_count / plan.frame_count if plan.frame_count else 0
         yield "Reusable", f"{plan.reusable_frame_count:,} frames, {share:.0%}"
+
+
+def _planned_copies(plan: export_pb2.Plan) -> Iterator[Pair]:
+    if plan.copied_frame_count:
+        share = plan.copied_frame_count / plan.frame_count
+        yield "Copied", f"{plan.copied_frame_count:,} frames, {share:.0%}"
 
 
 def _planned_sound(plan: export_pb2.Plan) -> str:
@@ -337,6 +344,10 @@ def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:
         yield "Rotation", f"{video.rotation}°"
     if video.HasField("max_keyframe_interval"):
         yield "Keyframes", f"at most {clock(video.max_keyframe_interval)} apart"
+    if video.copy_obstacle:
+        yield "Copying", f"not possible: {video.copy_obstacle}"
+    elif video.avc_configuration:
+        yield "Copying", "possible"
 
 
 def _metadata(info: export_pb2.SourceInfo) -> Iterator[Pair]:

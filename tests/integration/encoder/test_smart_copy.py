@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.encoder.avc import Configuration
-from services.encoder.copying import check_joins
+from services.encoder.copying import check_joins, checks_of
 from services.encoder.errors import NotCopyable, OutputMismatch
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import Range, expected_clicks, expected_numbers
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers
 from tests.media.smart_copying import (
     Copied,
+    counts_of,
     export_copied,
     joined,
     probed,
@@ -222,7 +224,36 @@ async def test_part_whose_bytes_are_not_the_sources_is_found_when_it_is_joined(
     again = tmp_path / "again"
     again.mkdir()
     output, told = await joined(made.parts, made.pieces, made.plan, again)
-    counts = [piece.frames.frame_count for piece in made.pieces]
-    parts = list(zip(counts, told.digests, strict=True))
+    checks = checks_of(counts_of(made.pieces), told.seals)
     with pytest.raises(OutputMismatch, match="not those of the source"):
-        await check_joins(output, parts, made.plan.frame_rate, again, 60)
+        await check_joins(output, checks, made.plan.frame_rate, again, 60)
+
+
+async def test_joins_that_cannot_be_decoded_are_found(clip: MakeClip, tmp_path: Path) -> None:
+    path = clip(PLAIN)
+    made = await export_copied(path, segments_of(await probed(path), [(30, 180)]), tmp_path)
+    # With the parameters of the first part alone, as FFmpeg would join them.
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    output, told = await joined(made.parts, made.pieces, made.plan, alone, head=made.parts[0])
+    checks = checks_of(counts_of(made.pieces), told.seals)
+    with pytest.raises(OutputMismatch, match="around a join"):
+        await check_joins(output, checks, made.plan.frame_rate, alone, 60)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda checks: checks[:-1], "not planned"),
+        (lambda checks: [*checks, (1, None, True)], "are missing"),
+        (lambda checks: [(20, None, True), (99, None, True), (31, None, True)], "with a keyframe"),
+    ],
+)
+async def test_file_of_other_parts_than_planned_is_found(
+    clip: MakeClip, tmp_path: Path, change: Any, words: str
+) -> None:
+    path = clip(PLAIN)
+    made = await export_copied(path, segments_of(await probed(path), [(30, 180)]), tmp_path)
+    checks = checks_of(counts_of(made.pieces), [None] * len(made.pieces))
+    with pytest.raises(OutputMismatch, match=words):
+        await check_joins(made.path, change(checks), made.plan.frame_rate, tmp_path, 60)

@@ -62,19 +62,11 @@ def test_groups_are_copied_and_edges_encoded() -> None:
     assert pieces((60, 80), (100, 120)) == [(60, 80, False), (100, 120, False)]
 
 
-def test_runs_are_cut_each_minute_of_the_source_whatever_is_shown_of_it() -> None:
-    assert pieces((0, 5000)) == [
-        (0, 1500, True),
-        (1500, 3000, True),
-        (3000, 4500, True),
-        (4500, 5000, True),
-    ]
-    assert pieces((1400, 3100))[0:2] == [(1400, 1500, True), (1500, 3000, True)]
-    assert pieces((1490, 3010))[0:3] == [
-        (1490, 1500, False),
-        (1500, 3000, True),
-        (3000, 3010, False),
-    ]
+def test_runs_are_cut_every_two_minutes_of_the_source_whatever_is_shown_of_it() -> None:
+    whole = (3000, 6000, True)
+    assert pieces((0, 9500)) == [(0, 3000, True), whole, (6000, 9000, True), (9000, 9500, True)]
+    assert pieces((2900, 6100))[:2] == [(2900, 3000, True), whole]
+    assert pieces((2990, 6010)) == [(2990, 3000, False), whole, (6000, 6010, False)]
 
 
 def test_edges_of_long_groups_are_chunks_as_ever() -> None:
