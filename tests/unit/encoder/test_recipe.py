@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common.content_key import RECIPE_VERSION
 from services.common.sound import LEFT, RIGHT
+from services.encoder.codecs import ENCODER_NAMES
 from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
 from services.encoder.loudness import (
     Aim,
@@ -30,7 +32,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "5a70a518a1772834f33ab58abc3edecedc91857bf2e22c87bdad40dff587d4dc",
+    2: "cf5e9478c39da03cd96ddb702624726c1688c20e8ee19d4f0a4eaf26b1ce3a78",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
@@ -80,6 +82,25 @@ def sources() -> list[pb.SourceInfo]:
     return found
 
 
+def beside_copies(info: pb.SourceInfo, rate: pb.Rational) -> list[FfmpegCommand]:
+    commands: list[FfmpegCommand] = []
+    for configuration in CONFIGURATIONS:
+        chunk = task_pb2.VideoChunk(
+            info=info,
+            frame_rate=rate,
+            start_frame=100,
+            end_frame=120,
+            width=1920,
+            height=1080,
+            quality=pb.QUALITY_SOURCE,
+            family=pb.ENCODER_FAMILY_CPU,
+        )
+        chunk.info.video.avc_configuration = bytes.fromhex(configuration)
+        for chunk.info.video.reordered_frames in (0, 1, 2):
+            commands += video_commands(site=SITE, chunk=chunk)
+    return commands
+
+
 def everything() -> list[FfmpegCommand]:
     """Return every kind of run that makes parts."""
     commands: list[FfmpegCommand] = []
@@ -109,23 +130,32 @@ def everything() -> list[FfmpegCommand]:
                     commands += video_commands(site=SITE, chunk=chunk)
                     again = replace(SITE, least_margin=Fraction(60))
                     commands += video_commands(site=again, chunk=chunk)
-        track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans)
-        commands += audio_commands(site=SITE, soundtrack=track)
-    for configuration in CONFIGURATIONS:
-        chunk = task_pb2.VideoChunk(
-            info=plain,
-            frame_rate=rate,
-            start_frame=100,
-            end_frame=120,
-            width=1920,
-            height=1080,
-            quality=pb.QUALITY_SOURCE,
-            family=pb.ENCODER_FAMILY_CPU,
-        )
-        chunk.info.video.avc_configuration = bytes.fromhex(configuration)
-        for chunk.info.video.reordered_frames in (0, 1, 2):
-            commands += video_commands(site=SITE, chunk=chunk)
+        for codec in (task_pb2.AUDIO_CODEC_UNSPECIFIED, task_pb2.AUDIO_CODEC_OPUS):
+            track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
+            commands += audio_commands(site=SITE, soundtrack=track)
+        commands += other_codecs(info, rate)
+    commands += beside_copies(plain, rate)
     return [*commands, *sounds(plain, rate, spans)]
+
+
+def other_codecs(info: pb.SourceInfo, rate: pb.Rational) -> list[FfmpegCommand]:
+    """Return what makes pictures of every codec and dynamic range."""
+    commands: list[FfmpegCommand] = []
+    for family, codecs in ENCODER_NAMES.items():
+        for codec, quality, keep in itertools.product(codecs, QUALITIES, (False, True)):
+            chunk = task_pb2.VideoChunk(
+                info=info,
+                frame_rate=rate,
+                end_frame=200,
+                width=1280,
+                height=720,
+                quality=quality,
+                family=family,
+                video_codec=codec,
+                dynamic_range=pb.DYNAMIC_RANGE_KEEP if keep else pb.DYNAMIC_RANGE_SDR,
+            )
+            commands += video_commands(site=SITE, chunk=chunk)
+    return commands
 
 
 def sounds(
@@ -141,7 +171,7 @@ def sounds(
         info.audio_streams.add(index=2, channels=1, channel_layout=RIGHT)
         track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, loudness_lufs=-16)
         commands += audio_commands(site=SITE, soundtrack=track)
-    draft, output = Draft(SITE.folder / "draft.mov", 1000, pictures=False), SITE.folder / "o.mp4"
+    draft, output = Draft(SITE.folder / "draft.mp4", 1000, None), SITE.folder / "o.mp4"
     commands.append(measure_command(SITE.ffmpeg, draft.path, 1000))
     for measured in (Measured(-30, 0.1), Measured(-20, 0.9)):
         commands.append(level_command(SITE.ffmpeg, draft, output, measured, Aim(-16)))
