@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from services.api.encoders import LiveEncoders
+from services.api.requirements import requirements
 from services.api.settings import ApiSettings
 from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
@@ -19,20 +20,8 @@ from services.api.work import (
     whole_task,
     work_in_parts,
 )
-from services.common.codecs import H264, has_pictures, is_ten_bit, picture_work
-from services.common.content_key import (
-    RECIPE_WITH_CODECS,
-    RECIPE_WITH_COPIES,
-    RECIPE_WITH_FIELDS,
-    RECIPE_WITH_FIT,
-    RECIPE_WITH_LOUDNESS,
-    RECIPE_WITH_MEASURING,
-    RECIPE_WITH_METADATA,
-    RECIPE_WITH_SUBTITLES,
-    RECIPE_WITH_TIME_BREAKS,
-    Toolchain,
-    output_key,
-)
+from services.common.codecs import has_pictures, is_ten_bit, picture_work
+from services.common.content_key import Toolchain, output_key
 from services.common.errors import DomainError, Reason, as_sentence
 from services.common.examined import knows_enough
 from services.common.families import SOUND_ALONE, FamilyChoice, choose_family
@@ -145,37 +134,11 @@ class ExportPlanner:
 
     def _require(self, info: pb.SourceInfo, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""
-        wanted = []
-        if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
-            wanted.append((RECIPE_WITH_FIT, lane, pb.Fit.Name(plan.fit)))
-        if plan.HasField("loudness_lufs"):
-            # Where it is made in parts, the sound and the assembly are for other encoders.
-            wanted += [(RECIPE_WITH_LOUDNESS, each, "loudness_lufs") for each in (lane, Lane.MUX)]
-        if plan.measure_quality:
-            wanted.append((RECIPE_WITH_MEASURING, Lane.CPU, "measure_quality"))
-        new = []
-        if plan.video_codec not in (pb.VIDEO_CODEC_UNSPECIFIED, H264):
-            new.append(pb.VideoCodec.Name(plan.video_codec))
-        if plan.format not in (pb.FORMAT_UNSPECIFIED, pb.FORMAT_MP4):
-            new.append(pb.Format.Name(plan.format))
-        wanted += [(RECIPE_WITH_CODECS, each, name) for each in (lane, Lane.MUX) for name in new]
-        if info.video.field_order in (pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST):
-            wanted.append((RECIPE_WITH_FIELDS, lane, "interlaced sources"))
-        if info.time_breaks:
-            sources = "recordings whose clock jumps"
-            wanted += [(RECIPE_WITH_TIME_BREAKS, each, sources) for each in (lane, Lane.MUX)]
-        if plan.quality == pb.QUALITY_SOURCE:
-            wanted += [(RECIPE_WITH_COPIES, each, "QUALITY_SOURCE") for each in (lane, Lane.MUX)]
-        if plan.metadata.has_location_and_device:
-            lanes = (lane, Lane.MUX)
-            wanted += [(RECIPE_WITH_METADATA, each, "keep_location_and_device") for each in lanes]
-        if plan.HasField("subtitles"):
-            wanted += [(RECIPE_WITH_SUBTITLES, each, "subtitles") for each in (lane, Lane.MUX)]
-        for recipe, taking, name in wanted:
-            if self._encoders.oldest_recipe(taking) < recipe:
+        for wanted in requirements(info, plan, lane):
+            if self._encoders.oldest_recipe(wanted.lane) < wanted.recipe:
                 raise DomainError(
                     Reason.NO_ENCODER,
-                    f"Not every encoder knows {name} yet: they are being upgraded.",
+                    f"Not every encoder knows {wanted.name} yet: they are being upgraded.",
                 )
 
     async def _parts(

@@ -19,26 +19,9 @@ from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 # Goes up with every change to what services/encoder/command.py makes; a test that holds its
-# whole output fails until it does.
+# whole output fails until it does. Also with what encoders can be asked for:
+# services/api/requirements.py.
 RECIPE_VERSION = 2
-# Since when a picture can be cropped or stretched; before, encoders pad whatever they are asked.
-RECIPE_WITH_FIT = 2
-# Since when sound can be brought to a loudness; before, encoders leave it as it is.
-RECIPE_WITH_LOUDNESS = 2
-# Since when an output can be compared with its source; before, encoders fail that.
-RECIPE_WITH_MEASURING = 2
-# Since when there are other codecs than H.264 and other formats than MP4.
-RECIPE_WITH_CODECS = 2
-# Since when pictures of two fields are made whole; before, encoders leave them as they are.
-RECIPE_WITH_FIELDS = 2
-# Since when a recording whose clock jumps is read piece by piece; before, encoders read it whole.
-RECIPE_WITH_TIME_BREAKS = 2
-# Since when pictures can be copied; before, encoders encode whatever they are asked.
-RECIPE_WITH_COPIES = 2
-# Since when outputs say of themselves what the source does.
-RECIPE_WITH_METADATA = 2
-# Since when there are subtitles; before, encoders pass over them.
-RECIPE_WITH_SUBTITLES = 2
 
 
 @dataclass(frozen=True, slots=True)

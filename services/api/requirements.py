@@ -1,0 +1,77 @@
+"""What an export asks of the encoders that take its tasks, beside what all of them do. Pure.
+
+An encoder of the release before passes over what it does not know, and would deliver something
+else than was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.common.codecs import H264
+from services.common.subjects import Lane
+from videoexport.v1 import export_pb2 as pb
+
+# The recipe (services/common/content_key.py) that brought all that is named here.
+_RECIPE = 2
+_FIELDS = (pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST)
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Something that not every encoder can be asked for.
+
+    Attributes:
+        lane: whose encoders must know it.
+        recipe: since which they do.
+        name: for people.
+    """
+
+    lane: Lane
+    recipe: int
+    name: str
+
+
+def requirements(info: pb.SourceInfo, plan: pb.Plan, lane: Lane) -> list[Requirement]:
+    """Return what a plan asks for.
+
+    Args:
+        lane: of its pictures.
+    """
+    # Where it is made in parts, the sound and the assembly are for other encoders.
+    found = [
+        Requirement(each, _RECIPE, name)
+        for name in _of_all(info, plan)
+        for each in dict.fromkeys((lane, Lane.MUX))
+    ]
+    found += [Requirement(lane, _RECIPE, name) for name in _of_pictures(info, plan)]
+    if plan.measure_quality:
+        found.append(Requirement(Lane.CPU, _RECIPE, "measure_quality"))
+    return found
+
+
+def _of_all(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
+    """Yield what whoever makes any part of the output must know."""
+    if plan.HasField("loudness_lufs"):
+        yield "loudness_lufs"
+    if plan.video_codec not in (pb.VIDEO_CODEC_UNSPECIFIED, H264):
+        yield pb.VideoCodec.Name(plan.video_codec)
+    if plan.format not in (pb.FORMAT_UNSPECIFIED, pb.FORMAT_MP4):
+        yield pb.Format.Name(plan.format)
+    if plan.quality == pb.QUALITY_SOURCE:
+        yield "QUALITY_SOURCE"
+    if plan.metadata.has_location_and_device:
+        yield "keep_location_and_device"
+    if plan.HasField("subtitles"):
+        yield "subtitles"
+    if info.time_breaks:
+        yield "recordings whose clock jumps"
+
+
+def _of_pictures(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
+    """Yield what whoever makes pictures must know."""
+    if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
+        yield pb.Fit.Name(plan.fit)
+    if info.video.field_order in _FIELDS:
+        yield "interlaced sources"
