@@ -98,7 +98,11 @@ async def levelled(
             family=cpu,
             rate=plan.frame_rate,
             deadline=Deadline.after(Duration(seconds=60)),
-            level=Level(target, samples, pictures),
+            level=Level(
+                *(target, samples),
+                pictures=pb.VIDEO_CODEC_H264 if pictures else None,
+                tagged=not pictures,
+            ),
         )
         run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=plan.frame_count))
         return await runs.fill(run, order, handle, folder)
