@@ -10,9 +10,11 @@ import av
 import numpy as np
 
 from conformance.drawn import read_drawn
+from conformance.marks import read_mark
 from conformance.told import Says, read_told
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
+from tests.media.recipes.recipe import Box, Colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Evidence:
     Attributes:
         seconds_of_sound: None without any.
         levels: by tone that was asked for, how loud left and right, in decibels below full scale.
+        marks: of each frame, the colour where a watermark must be; empty where nobody asked.
         drawn: of each frame, whether there are letters on it; empty where nobody asked.
     """
 
@@ -44,10 +47,16 @@ class Evidence:
     levels: dict[int, tuple[float, float]]
     says: Says = field(default_factory=Says)
     drawn: tuple[bool, ...] = ()
+    marks: tuple[Colour, ...] = ()
 
 
 def evidence_of(
-    path: Path, clicks: Sequence[int], tones: Sequence[int] = (), *, letters: bool = False
+    path: Path,
+    clicks: Sequence[int],
+    tones: Sequence[int] = (),
+    *,
+    letters: bool = False,
+    mark: Box | None = None,
 ) -> Evidence:
     """Read a file.
 
@@ -55,17 +64,19 @@ def evidence_of(
         clicks: tones that clicks may have, in Hz.
         tones: in Hz, whose loudness is measured.
         letters: whether to look for some on each frame.
+        mark: where to look for a watermark.
     """
     drawn = read_drawn(path) if letters else ()
+    marks = read_mark(path, mark) if mark is not None else ()
     with av.open(str(path)) as file:
         has_sound = bool(file.streams.audio)
     if not has_sound:
-        return Evidence(read_back(path), (), None, {}, read_told(path), drawn)
+        return Evidence(read_back(path), (), None, {}, read_told(path), drawn, marks)
     signal = read_audio(path)
     heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
     levels = _levels(path, tones) if tones else {}
     seconds = signal.size / CLICK_SAMPLE_RATE
-    return Evidence(read_back(path), heard, seconds, levels, read_told(path), drawn)
+    return Evidence(read_back(path), heard, seconds, levels, read_told(path), drawn, marks)
 
 
 def _levels(path: Path, tones: Sequence[int]) -> dict[int, tuple[float, float]]:

@@ -17,6 +17,7 @@ from services.common.content_key import (
     RECIPE_WITH_LOUDNESS,
     RECIPE_WITH_METADATA,
     RECIPE_WITH_SUBTITLES,
+    RECIPE_WITH_WATERMARK,
     Toolchain,
     output_key,
 )
@@ -106,6 +107,8 @@ class ExportPlanner:
             wanted += [(RECIPE_WITH_METADATA, each, "keep_location_and_device") for each in lanes]
         if plan.HasField("subtitles"):
             wanted += [(RECIPE_WITH_SUBTITLES, each, "subtitles") for each in (lane, Lane.MUX)]
+        if plan.HasField("watermark"):
+            wanted.append((RECIPE_WITH_WATERMARK, lane, "watermark"))
         for recipe, taking, name in wanted:
             if self._encoders.oldest_recipe(taking) < recipe:
                 raise DomainError(

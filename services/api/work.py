@@ -178,6 +178,7 @@ class _VideoTasks:
             family=choice.family,
             generation=order.generation,
             burnt_subtitles=burnt_stream(plan),
+            watermark=plan.watermark if plan.HasField("watermark") else None,
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")

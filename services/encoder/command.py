@@ -15,9 +15,11 @@ from pathlib import Path
 
 from services.common.frames import FrameRange, joined
 from services.common.sound import pair_of
+from services.common.subtitles import burnt_stream
 from services.encoder.cues import Cues, burnt, shown
 from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.filters import (
+    Drawn,
     SoundCut,
     Timeline,
     audio_graph,
@@ -25,6 +27,7 @@ from services.encoder.filters import (
     video_graph,
 )
 from services.encoder.fonts import fonts_in
+from services.encoder.marking import mark_filters, place_of
 from services.encoder.options import (
     DECODER_THREADS,
     MP4_FORMAT,
@@ -156,7 +159,7 @@ def whole_commands(
             sound=plan.has_audio,
             draft=draft,
             extras=NO_EXTRAS if draft else extras_of(info, plan, subtitles),
-            burnt=subtitles if plan.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN else None,
+            burnt=None if burnt_stream(plan) is None else subtitles,
         )
     )
 
@@ -183,6 +186,10 @@ def video_commands(
         subtitles: of the source, where some are drawn into it.
     """
     picture = pb.Plan(width=chunk.width, height=chunk.height, fit=chunk.fit, quality=chunk.quality)
+    if chunk.HasField("burnt_subtitles"):
+        picture.subtitles.mode = pb.SUBTITLE_MODE_BURN_IN
+    if chunk.HasField("watermark"):
+        picture.watermark.CopyFrom(chunk.watermark)
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
     timeline = timeline_of(chunk.info, chunk.frame_rate)
     return _commands(
@@ -322,21 +329,23 @@ def _may_repeat_frames(job: _Job) -> bool:
 def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
     graphs = {}
     if job.picture is not None:
-        drawn: list[str] = []
+        video = job.info.video
+        mark = mark_filters(job.site.folder, job.picture, video)
+        filters: list[str] = []
         if job.burnt is not None:
             script = job.site.folder / f"{name}.ass"
             ranges = [frames for reading in readings for frames in reading.ranges]
             size = (job.picture.width, job.picture.height)
             graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
-            drawn.append(f"ass=filename={escaped(script)}")
-        if drawn and job.family == pb.ENCODER_FAMILY_NVENC:
-            drawn.append("hwupload_cuda")
+            filters.append(f"ass=filename={escaped(script)}")
+        on_gpu = job.family == pb.ENCODER_FAMILY_NVENC
+        after = ["hwupload_cuda"] if on_gpu and (filters or mark) else []
         graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
             readings,
             job.timeline,
-            job.info.video.index,
-            picture_filters(job.family, job.info.video, job.picture, drawn=bool(drawn)),
-            drawn=drawn,
+            video.index,
+            picture_filters(job.family, video, job.picture),
+            drawn=Drawn(mark, place_of(job.picture.watermark, job.picture.width), filters, after),
             picture_first=_may_repeat_frames(job),
         )
     if job.sound:

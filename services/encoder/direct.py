@@ -131,6 +131,7 @@ class DirectCalls:
         source = await self._storage.find_source(user_id, request.source)
         run.enter(pb.EXPORT_PHASE_PROBING)
         info = await self._prober.probe(user_id, source)
+        await self._storage.note_watermark(user_id, request.settings)
         plan = plan_export(info, request.segments, request.settings)
         run.live.frame_count = plan.frame_count
         work = task_pb2.WholeTask(

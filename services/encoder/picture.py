@@ -7,6 +7,7 @@ of these.
 from __future__ import annotations
 
 from services.common.geometry import cropped_area, fitted_area, upright_sar, upright_size
+from services.common.subtitles import burnt_stream
 from services.encoder.colour import Colour, colour_of
 from videoexport.v1 import export_pb2 as pb
 
@@ -15,17 +16,15 @@ def picture_filters(
     family: pb.EncoderFamily.ValueType,
     video: pb.VideoStream,
     plan: pb.Plan,
-    *,
-    drawn: bool = False,
 ) -> list[str]:
     """Return the filters that make a source's frame a frame of the output.
 
     Args:
-        plan: size and fit of the output.
-        drawn: whether something is drawn onto it afterwards, on the CPU: then it stays there.
+        plan: size and fit of the output, and what is drawn onto it afterwards. That is done on
+            the CPU: there a frame stays until then.
     """
     colour = colour_of(video)
-    if drawn:
+    if plan.HasField("watermark") or burnt_stream(plan) is not None:
         return _cpu_filters(video, plan, colour)
     if family != pb.ENCODER_FAMILY_NVENC:
         return _cpu_filters(video, plan, colour)

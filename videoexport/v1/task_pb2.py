@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from videoexport.v1 import export_pb2 as videoexport_dot_v1_dot_export__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19videoexport/v1/task.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\x8c\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\texport_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12*\n\x06source\x18\x05 \x01(\x0b\x32\x1a.videoexport.v1.TaskSource\x12*\n\x05probe\x18\x06 \x01(\x0b\x32\x19.videoexport.v1.ProbeTaskH\x00\x12*\n\x05whole\x18\x07 \x01(\x0b\x32\x19.videoexport.v1.WholeTaskH\x00\x12*\n\x05video\x18\x08 \x01(\x0b\x32\x19.videoexport.v1.VideoTaskH\x00\x12*\n\x05\x61udio\x18\t \x01(\x0b\x32\x19.videoexport.v1.AudioTaskH\x00\x12\x30\n\x08\x61ssemble\x18\n \x01(\x0b\x32\x1c.videoexport.v1.AssembleTaskH\x00\x12(\n\x04\x63opy\x18\x0b \x01(\x0b\x32\x18.videoexport.v1.CopyTaskH\x00\x42\x06\n\x04work\"V\n\nTaskSource\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x0b\n\tProbeTask\"\xce\x01\n\tWholeTask\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12-\n\x06\x66\x61mily\x18\x03 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x04 \x01(\t\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\tVideoTask\x12)\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.VideoChunk\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xec\x02\n\nVideoChunk\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12\x13\n\x0bstart_frame\x18\x03 \x01(\x03\x12\x11\n\tend_frame\x18\x04 \x01(\x03\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12(\n\x07quality\x18\x07 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12-\n\x06\x66\x61mily\x18\x08 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x12\n\ngeneration\x18\t \x01(\x05\x12 \n\x03\x66it\x18\n \x01(\x0e\x32\x13.videoexport.v1.Fit\x12\x1c\n\x0f\x62urnt_subtitles\x18\r \x01(\x05H\x00\x88\x01\x01\x42\x12\n\x10_burnt_subtitles\"j\n\tAudioTask\x12.\n\nsoundtrack\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.Soundtrack\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd0\x01\n\nSoundtrack\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12(\n\x05spans\x18\x03 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x1a\n\rloudness_lufs\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_loudness_lufs\"3\n\tFrameSpan\x12\x13\n\x0bstart_frame\x18\x01 \x01(\x03\x12\x11\n\tend_frame\x18\x02 \x01(\x03\"\x94\x02\n\x0c\x41ssembleTask\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12&\n\x05video\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.PartRef\x12\x11\n\taudio_key\x18\x03 \x01(\x0c\x12-\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x05 \x01(\t\x12-\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\tsubtitles\x18\n \x01(\x0b\x32\x1d.videoexport.v1.KeptSubtitles\"c\n\rKeptSubtitles\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12(\n\x05spans\x18\x02 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\"+\n\x07PartRef\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66rame_count\x18\x02 \x01(\x03\"U\n\x08\x43opyTask\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x16.videoexport.v1.Output\"<\n\nStoredPart\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\"\xf1\x02\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x11\n\texport_id\x18\x04 \x01(\t\x12\x12\n\nencoder_id\x18\x05 \x01(\t\x12.\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x0b \x01(\t\x12.\n\x07started\x18\x07 \x01(\x0b\x32\x1b.videoexport.v1.TaskStartedH\x00\x12\x32\n\tsucceeded\x18\x08 \x01(\x0b\x32\x1d.videoexport.v1.TaskSucceededH\x00\x12,\n\x06\x66\x61iled\x18\t \x01(\x0b\x32\x1a.videoexport.v1.TaskFailedH\x00\x12\x30\n\x08released\x18\n \x01(\x0b\x32\x1c.videoexport.v1.TaskReleasedH\x00\x42\x06\n\x04kind\"%\n\x0bTaskStarted\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x05\"\x84\x02\n\rTaskSucceeded\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12&\n\x06output\x18\x02 \x01(\x0b\x32\x16.videoexport.v1.Output\x12+\n\x08run_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08warnings\x18\x04 \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\x12(\n\x04part\x18\x06 \x01(\x0b\x32\x1a.videoexport.v1.StoredPart\"A\n\nTaskFailed\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x14\n\x0cmissing_keys\x18\x03 \x03(\x0c\"\x0e\n\x0cTaskReleased\"|\n\x0cTaskProgress\x12)\n\x04task\x18\x01 \x01(\x0b\x32\x1b.videoexport.v1.RunningTask\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nencoder_id\x18\x04 \x01(\t\x12\x0c\n\x04over\x18\x05 \x01(\x08\"0\n\x0b\x43\x61ncelTasks\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0f\n\x07run_ids\x18\x02 \x03(\t\"<\n\x10\x45ncoderHeartbeat\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder\"\"\n\rExportChanged\x12\x11\n\texport_id\x18\x01 \x01(\t\"\xf3\x02\n\x0b\x45xportEnded\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.videoexport.v1.ExportState\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.videoexport.v1.ExportError\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nresolution\x18\x07 \x01(\x0e\x32\x1a.videoexport.v1.Resolution\x12(\n\x07quality\x18\x08 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12/\n\x08warnings\x18\t \x03(\x0b\x32\x1d.videoexport.v1.ExportWarningb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19videoexport/v1/task.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\x8c\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\texport_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12*\n\x06source\x18\x05 \x01(\x0b\x32\x1a.videoexport.v1.TaskSource\x12*\n\x05probe\x18\x06 \x01(\x0b\x32\x19.videoexport.v1.ProbeTaskH\x00\x12*\n\x05whole\x18\x07 \x01(\x0b\x32\x19.videoexport.v1.WholeTaskH\x00\x12*\n\x05video\x18\x08 \x01(\x0b\x32\x19.videoexport.v1.VideoTaskH\x00\x12*\n\x05\x61udio\x18\t \x01(\x0b\x32\x19.videoexport.v1.AudioTaskH\x00\x12\x30\n\x08\x61ssemble\x18\n \x01(\x0b\x32\x1c.videoexport.v1.AssembleTaskH\x00\x12(\n\x04\x63opy\x18\x0b \x01(\x0b\x32\x18.videoexport.v1.CopyTaskH\x00\x42\x06\n\x04work\"V\n\nTaskSource\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x0b\n\tProbeTask\"\xce\x01\n\tWholeTask\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12-\n\x06\x66\x61mily\x18\x03 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x04 \x01(\t\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\tVideoTask\x12)\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.VideoChunk\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9a\x03\n\nVideoChunk\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12\x13\n\x0bstart_frame\x18\x03 \x01(\x03\x12\x11\n\tend_frame\x18\x04 \x01(\x03\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12(\n\x07quality\x18\x07 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12-\n\x06\x66\x61mily\x18\x08 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x12\n\ngeneration\x18\t \x01(\x05\x12 \n\x03\x66it\x18\n \x01(\x0e\x32\x13.videoexport.v1.Fit\x12\x1c\n\x0f\x62urnt_subtitles\x18\r \x01(\x05H\x00\x88\x01\x01\x12,\n\twatermark\x18\x0e \x01(\x0b\x32\x19.videoexport.v1.WatermarkB\x12\n\x10_burnt_subtitles\"j\n\tAudioTask\x12.\n\nsoundtrack\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.Soundtrack\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd0\x01\n\nSoundtrack\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12(\n\x05spans\x18\x03 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x1a\n\rloudness_lufs\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_loudness_lufs\"3\n\tFrameSpan\x12\x13\n\x0bstart_frame\x18\x01 \x01(\x03\x12\x11\n\tend_frame\x18\x02 \x01(\x03\"\x94\x02\n\x0c\x41ssembleTask\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12&\n\x05video\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.PartRef\x12\x11\n\taudio_key\x18\x03 \x01(\x0c\x12-\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x05 \x01(\t\x12-\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\tsubtitles\x18\n \x01(\x0b\x32\x1d.videoexport.v1.KeptSubtitles\"c\n\rKeptSubtitles\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12(\n\x05spans\x18\x02 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\"+\n\x07PartRef\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66rame_count\x18\x02 \x01(\x03\"U\n\x08\x43opyTask\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x16.videoexport.v1.Output\"<\n\nStoredPart\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\"\xf1\x02\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x11\n\texport_id\x18\x04 \x01(\t\x12\x12\n\nencoder_id\x18\x05 \x01(\t\x12.\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x0b \x01(\t\x12.\n\x07started\x18\x07 \x01(\x0b\x32\x1b.videoexport.v1.TaskStartedH\x00\x12\x32\n\tsucceeded\x18\x08 \x01(\x0b\x32\x1d.videoexport.v1.TaskSucceededH\x00\x12,\n\x06\x66\x61iled\x18\t \x01(\x0b\x32\x1a.videoexport.v1.TaskFailedH\x00\x12\x30\n\x08released\x18\n \x01(\x0b\x32\x1c.videoexport.v1.TaskReleasedH\x00\x42\x06\n\x04kind\"%\n\x0bTaskStarted\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x05\"\x84\x02\n\rTaskSucceeded\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12&\n\x06output\x18\x02 \x01(\x0b\x32\x16.videoexport.v1.Output\x12+\n\x08run_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08warnings\x18\x04 \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\x12(\n\x04part\x18\x06 \x01(\x0b\x32\x1a.videoexport.v1.StoredPart\"A\n\nTaskFailed\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x14\n\x0cmissing_keys\x18\x03 \x03(\x0c\"\x0e\n\x0cTaskReleased\"|\n\x0cTaskProgress\x12)\n\x04task\x18\x01 \x01(\x0b\x32\x1b.videoexport.v1.RunningTask\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nencoder_id\x18\x04 \x01(\t\x12\x0c\n\x04over\x18\x05 \x01(\x08\"0\n\x0b\x43\x61ncelTasks\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0f\n\x07run_ids\x18\x02 \x03(\t\"<\n\x10\x45ncoderHeartbeat\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder\"\"\n\rExportChanged\x12\x11\n\texport_id\x18\x01 \x01(\t\"\xf3\x02\n\x0b\x45xportEnded\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.videoexport.v1.ExportState\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.videoexport.v1.ExportError\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nresolution\x18\x07 \x01(\x0e\x32\x1a.videoexport.v1.Resolution\x12(\n\x07quality\x18\x08 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12/\n\x08warnings\x18\t \x03(\x0b\x32\x1d.videoexport.v1.ExportWarningb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,41 +45,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIDEOTASK']._serialized_start=848
   _globals['_VIDEOTASK']._serialized_end=949
   _globals['_VIDEOCHUNK']._serialized_start=952
-  _globals['_VIDEOCHUNK']._serialized_end=1316
-  _globals['_AUDIOTASK']._serialized_start=1318
-  _globals['_AUDIOTASK']._serialized_end=1424
-  _globals['_SOUNDTRACK']._serialized_start=1427
-  _globals['_SOUNDTRACK']._serialized_end=1635
-  _globals['_FRAMESPAN']._serialized_start=1637
-  _globals['_FRAMESPAN']._serialized_end=1688
-  _globals['_ASSEMBLETASK']._serialized_start=1691
-  _globals['_ASSEMBLETASK']._serialized_end=1967
-  _globals['_KEPTSUBTITLES']._serialized_start=1969
-  _globals['_KEPTSUBTITLES']._serialized_end=2068
-  _globals['_PARTREF']._serialized_start=2070
-  _globals['_PARTREF']._serialized_end=2113
-  _globals['_COPYTASK']._serialized_start=2115
-  _globals['_COPYTASK']._serialized_end=2200
-  _globals['_STOREDPART']._serialized_start=2202
-  _globals['_STOREDPART']._serialized_end=2262
-  _globals['_TASKEVENT']._serialized_start=2265
-  _globals['_TASKEVENT']._serialized_end=2634
-  _globals['_TASKSTARTED']._serialized_start=2636
-  _globals['_TASKSTARTED']._serialized_end=2673
-  _globals['_TASKSUCCEEDED']._serialized_start=2676
-  _globals['_TASKSUCCEEDED']._serialized_end=2936
-  _globals['_TASKFAILED']._serialized_start=2938
-  _globals['_TASKFAILED']._serialized_end=3003
-  _globals['_TASKRELEASED']._serialized_start=3005
-  _globals['_TASKRELEASED']._serialized_end=3019
-  _globals['_TASKPROGRESS']._serialized_start=3021
-  _globals['_TASKPROGRESS']._serialized_end=3145
-  _globals['_CANCELTASKS']._serialized_start=3147
-  _globals['_CANCELTASKS']._serialized_end=3195
-  _globals['_ENCODERHEARTBEAT']._serialized_start=3197
-  _globals['_ENCODERHEARTBEAT']._serialized_end=3257
-  _globals['_EXPORTCHANGED']._serialized_start=3259
-  _globals['_EXPORTCHANGED']._serialized_end=3293
-  _globals['_EXPORTENDED']._serialized_start=3296
-  _globals['_EXPORTENDED']._serialized_end=3667
+  _globals['_VIDEOCHUNK']._serialized_end=1362
+  _globals['_AUDIOTASK']._serialized_start=1364
+  _globals['_AUDIOTASK']._serialized_end=1470
+  _globals['_SOUNDTRACK']._serialized_start=1473
+  _globals['_SOUNDTRACK']._serialized_end=1681
+  _globals['_FRAMESPAN']._serialized_start=1683
+  _globals['_FRAMESPAN']._serialized_end=1734
+  _globals['_ASSEMBLETASK']._serialized_start=1737
+  _globals['_ASSEMBLETASK']._serialized_end=2013
+  _globals['_KEPTSUBTITLES']._serialized_start=2015
+  _globals['_KEPTSUBTITLES']._serialized_end=2114
+  _globals['_PARTREF']._serialized_start=2116
+  _globals['_PARTREF']._serialized_end=2159
+  _globals['_COPYTASK']._serialized_start=2161
+  _globals['_COPYTASK']._serialized_end=2246
+  _globals['_STOREDPART']._serialized_start=2248
+  _globals['_STOREDPART']._serialized_end=2308
+  _globals['_TASKEVENT']._serialized_start=2311
+  _globals['_TASKEVENT']._serialized_end=2680
+  _globals['_TASKSTARTED']._serialized_start=2682
+  _globals['_TASKSTARTED']._serialized_end=2719
+  _globals['_TASKSUCCEEDED']._serialized_start=2722
+  _globals['_TASKSUCCEEDED']._serialized_end=2982
+  _globals['_TASKFAILED']._serialized_start=2984
+  _globals['_TASKFAILED']._serialized_end=3049
+  _globals['_TASKRELEASED']._serialized_start=3051
+  _globals['_TASKRELEASED']._serialized_end=3065
+  _globals['_TASKPROGRESS']._serialized_start=3067
+  _globals['_TASKPROGRESS']._serialized_end=3191
+  _globals['_CANCELTASKS']._serialized_start=3193
+  _globals['_CANCELTASKS']._serialized_end=3241
+  _globals['_ENCODERHEARTBEAT']._serialized_start=3243
+  _globals['_ENCODERHEARTBEAT']._serialized_end=3303
+  _globals['_EXPORTCHANGED']._serialized_start=3305
+  _globals['_EXPORTCHANGED']._serialized_end=3339
+  _globals['_EXPORTENDED']._serialized_start=3342
+  _globals['_EXPORTENDED']._serialized_end=3713
 # @@protoc_insertion_point(module_scope)

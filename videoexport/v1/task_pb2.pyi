@@ -246,6 +246,7 @@ class VideoChunk(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
     BURNT_SUBTITLES_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     start_frame: _builtins.int
     """Required. First frame, counted from the beginning of the source."""
     end_frame: _builtins.int
@@ -276,6 +277,10 @@ class VideoChunk(_message.Message):
     def frame_rate(self) -> _export_pb2.Rational:
         """Required. Frames per second of the grid and of the part."""
 
+    @_builtins.property
+    def watermark(self) -> _export_pb2.Watermark:
+        """Image that is drawn onto every picture, with every value. Default: none."""
+
     def __init__(
         self,
         *,
@@ -290,10 +295,11 @@ class VideoChunk(_message.Message):
         generation: _builtins.int = ...,
         fit: _export_pb2.Fit.ValueType = ...,
         burnt_subtitles: _builtins.int | None = ...,
+        watermark: _export_pb2.Watermark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "frame_rate", b"frame_rate", "info", b"info", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burnt_subtitles: _TypeAlias = _typing.Literal["burnt_subtitles"]  # noqa: Y015
     _WhichOneofArgType__burnt_subtitles: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles"]  # noqa: Y015

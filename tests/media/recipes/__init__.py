@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.media.recipes.broken import BROKEN
 from tests.media.recipes.coding import CODING
 from tests.media.recipes.geometry import GEOMETRY
+from tests.media.recipes.marks import MARKS
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
 from tests.media.recipes.subtitles import SUBTITLES
@@ -20,6 +21,7 @@ RECIPES: tuple[Recipe, ...] = (
     *SOUND,
     *TELLING,
     *SUBTITLES,
+    *MARKS,
     *BROKEN,
 )
 
