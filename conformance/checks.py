@@ -11,6 +11,7 @@ from itertools import pairwise
 from conformance.drawn import drawn_problems
 from conformance.evidence import Evidence, Heard
 from conformance.expected import CUT_MARGIN, Click, clicks_of, cuts_of, frames_of
+from conformance.marks import mark_problems
 from conformance.told import subtitle_problems, told_problems
 from services.common.errors import Reason
 from tests.media.corner_marks import UPRIGHT
@@ -71,6 +72,8 @@ def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Meas
     problems += subtitle_problems(recipe.subtitles, evidence.says.subtitles)
     if recipe.drawn is not None:
         problems += drawn_problems(recipe.drawn, evidence.drawn)
+    if recipe.mark is not None:
+        problems += mark_problems(recipe.mark[1], evidence.marks)
     if recipe.told is not None:
         problems += told_problems(recipe.told, evidence.says, rate)
     offsets: dict[int, float] = {}

@@ -12,10 +12,12 @@ import numpy as np
 from av.container import InputContainer
 
 from conformance.drawn import read_drawn
+from conformance.marks import read_mark
 from conformance.told import Says, read_told
 from services.encoder.colour_names import MATRICES, PRIMARIES, TRANSFERS
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
+from tests.media.recipes.recipe import Box, Colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Evidence:
         seconds_of_sound: None without any.
         levels: by tone that was asked for, how loud left and right, in decibels below full scale.
         stored: codec, pixel format, primaries, transfer and matrix; empty without pictures.
+        marks: of each frame, the colour where a watermark must be; empty where nobody asked.
         drawn: of each frame, whether there are letters on it; empty where nobody asked.
     """
 
@@ -49,13 +52,19 @@ class Evidence:
     stored: str = ""
     says: Says = field(default_factory=Says)
     drawn: tuple[bool, ...] = ()
+    marks: tuple[Colour, ...] = ()
 
 
 NO_PICTURES = Shown((), (), Fraction(0), (0, 0), True)
 
 
 def evidence_of(
-    path: Path, clicks: Sequence[int], tones: Sequence[int] = (), *, letters: bool = False
+    path: Path,
+    clicks: Sequence[int],
+    tones: Sequence[int] = (),
+    *,
+    letters: bool = False,
+    mark: Box | None = None,
 ) -> Evidence:
     """Read a file.
 
@@ -63,19 +72,21 @@ def evidence_of(
         clicks: tones that clicks may have, in Hz.
         tones: in Hz, whose loudness is measured.
         letters: whether to look for some on each frame.
+        mark: where to look for a watermark.
     """
     drawn = read_drawn(path) if letters else ()
+    marks = read_mark(path, mark) if mark is not None else ()
     with av.open(str(path)) as file:
         has_sound, has_pictures = bool(file.streams.audio), bool(file.streams.video)
         stored = _stored(file) if has_pictures else ""
     shown = read_back(path) if has_pictures else NO_PICTURES
     if not has_sound:
-        return Evidence(shown, (), None, {}, stored, read_told(path), drawn)
+        return Evidence(shown, (), None, {}, stored, read_told(path), drawn, marks)
     signal = read_audio(path)
     heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
     levels = _levels(path, tones) if tones else {}
     seconds = signal.size / CLICK_SAMPLE_RATE
-    return Evidence(shown, heard, seconds, levels, stored, read_told(path), drawn)
+    return Evidence(shown, heard, seconds, levels, stored, read_told(path), drawn, marks)
 
 
 def _stored(file: InputContainer) -> str:

@@ -100,7 +100,8 @@ async def _run(
         return Measured((wanted,)), None
     tones = (recipe.clip.tones, tuple(recipe.levels))
     letters = recipe.drawn is not None
-    evidence = await asyncio.to_thread(evidence_of, made.path, *tones, letters=letters)
+    mark = recipe.mark[0] if recipe.mark is not None else None
+    evidence = await asyncio.to_thread(evidence_of, made.path, *tones, letters=letters, mark=mark)
     ranges = [(segment.start_frame, segment.end_frame) for segment in made.plan.segments]
     measured = measure(recipe, evidence, ranges)
     gpu = tuple(gpu_problems(made.info, made.plan)) if recipe.gpu else None
@@ -114,10 +115,11 @@ async def _export(recipe: Recipe, source: Path, folder: Path) -> Export | Joined
     def planned(info: pb.SourceInfo) -> pb.Plan:
         return plan_of_case(recipe, info)
 
+    image = None if recipe.image is None else await asyncio.to_thread(recipe.image)
     if recipe.chunk_seconds is None:
-        return await export(source, None, made, planned=planned)
+        return await export(source, None, made, planned=planned, image=image)
     return await export_in_parts(
-        source, (), made, chunk_seconds=recipe.chunk_seconds, planned=planned
+        source, (), made, chunk_seconds=recipe.chunk_seconds, planned=planned, image=image
     )
 
 

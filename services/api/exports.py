@@ -107,6 +107,7 @@ class Exports:
         if info and not knows_enough(info, request.settings):
             # Examined once more, by an encoder that tells more.
             info = None
+        await self._storage.note_watermark(user_id, request.settings)
         export_id = "" if request.validate_only else ids.export_id()
         order = Order(export_id, user_id, source, request.segments, request.settings)
         if request.validate_only:

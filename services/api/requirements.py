@@ -73,5 +73,7 @@ def _of_pictures(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
     """Yield what whoever makes pictures must know."""
     if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
         yield pb.Fit.Name(plan.fit)
+    if plan.HasField("watermark"):
+        yield "watermark"
     if info.video.field_order in _FIELDS:
         yield "interlaced sources"

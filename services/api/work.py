@@ -200,6 +200,7 @@ class _VideoTasks:
             video_codec=plan.video_codec,
             dynamic_range=plan.dynamic_range,
             burnt_subtitles=burnt_stream(plan),
+            watermark=plan.watermark if plan.HasField("watermark") else None,
         )
         # Tens of thousands of them would go with every chunk of a long source.
         self._template.info.video.ClearField("keyframes")

@@ -15,6 +15,8 @@ from videoexport.v1 import export_pb2 as pb
 MAX_KEY_BYTES = 1024
 # The quietest that counts as sound (ITU-R BS.1770), and louder than any broadcast or record is.
 LOUDNESS_LUFS = (-70, -5)
+# Of a watermark, by field.
+WATERMARK_SHARES = {"margin": (0, 0.25), "width": (0.01, 1), "opacity": (0, 1)}
 # What S3 servers accept, old names with capitals and underscores included.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]")
 
@@ -61,6 +63,24 @@ def positive_seconds(field: str, duration: Duration) -> float:
     return float(fraction_of(duration))
 
 
+def watermark_violations(settings: pb.ExportSettings) -> list[Violation]:
+    """Return what is wrong with the watermark that settings ask for."""
+    if not settings.HasField("watermark"):
+        return []
+    watermark, path = settings.watermark, "settings.watermark"
+    violations = [
+        Violation(problem.field.replace("source", f"{path}.image", 1), problem.description)
+        for problem in source_violations(watermark.image)
+    ]
+    if watermark.position not in pb.WatermarkPosition.values():
+        violations.append(Violation(f"{path}.position", "is not a known value"))
+    for name, (least, most) in WATERMARK_SHARES.items():
+        # Not a number is in no range.
+        if watermark.HasField(name) and not least <= getattr(watermark, name) <= most:  # type: ignore[arg-type]
+            violations.append(Violation(f"{path}.{name}", f"must be from {least} to {most}"))
+    return violations
+
+
 def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
     """Return what is wrong with settings; proto3 lets unknown enum numbers through."""
     enums = {
@@ -94,6 +114,7 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
         violations.append(Violation("settings.subtitles.stream", "must not be negative"))
     if settings.subtitles.mode not in pb.SubtitleMode.values():
         violations.append(Violation("settings.subtitles.mode", "is not a known value"))
+    violations += watermark_violations(settings)
     least, most = LOUDNESS_LUFS
     # Not a number is in no range.
     if settings.HasField("loudness_lufs") and not least <= settings.loudness_lufs <= most:

@@ -20,8 +20,9 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         held = " or ".join(NAMES[each] for each in container.codecs)
         problem = f"{container.name} is made with {held}, not with {NAMES[codec]}"
         violations.append(Violation("settings.video_codec", problem))
-    if settings.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN:
-        violations += _burnt(settings)
+    burnt = settings.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN
+    if burnt or settings.HasField("watermark"):
+        violations += _drawn("subtitles" if burnt else "watermark", settings)
     if settings.quality == pb.QUALITY_SOURCE and (container.name != "MP4" or codec != H264):
         problem = "QUALITY_SOURCE copies H.264 into MP4, so both must be what is asked for"
         violations.append(Violation("settings.quality", problem))
@@ -34,11 +35,11 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
     return violations
 
 
-def _burnt(settings: pb.ExportSettings) -> list[Violation]:
-    """Return which settings do not go with letters in the pictures."""
+def _drawn(what: str, settings: pb.ExportSettings) -> list[Violation]:
+    """Return which settings do not go with something that is drawn into the pictures."""
     problems = {
-        "quality": "QUALITY_SOURCE copies pictures as they are; subtitles can be kept as text",
-        "measure_quality": "the source's pictures have no subtitles in them to compare with",
+        "quality": f"QUALITY_SOURCE copies pictures as they are, without any {what} drawn in",
+        "measure_quality": f"the source's pictures have no {what} in them to compare with",
     }
     given = {
         "quality": settings.quality == pb.QUALITY_SOURCE,
@@ -69,6 +70,7 @@ def _picture_settings(container: Container, settings: pb.ExportSettings) -> list
         "encoder": settings.encoder == pb.ENCODER_PREFERENCE_GPU,
         "measure_quality": settings.measure_quality,
         "subtitles": settings.HasField("subtitles"),
+        "watermark": settings.HasField("watermark"),
     }
     problem = f"{container.name} is sound alone, which has no such setting"
     return [Violation(f"settings.{name}", problem) for name, given in asked.items() if given]

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     SOURCE_CHANGED = "SOURCE_CHANGED"
     SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
     INVALID_SUBTITLES = "INVALID_SUBTITLES"
+    INVALID_WATERMARK = "INVALID_WATERMARK"
     # The work
     ENCODER_FAILED = "ENCODER_FAILED"
     ENCODE_STALLED = "ENCODE_STALLED"
@@ -184,6 +185,11 @@ TABLE: dict[Reason, ReasonInfo] = {
     ),
     Reason.INVALID_SUBTITLES: ReasonInfo(
         StatusCode.INVALID_ARGUMENT, False, "The subtitles cannot be read, or not be drawn."
+    ),
+    Reason.INVALID_WATERMARK: ReasonInfo(
+        StatusCode.INVALID_ARGUMENT,
+        False,
+        "The watermark is no image that can be drawn, or is not there any more.",
     ),
     Reason.ENCODER_FAILED: ReasonInfo(
         StatusCode.INTERNAL, True, "FFmpeg failed; the message is its last meaningful line."

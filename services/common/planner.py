@@ -21,6 +21,7 @@ from services.common.geometry import frame_of
 from services.common.metadata import output_metadata
 from services.common.sound import chosen_stream, stream_violations
 from services.common.subtitles import planned_subtitles, subtitle_violations
+from services.common.watermark import planned_watermark
 from videoexport.v1 import export_pb2 as pb
 
 MAX_SEGMENTS = 1000
@@ -143,6 +144,7 @@ def plan_export(
         has_audio=info.HasField("audio"),
         metadata=_metadata(info, settings, ranges, grid),
         subtitles=planned_subtitles(info, settings),
+        watermark=planned_watermark(settings),
         audio_stream=chosen_stream(info, settings),
         loudness_lufs=settings.loudness_lufs if levelled else None,
     )

@@ -11,8 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.caller import as_user
-from services.common.errors import DomainError, Reason
+from services.common.errors import DomainError, Reason, Violation, invalid_request
 from services.common.status import from_rpc_error
+from services.common.watermark import MAX_IMAGE_BYTES
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -81,6 +82,26 @@ class StorageCalls:
         if not found.exists:
             raise DomainError(Reason.SOURCE_NOT_FOUND, f"There is no {name_of(source)}.")
         return task_pb2.TaskSource(source=source, etag=found.etag, size_bytes=found.size_bytes)
+
+    async def note_watermark(self, user_id: str, settings: pb.ExportSettings) -> None:
+        """Note in settings which version of the watermark's image there is, where they have one.
+
+        Raises:
+            DomainError: INVALID_REQUEST where there is none, or it is too large to be one;
+                BUCKET_NOT_ALLOWED; STORAGE_UNAVAILABLE.
+        """
+        if not settings.HasField("watermark"):
+            return
+        image = settings.watermark.image
+        [found] = await self.stat(user_id, [storage.ObjectRef(source=image)])
+        problem = None
+        if not found.exists:
+            problem = f"there is no {name_of(image).replace('video', 'image', 1)}"
+        elif found.size_bytes > MAX_IMAGE_BYTES:
+            problem = f"has {found.size_bytes} bytes; at most {MAX_IMAGE_BYTES} are drawn"
+        if problem is not None:
+            raise invalid_request([Violation("settings.watermark.image", problem)])
+        settings.watermark.etag, settings.watermark.size_bytes = found.etag, found.size_bytes
 
     async def stat(
         self, user_id: str, references: Sequence[storage.ObjectRef]

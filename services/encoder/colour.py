@@ -125,6 +125,16 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
     )
 
 
+def matrix_of_output(video: pb.VideoStream) -> str:
+    """Return the matrix that an output's colours are in, by FFmpeg's names."""
+    converted = (
+        _transfer(video) in (*_PEAKS, *_CONVERTED_TRANSFERS)
+        or _primaries(video) in _CONVERTED_PRIMARIES
+        or _matrix(video) in _CONVERTED_MATRICES
+    )
+    return "bt709" if converted or _is_rgb(video) else _matrix(video)
+
+
 def _tone_mapped(transfer: str) -> tuple[str, ...]:
     # HLG's light for a screen depends on the whole colour: a curve for each would shift hues.
     exact = ":agamma=0" if transfer == _HLG else ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from services.common.codecs import container_of, has_pictures, is_ten_bit
 from services.common.frames import FrameRange, joined
 from services.common.sound import pair_of
+from services.common.subtitles import burnt_stream
 from services.encoder.codecs import audio_codec, joined_pictures, video_codec
 from services.encoder.containers import (
     MP4_FORMAT,
@@ -28,6 +29,7 @@ from services.encoder.cues import Cues, burnt, shown
 from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.fields import field_filters
 from services.encoder.filters import (
+    Drawn,
     SoundCut,
     Timeline,
     audio_graph,
@@ -35,6 +37,7 @@ from services.encoder.filters import (
     video_graph,
 )
 from services.encoder.fonts import fonts_in
+from services.encoder.marking import mark_filters, place_of
 from services.encoder.matching import matched_codec
 from services.encoder.options import (
     DECODER_THREADS,
@@ -178,7 +181,7 @@ def whole_commands(
             form=plan.format,
             draft=draft,
             extras=NO_EXTRAS if draft else extras_of(info, plan, subtitles),
-            burnt=subtitles if plan.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN else None,
+            burnt=None if burnt_stream(plan) is None else subtitles,
         )
     )
 
@@ -212,6 +215,10 @@ def video_commands(
         video_codec=chunk.video_codec,
         dynamic_range=chunk.dynamic_range,
     )
+    if chunk.HasField("burnt_subtitles"):
+        picture.subtitles.mode = pb.SUBTITLE_MODE_BURN_IN
+    if chunk.HasField("watermark"):
+        picture.watermark.CopyFrom(chunk.watermark)
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
     timeline = timeline_of(chunk.info, chunk.frame_rate)
     return _commands(
@@ -368,22 +375,25 @@ def may_repeat_frames(
 def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
     graphs = {}
     if job.picture is not None:
-        drawn: list[str] = []
+        video = job.info.video
+        mark = mark_filters(job.site.folder, job.picture, video)
+        filters: list[str] = []
         if job.burnt is not None:
             script = job.site.folder / f"{name}.ass"
             ranges = [frames for reading in readings for frames in reading.ranges]
             size = (job.picture.width, job.picture.height)
             graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
-            drawn.append(f"ass=filename={escaped(script)}")
-        if drawn and job.family == pb.ENCODER_FAMILY_NVENC:
-            ten_bit = is_ten_bit(job.info.video, job.picture.dynamic_range)
-            drawn += [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
+            filters.append(f"ass=filename={escaped(script)}")
+        after: list[str] = []
+        if job.family == pb.ENCODER_FAMILY_NVENC and (filters or mark):
+            ten_bit = is_ten_bit(video, job.picture.dynamic_range)
+            after = [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
         graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
             readings,
             job.timeline,
-            job.info.video.index,
-            picture_filters(job.family, job.info.video, job.picture, drawn=bool(drawn)),
-            drawn=drawn,
+            video.index,
+            picture_filters(job.family, video, job.picture),
+            drawn=Drawn(mark, place_of(job.picture.watermark, job.picture.width), filters, after),
             picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
             fields=field_filters(job.info),
         )

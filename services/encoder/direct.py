@@ -163,6 +163,7 @@ class DirectCalls:
         source = await self._storage.find_source(user_id, request.source)
         run.enter(pb.EXPORT_PHASE_PROBING)
         info = await self._prober.probe(user_id, source)
+        await self._storage.note_watermark(user_id, request.settings)
         plan, warnings = plan_with_copies(info, request.segments, request.settings, ENCODED_AT_ONCE)
         run.live.frame_count = frames_to_make(plan)
         work = task_pb2.WholeTask(

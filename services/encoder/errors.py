@@ -42,6 +42,13 @@ class InvalidSubtitles(MediaError):
     retryable = False
 
 
+class InvalidWatermark(MediaError):
+    """The watermark is no image that can be drawn, or is not there any more."""
+
+    reason = "INVALID_WATERMARK"
+    retryable = False
+
+
 class SourceNotFound(MediaError):
     """The object is no longer there."""
 

@@ -35,6 +35,26 @@ class SoundCut:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What is drawn onto the frames of an output.
+
+    Attributes:
+        mark: filters that make the picture of a watermark; empty where there is none.
+        place: where it is, as `overlay` is told.
+        filters: that draw by a frame's time.
+        after: that every frame goes through afterwards.
+    """
+
+    mark: Sequence[str] = ()
+    place: str = ""
+    filters: Sequence[str] = ()
+    after: Sequence[str] = ()
+
+
+NOTHING = Drawn()
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """The grid on the source's own clock.
 
@@ -74,7 +94,7 @@ def video_graph(
     stream: int,
     picture: Sequence[str],
     *,
-    drawn: Sequence[str] = (),
+    drawn: Drawn = NOTHING,
     picture_first: bool = False,
     first_input: int = 0,
     pad: str = "v",
@@ -84,7 +104,7 @@ def video_graph(
 
     Args:
         picture: filters that every frame of the output goes through.
-        drawn: filters that draw onto the frames of the output by their time, last of all.
+        drawn: what is drawn onto the frames of the output, last of all.
         picture_first: whether frames go through them before they are laid on the
             grid. `fps` fills a pause with all its repeats at once: as references
             to one finished picture they cost nothing, while as inputs of a filter
@@ -118,8 +138,14 @@ def video_graph(
     tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N"]
     if not picture_first:
         tail += picture
-    tail += drawn
-    return _join(branches, pad, len(readings), "concat=n={}:v=1:a=0", tail)
+    concat = "concat=n={}:v=1:a=0"
+    if not drawn.mark:
+        tail += [*drawn.filters, *drawn.after]
+        return _join(branches, pad, len(readings), concat, tail)
+    branches.append(f"{','.join(drawn.mark)}[mark]")
+    graph = _join(branches, pad, len(readings), concat, tail, "unmarked")
+    overlaid = [f"overlay={drawn.place}:format=auto", *drawn.filters, *drawn.after]
+    return f"{graph.rstrip()};\n[unmarked][mark]{','.join(overlaid)}[{pad}]\n"
 
 
 def audio_graph(
@@ -209,10 +235,16 @@ def _seconds(time: Fraction) -> str:
     return f"{float(time):.6f}"
 
 
-def _join(branches: list[str], pad: str, count: int, concat: str, tail: Sequence[str]) -> str:
-    """Return the graph of all branches, the pads of `count` one after the other through `tail`."""
+def _join(
+    branches: list[str], pad: str, count: int, concat: str, tail: Sequence[str], out: str = ""
+) -> str:
+    """Return the graph of all branches, the pads of `count` one after the other through `tail`.
+
+    Args:
+        out: the pad that they end in; by default the one that they are named after.
+    """
     pads = "".join(f"[{pad}{index}]" for index in range(count))
     chain = list(tail)
     if count > 1:
         chain.insert(0, concat.format(count))
-    return ";\n".join([*branches, f"{pads}{','.join(chain)}[{pad}]"]) + "\n"
+    return ";\n".join([*branches, f"{pads}{','.join(chain)}[{out or pad}]"]) + "\n"

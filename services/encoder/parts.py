@@ -28,6 +28,7 @@ from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceHandle
 from services.encoder.storage import StorageClient
 from services.encoder.subtitles import subtitles_of_chunk
+from services.encoder.watermark import Watermarks
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -63,6 +64,7 @@ class PartEncode:
         self._runs = runs
         self._gateway = gateway
         self._storage = storage_client
+        self._watermarks = Watermarks(runs, gateway, storage_client)
         self._metrics = metrics
         self._tools = tools
 
@@ -86,7 +88,8 @@ class PartEncode:
         )
         deadline = Deadline.after(work.time_limit)
 
-        async def order(handle: SourceHandle) -> Order:
+        async def order(handle: SourceHandle, folder: Path) -> Order:
+            await self._watermarks.make(run, user_id, chunk, folder, deadline)
             subtitles = await subtitles_of_chunk(handle, chunk, deadline)
             return Order(
                 commands=lambda site: video_commands(site=site, chunk=chunk, subtitles=subtitles),
@@ -122,7 +125,7 @@ class PartEncode:
         frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
         duration = frames / rate
 
-        async def order(_: SourceHandle) -> Order:
+        async def order(_: SourceHandle, __: Path) -> Order:
             return Order(
                 commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
                 check=lambda facts: check_soundtrack(facts, duration),
@@ -157,7 +160,7 @@ class PartEncode:
         run: Run,
         user_id: str,
         source: task_pb2.TaskSource,
-        order_of: Callable[[SourceHandle], Awaitable[Order]],
+        order_of: Callable[[SourceHandle, Path], Awaitable[Order]],
         key: bytes,
         fill: Fill | None = None,
     ) -> Part:
@@ -175,7 +178,7 @@ class PartEncode:
             opened = self._gateway.expose(self._storage.source_object(user_id, source))
             async with opened as handle:
                 try:
-                    order = await order_of(handle)
+                    order = await order_of(handle, folder)
                     made = await fill(order, handle, folder)
                 finally:
                     self._metrics.bytes_read.inc(handle.bytes_read)

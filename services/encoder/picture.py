@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from services.common.codecs import is_ten_bit
 from services.common.geometry import cropped_area, fitted_area, upright_sar, upright_size
+from services.common.subtitles import burnt_stream
 from services.encoder.colour import Colour, colour_of
 from videoexport.v1 import export_pb2 as pb
 
@@ -16,14 +17,12 @@ def picture_filters(
     family: pb.EncoderFamily.ValueType,
     video: pb.VideoStream,
     plan: pb.Plan,
-    *,
-    drawn: bool = False,
 ) -> list[str]:
     """Return the filters that make a source's frame a frame of the output.
 
     Args:
-        plan: size, fit and dynamic range of the output.
-        drawn: whether something is drawn onto it afterwards, on the CPU: then it stays there.
+        plan: size, fit and dynamic range of the output, and what is drawn onto it afterwards.
+            That is done on the CPU: there a frame stays until then.
     """
     if plan.quality == pb.QUALITY_SOURCE:
         # Beside pictures that are copied nothing is changed, and nothing said that these do not.
@@ -31,7 +30,7 @@ def picture_filters(
     ten_bit = is_ten_bit(video, plan.dynamic_range)
     colour = colour_of(video, keep=plan.dynamic_range == pb.DYNAMIC_RANGE_KEEP)
     filters = _cpu_filters(video, plan, colour)
-    if drawn:
+    if plan.HasField("watermark") or burnt_stream(plan) is not None:
         family = pb.ENCODER_FAMILY_CPU
     if family != pb.ENCODER_FAMILY_NVENC:
         return [*filters, f"format={'yuv420p10le' if ten_bit else 'yuv420p'}"]

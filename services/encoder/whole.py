@@ -30,6 +30,7 @@ from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.storage import StorageClient
 from services.encoder.subtitles import subtitles_of_plan
+from services.encoder.watermark import Watermarks
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -77,6 +78,7 @@ class WholeEncode:
         self._runs = runs
         self._gateway = gateway
         self._storage = storage_client
+        self._watermarks = Watermarks(runs, gateway, storage_client)
         self._metrics = metrics
 
     async def run(
@@ -119,6 +121,7 @@ class WholeEncode:
         deadline = Deadline.after(work.time_limit)
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
+                await self._watermarks.make(run, user_id, work.plan, folder, deadline)
                 subtitles = await subtitles_of_plan(handle, work.info, work.plan, deadline)
                 try:
                     order = _order(work, work.family, deadline, subtitles)

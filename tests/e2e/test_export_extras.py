@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from conformance.marks import mark_problems, read_mark
 from conformance.told import read_subtitles, read_told
 from services.local.cluster import LocalCluster
 from tests.e2e.test_export_sound import LONG, finished, kinds_of_runs
 from tests.media.frame_codes import Clip
+from tests.media.images import image
 from tests.media.recipes.making import make
 from tests.media.recipes.recipe import Changed, Remade
 from tests.media.recipes.telling import CHAPTERS, CREATED, KEPT, PLACE, source
@@ -101,3 +103,25 @@ async def test_subtitles_that_a_source_lacks_fail_its_export_with_what_there_is(
     video_id = await client.upload(clip(Clip(frames=25)))
     with pytest.raises(ExportFailed, match=r"no subtitles 2; there is none"):
         await finished(client, video_id, [], subtitles=pb.SubtitleSettings(stream=2))
+
+
+async def test_watermark_is_on_every_part_and_gone_where_its_image_is(
+    client: AsyncClient, clip: MakeClip, tmp_path: Path
+) -> None:
+    logo = tmp_path / "logo.png"
+    logo.write_bytes(image("png", "64x64", "0x00c000"))
+    video_id, image_id = await client.upload(clip(LONG)), await client.upload(logo)
+    named = pb.Source(video_id=image_id)
+    watermark = pb.Watermark(image=named, position=pb.WATERMARK_POSITION_CENTER, width=0.1)
+    for segments in ([(0.0, 36.0)], [(0.0, 4.0)]):
+        done = await finished(client, video_id, segments, watermark=watermark)
+        await client.download(done, tmp_path / f"{done.id}.mp4")
+        middle = (done.output.width // 2 - 20, done.output.height // 2 - 20, 40, 40)
+        seen = read_mark(tmp_path / f"{done.id}.mp4", middle)
+        assert len(seen) == done.output.frame_count
+        assert mark_problems((0, 192, 0), seen) == []
+    words = tmp_path / "words.txt"
+    words.write_text("no image")
+    watermark.image.video_id = await client.upload(words)
+    with pytest.raises(ExportFailed, match="not a PNG, JPEG or WebP image"):
+        await finished(client, video_id, [(0.0, 4.0)], watermark=watermark)

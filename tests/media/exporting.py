@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from google.protobuf.duration_pb2 import Duration
-
 from services.api.chunks import ChunkLengths, borders, chunks_of
 from services.common.codecs import container_of
 from services.common.frames import FrameRange
@@ -26,7 +24,6 @@ from services.encoder.command import (
     video_commands,
     whole_commands,
 )
-from services.encoder.deadline import Deadline
 from services.encoder.extras import Extras
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
 from services.encoder.ffmpeg_runs import LEAST_MARGINS
@@ -36,12 +33,12 @@ from services.encoder.source_gateway import SourceGateway
 from services.encoder.subtitles import subtitles_of_chunk, subtitles_of_plan
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer
+from tests.media.watermarks import LIMIT, make_mark
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
 # Small outputs encode fast; the codes stay readable.
 WIDTH, HEIGHT = 256, 144
-LIMIT = Deadline.after(Duration(seconds=3600))
 Range = tuple[int, int]
 PlanOf = Callable[[pb.SourceInfo], pb.Plan]
 
@@ -97,12 +94,14 @@ async def export(
     audio_stream: int | None = None,
     stall_timeout: float = 30.0,
     threads: int = 1,
+    image: bytes | None = None,
 ) -> Export:
     """Export ranges of a file that is served over HTTP; None is the whole source.
 
     Args:
         planned: makes the plan, in place of all that is said of it before.
         threads: of the encode.
+        image: of its watermark.
     """
     async with (
         ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
@@ -122,6 +121,7 @@ async def export(
             plan.audio_stream = chosen
         info = with_sound_of(info, plan)
         async with gateway.expose(server.source()) as handle:
+            await make_mark(gateway, plan, image, folder)
             subtitles = await subtitles_of_plan(handle, info, plan, LIMIT)
             for margin in LEAST_MARGINS:
                 site = Site(find_ffmpeg(), handle.url, threads, folder, margin)
@@ -177,11 +177,13 @@ async def export_in_parts(
     chunk_seconds: float,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     planned: PlanOf | None = None,
+    image: bytes | None = None,
 ) -> Joined:
     """Export ranges of a file in chunks of about so many seconds, and join them.
 
     Args:
         planned: makes the plan, in place of `ranges` and `size`.
+        image: of its watermark.
     """
     ffmpeg = find_ffmpeg()
     async with (
@@ -214,7 +216,10 @@ async def export_in_parts(
                 video_codec=plan.video_codec,
                 dynamic_range=plan.dynamic_range,
                 burnt_subtitles=burnt_stream(plan),
+                watermark=plan.watermark if plan.HasField("watermark") else None,
             )
+            site.folder.mkdir()
+            await make_mark(gateway, spec, image, site.folder)
             drawn = await subtitles_of_chunk(handle, spec, LIMIT)
             works.append(video_commands(site=site, chunk=spec, subtitles=drawn))
         if plan.has_audio:
@@ -224,7 +229,7 @@ async def export_in_parts(
             track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
             works.append(audio_commands(site=site, soundtrack=track))
         for commands in works:
-            commands[0].output.parent.mkdir()
+            commands[0].output.parent.mkdir(exist_ok=True)
             for command in commands:
                 command.write_scripts()
                 environment = command.environment

@@ -62,6 +62,13 @@ _SUBTITLE_MODES = {
     "keep": export_pb2.SUBTITLE_MODE_KEEP,
     "burn-in": export_pb2.SUBTITLE_MODE_BURN_IN,
 }
+_POSITIONS = {
+    "top-left": export_pb2.WATERMARK_POSITION_TOP_LEFT,
+    "top-right": export_pb2.WATERMARK_POSITION_TOP_RIGHT,
+    "bottom-left": export_pb2.WATERMARK_POSITION_BOTTOM_LEFT,
+    "bottom-right": export_pb2.WATERMARK_POSITION_BOTTOM_RIGHT,
+    "center": export_pb2.WATERMARK_POSITION_CENTER,
+}
 _ENCODERS = {
     "auto": export_pb2.ENCODER_PREFERENCE_AUTO,
     "cpu": export_pb2.ENCODER_PREFERENCE_CPU,
@@ -198,10 +205,15 @@ class PriorityType(click.ParamType[int]):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be made of a source."""
+    """What is to be made of a source.
+
+    Attributes:
+        image: of the watermark, where it is a file here that is to be uploaded.
+    """
 
     segments: tuple[export_pb2.Segment, ...]
     settings: export_pb2.ExportSettings
+    image: Path | None = None
 
 
 def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -225,6 +237,11 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         keep_location_and_device: bool,
         subtitles: int | None,
         subtitle_mode: str,
+        watermark: export_pb2.Source | LocalFile | None,
+        watermark_position: str,
+        watermark_margin: float | None,
+        watermark_width: float | None,
+        watermark_opacity: float | None,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -244,7 +261,21 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if subtitles is not None:
             settings.subtitles.stream = subtitles
             settings.subtitles.mode = _SUBTITLE_MODES[subtitle_mode]
-        return function(*args, order=Order(segments, settings), **kwargs)
+        image = None
+        if watermark is not None:
+            settings.watermark.CopyFrom(
+                export_pb2.Watermark(
+                    position=_POSITIONS[watermark_position],
+                    margin=watermark_margin,
+                    width=watermark_width,
+                    opacity=watermark_opacity,
+                )
+            )
+            if isinstance(watermark, LocalFile):
+                image = watermark.path
+            else:
+                settings.watermark.image.CopyFrom(watermark)
+        return function(*args, order=Order(segments, settings, image), **kwargs)
 
     options = (
         click.option(
@@ -349,6 +380,38 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default="keep",
             show_default=True,
             help="Subtitles as text that players show or not, or drawn into the pictures.",
+        ),
+        click.option(
+            "--watermark",
+            type=SourceType(),
+            metavar="IMAGE",
+            help="PNG, JPEG or WebP that is drawn onto every picture: a file, which is uploaded, "
+            "the id of an uploaded one, or s3://bucket/key.",
+        ),
+        click.option(
+            "--watermark-position",
+            type=click.Choice(list(_POSITIONS)),
+            default="bottom-right",
+            show_default=True,
+            help="Where it is.",
+        ),
+        click.option(
+            "--watermark-margin",
+            type=float,
+            metavar="SHARE",
+            help="Its distance from the edges, as a share of the frame's width. Default: 0.02.",
+        ),
+        click.option(
+            "--watermark-width",
+            type=float,
+            metavar="SHARE",
+            help="Its width, as a share of the frame's. Default: 0.15.",
+        ),
+        click.option(
+            "--watermark-opacity",
+            type=float,
+            metavar="SHARE",
+            help="How much of it is seen, from 0 to 1. Default: 1.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

@@ -68,6 +68,7 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export talk.mp4 --format m4a --loudness -16 --output talk.m4a",
     "export talk.mkv --subtitles 2 --subtitle-mode burn-in",
     "export talk.mp4 --quality source --segment 0:10-5:00",
+    "export talk.mp4 --watermark logo.png --watermark-position top-left --watermark-opacity 0.6",
     "export s3://footage/talk.mp4 --request-id talk-42 --no-wait --json",
 )
 @source_argument
@@ -113,6 +114,7 @@ async def export(
         return
     with open_display() as display:
         resolved = await _resolve(session, source, display)
+        await _upload_image(session, order, display)
         created = await session.client.create_export(
             resolved,
             order.segments,
@@ -150,6 +152,7 @@ async def watch(session: Session, export_id: str, output: Path | None, force: bo
 async def _plan(session: Session, source: SourceArgument, order: Order) -> None:
     with open_display() as display:
         resolved = await _resolve(session, source, display)
+        await _upload_image(session, order, display)
     planned = await session.client.plan(resolved, order.segments, settings=order.settings)
     if planned is None:
         session.note("The source is not examined yet; what could be checked without is valid.")
@@ -165,6 +168,14 @@ async def _resolve(
     video_id = await session.client.upload(source.path, on_progress=display.upload)
     session.note(f"{source.path.name} is uploaded as {video_id}")
     return export_pb2.Source(video_id=video_id)
+
+
+async def _upload_image(session: Session, order: Order, display: ProgressDisplay) -> None:
+    """Upload the image of a watermark that is a file here, and name it in the settings."""
+    if order.image is not None:
+        image_id = await session.client.upload(order.image, on_progress=display.upload)
+        session.note(f"{order.image.name} is uploaded as {image_id}")
+        order.settings.watermark.image.video_id = image_id
 
 
 async def _follow(

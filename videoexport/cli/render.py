@@ -297,6 +297,11 @@ def _planned_sound(plan: export_pb2.Plan) -> str:
 
 def _planned_metadata(plan: export_pb2.Plan) -> Iterator[Pair]:
     metadata = plan.metadata
+    if plan.HasField("watermark"):
+        width, seen = plan.watermark.width, plan.watermark.opacity
+        position = export_pb2.WatermarkPosition.Name(plan.watermark.position)
+        place = position.removeprefix("WATERMARK_POSITION_").replace("_", " ").lower()
+        yield "Watermark", f"{place}, {width:.0%} of the width, {seen:.0%} opaque"
     if plan.HasField("subtitles"):
         yield "Subtitles", _planned_subtitles(plan.subtitles)
     if metadata.tags:

@@ -150,6 +150,42 @@ EXPORT_PHASE_UPLOADING: ExportPhase.ValueType  # 6
 """The finished file is being stored."""
 Global___ExportPhase: _TypeAlias = ExportPhase  # noqa: Y015
 
+class _WatermarkPosition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WatermarkPositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatermarkPosition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WATERMARK_POSITION_UNSPECIFIED: _WatermarkPosition.ValueType  # 0
+    """Same as WATERMARK_POSITION_BOTTOM_RIGHT."""
+    WATERMARK_POSITION_TOP_LEFT: _WatermarkPosition.ValueType  # 1
+    """In the upper left corner."""
+    WATERMARK_POSITION_TOP_RIGHT: _WatermarkPosition.ValueType  # 2
+    """In the upper right corner."""
+    WATERMARK_POSITION_BOTTOM_LEFT: _WatermarkPosition.ValueType  # 3
+    """In the lower left corner."""
+    WATERMARK_POSITION_BOTTOM_RIGHT: _WatermarkPosition.ValueType  # 4
+    """In the lower right corner."""
+    WATERMARK_POSITION_CENTER: _WatermarkPosition.ValueType  # 5
+    """In the middle."""
+
+class WatermarkPosition(_WatermarkPosition, metaclass=_WatermarkPositionEnumTypeWrapper):
+    """Where a watermark is."""
+
+WATERMARK_POSITION_UNSPECIFIED: WatermarkPosition.ValueType  # 0
+"""Same as WATERMARK_POSITION_BOTTOM_RIGHT."""
+WATERMARK_POSITION_TOP_LEFT: WatermarkPosition.ValueType  # 1
+"""In the upper left corner."""
+WATERMARK_POSITION_TOP_RIGHT: WatermarkPosition.ValueType  # 2
+"""In the upper right corner."""
+WATERMARK_POSITION_BOTTOM_LEFT: WatermarkPosition.ValueType  # 3
+"""In the lower left corner."""
+WATERMARK_POSITION_BOTTOM_RIGHT: WatermarkPosition.ValueType  # 4
+"""In the lower right corner."""
+WATERMARK_POSITION_CENTER: WatermarkPosition.ValueType  # 5
+"""In the middle."""
+Global___WatermarkPosition: _TypeAlias = WatermarkPosition  # noqa: Y015
+
 class _SubtitleMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -896,6 +932,7 @@ class ExportSettings(_message.Message):
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     KEEP_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
     SUBTITLES_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
     resolution: Global___Resolution.ValueType
     """Frame size of the output. Default: 720p for sources up to 720 lines, else 1080p; with
@@ -944,6 +981,10 @@ class ExportSettings(_message.Message):
     def subtitles(self) -> Global___SubtitleSettings:
         """Subtitles of the source that the output has. Default: none."""
 
+    @_builtins.property
+    def watermark(self) -> Global___Watermark:
+        """Image that is drawn onto every picture. Default: none."""
+
     def __init__(
         self,
         *,
@@ -959,11 +1000,12 @@ class ExportSettings(_message.Message):
         loudness_lufs: _builtins.float | None = ...,
         keep_location_and_device: _builtins.bool = ...,
         subtitles: Global___SubtitleSettings | None = ...,
+        watermark: Global___Watermark | None = ...,
         measure_quality: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "subtitles", b"subtitles"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "subtitles", b"subtitles", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "subtitles", b"subtitles", "video_codec", b"video_codec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "subtitles", b"subtitles", "video_codec", b"video_codec", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -975,6 +1017,71 @@ class ExportSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___ExportSettings: _TypeAlias = ExportSettings  # noqa: Y015
+
+@_typing.final
+class Watermark(_message.Message):
+    """An image that is drawn onto every picture of an output, in its own shape."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    OPACITY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    position: Global___WatermarkPosition.ValueType
+    """Where it is. Default: WATERMARK_POSITION_BOTTOM_RIGHT."""
+    margin: _builtins.float
+    """Distance from the frame's edges as a share of the frame's width, 0 to 0.25. Default: 0.02."""
+    width: _builtins.float
+    """Width as a share of the frame's width, 0.01 to 1; less where it would be higher than the frame
+    between its margins. Default: 0.15.
+    """
+    opacity: _builtins.float
+    """How much of it is seen, from 0, nothing, to 1, as the image is. Default: 1."""
+    etag: _builtins.str
+    """Output only. ETag of the image when the export was accepted: one that was overwritten since
+    fails the export.
+    """
+    size_bytes: _builtins.int
+    """Output only. Size of the image's object in bytes."""
+    @_builtins.property
+    def image(self) -> Global___Source:
+        """Required. The image: a PNG, JPEG or WebP of at most 20 MiB and 8192 × 8192 pixels, uploaded as
+        a video is or in an allow-listed bucket. What can be seen through stays so.
+        """
+
+    def __init__(
+        self,
+        *,
+        image: Global___Source | None = ...,
+        position: Global___WatermarkPosition.ValueType = ...,
+        margin: _builtins.float | None = ...,
+        width: _builtins.float | None = ...,
+        opacity: _builtins.float | None = ...,
+        etag: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "_opacity", b"_opacity", "_width", b"_width", "image", b"image", "margin", b"margin", "opacity", b"opacity", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "_opacity", b"_opacity", "_width", b"_width", "etag", b"etag", "image", b"image", "margin", b"margin", "opacity", b"opacity", "position", b"position", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__margin: _TypeAlias = _typing.Literal["margin"]  # noqa: Y015
+    _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015
+    _WhichOneofReturnType__opacity: _TypeAlias = _typing.Literal["opacity"]  # noqa: Y015
+    _WhichOneofArgType__opacity: _TypeAlias = _typing.Literal["_opacity", b"_opacity"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin) -> _WhichOneofReturnType__margin | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__opacity) -> _WhichOneofReturnType__opacity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
+Global___Watermark: _TypeAlias = Watermark  # noqa: Y015
 
 @_typing.final
 class SubtitleSettings(_message.Message):
@@ -1054,6 +1161,7 @@ class Plan(_message.Message):
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     SUBTITLES_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     COPIED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
@@ -1130,6 +1238,12 @@ class Plan(_message.Message):
     def subtitles(self) -> Global___PlannedSubtitles:
         """Output only. Subtitles of the output; absent where it has none."""
 
+    @_builtins.property
+    def watermark(self) -> Global___Watermark:
+        """Output only. Image that is drawn onto every picture, with every value; absent where there is
+        none.
+        """
+
     def __init__(
         self,
         *,
@@ -1153,14 +1267,15 @@ class Plan(_message.Message):
         loudness_lufs: _builtins.float | None = ...,
         metadata: Global___OutputMetadata | None = ...,
         subtitles: Global___PlannedSubtitles | None = ...,
+        watermark: Global___Watermark | None = ...,
         copied_frame_count: _builtins.int = ...,
         format: Global___Format.ValueType = ...,
         measure_quality: _builtins.bool = ...,
         rotation: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "subtitles", b"subtitles"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "subtitles", b"subtitles", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "subtitles", b"subtitles", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "subtitles", b"subtitles", "video_codec", b"video_codec", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015

@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from videoexport.v1 import export_pb2 as videoexport_dot_v1_dot_export__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19videoexport/v1/task.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\xbc\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\texport_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12*\n\x06source\x18\x05 \x01(\x0b\x32\x1a.videoexport.v1.TaskSource\x12*\n\x05probe\x18\x06 \x01(\x0b\x32\x19.videoexport.v1.ProbeTaskH\x00\x12*\n\x05whole\x18\x07 \x01(\x0b\x32\x19.videoexport.v1.WholeTaskH\x00\x12*\n\x05video\x18\x08 \x01(\x0b\x32\x19.videoexport.v1.VideoTaskH\x00\x12*\n\x05\x61udio\x18\t \x01(\x0b\x32\x19.videoexport.v1.AudioTaskH\x00\x12\x30\n\x08\x61ssemble\x18\n \x01(\x0b\x32\x1c.videoexport.v1.AssembleTaskH\x00\x12(\n\x04\x63opy\x18\x0b \x01(\x0b\x32\x18.videoexport.v1.CopyTaskH\x00\x12.\n\x07measure\x18\x0c \x01(\x0b\x32\x1b.videoexport.v1.MeasureTaskH\x00\x42\x06\n\x04work\"V\n\nTaskSource\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x0b\n\tProbeTask\"\xce\x01\n\tWholeTask\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12-\n\x06\x66\x61mily\x18\x03 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x04 \x01(\t\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\tVideoTask\x12)\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.VideoChunk\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe2\x03\n\nVideoChunk\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12\x13\n\x0bstart_frame\x18\x03 \x01(\x03\x12\x11\n\tend_frame\x18\x04 \x01(\x03\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12(\n\x07quality\x18\x07 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12-\n\x06\x66\x61mily\x18\x08 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x12\n\ngeneration\x18\t \x01(\x05\x12 \n\x03\x66it\x18\n \x01(\x0e\x32\x13.videoexport.v1.Fit\x12\x1c\n\x0f\x62urnt_subtitles\x18\r \x01(\x05H\x00\x88\x01\x01\x12/\n\x0bvideo_codec\x18\x0b \x01(\x0e\x32\x1a.videoexport.v1.VideoCodec\x12\x33\n\rdynamic_range\x18\x0c \x01(\x0e\x32\x1c.videoexport.v1.DynamicRange\x12\x0e\n\x06\x63opied\x18\x0f \x01(\x08\x42\x12\n\x10_burnt_subtitles\"j\n\tAudioTask\x12.\n\nsoundtrack\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.Soundtrack\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfb\x01\n\nSoundtrack\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12(\n\x05spans\x18\x03 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x1a\n\rloudness_lufs\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12)\n\x05\x63odec\x18\x06 \x01(\x0e\x32\x1a.videoexport.v1.AudioCodecB\x10\n\x0e_loudness_lufs\"3\n\tFrameSpan\x12\x13\n\x0bstart_frame\x18\x01 \x01(\x03\x12\x11\n\tend_frame\x18\x02 \x01(\x03\"\x94\x02\n\x0c\x41ssembleTask\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12&\n\x05video\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.PartRef\x12\x11\n\taudio_key\x18\x03 \x01(\x0c\x12-\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x05 \x01(\t\x12-\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\tsubtitles\x18\n \x01(\x0b\x32\x1d.videoexport.v1.KeptSubtitles\"c\n\rKeptSubtitles\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12(\n\x05spans\x18\x02 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\";\n\x07PartRef\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66rame_count\x18\x02 \x01(\x03\x12\x0e\n\x06\x63opied\x18\x03 \x01(\x08\"}\n\x08\x43opyTask\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x16.videoexport.v1.Output\x12&\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x16.videoexport.v1.Format\"\xc4\x01\n\x0bMeasureTask\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12(\n\x05spans\x18\x03 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\nStoredPart\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\"\xf1\x02\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x11\n\texport_id\x18\x04 \x01(\t\x12\x12\n\nencoder_id\x18\x05 \x01(\t\x12.\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x0b \x01(\t\x12.\n\x07started\x18\x07 \x01(\x0b\x32\x1b.videoexport.v1.TaskStartedH\x00\x12\x32\n\tsucceeded\x18\x08 \x01(\x0b\x32\x1d.videoexport.v1.TaskSucceededH\x00\x12,\n\x06\x66\x61iled\x18\t \x01(\x0b\x32\x1a.videoexport.v1.TaskFailedH\x00\x12\x30\n\x08released\x18\n \x01(\x0b\x32\x1c.videoexport.v1.TaskReleasedH\x00\x42\x06\n\x04kind\"%\n\x0bTaskStarted\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x05\"\xb3\x02\n\rTaskSucceeded\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12&\n\x06output\x18\x02 \x01(\x0b\x32\x16.videoexport.v1.Output\x12+\n\x08run_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08warnings\x18\x04 \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\x12(\n\x04part\x18\x06 \x01(\x0b\x32\x1a.videoexport.v1.StoredPart\x12-\n\x07quality\x18\x07 \x01(\x0b\x32\x1c.videoexport.v1.VideoQuality\"A\n\nTaskFailed\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x14\n\x0cmissing_keys\x18\x03 \x03(\x0c\"\x0e\n\x0cTaskReleased\"|\n\x0cTaskProgress\x12)\n\x04task\x18\x01 \x01(\x0b\x32\x1b.videoexport.v1.RunningTask\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nencoder_id\x18\x04 \x01(\t\x12\x0c\n\x04over\x18\x05 \x01(\x08\"0\n\x0b\x43\x61ncelTasks\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0f\n\x07run_ids\x18\x02 \x03(\t\"<\n\x10\x45ncoderHeartbeat\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder\"\"\n\rExportChanged\x12\x11\n\texport_id\x18\x01 \x01(\t\"\xf3\x02\n\x0b\x45xportEnded\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.videoexport.v1.ExportState\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.videoexport.v1.ExportError\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nresolution\x18\x07 \x01(\x0e\x32\x1a.videoexport.v1.Resolution\x12(\n\x07quality\x18\x08 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12/\n\x08warnings\x18\t \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning*T\n\nAudioCodec\x12\x1b\n\x17\x41UDIO_CODEC_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41UDIO_CODEC_AAC\x10\x01\x12\x14\n\x10\x41UDIO_CODEC_OPUS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19videoexport/v1/task.proto\x12\x0evideoexport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bvideoexport/v1/export.proto\"\xbc\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\texport_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12*\n\x06source\x18\x05 \x01(\x0b\x32\x1a.videoexport.v1.TaskSource\x12*\n\x05probe\x18\x06 \x01(\x0b\x32\x19.videoexport.v1.ProbeTaskH\x00\x12*\n\x05whole\x18\x07 \x01(\x0b\x32\x19.videoexport.v1.WholeTaskH\x00\x12*\n\x05video\x18\x08 \x01(\x0b\x32\x19.videoexport.v1.VideoTaskH\x00\x12*\n\x05\x61udio\x18\t \x01(\x0b\x32\x19.videoexport.v1.AudioTaskH\x00\x12\x30\n\x08\x61ssemble\x18\n \x01(\x0b\x32\x1c.videoexport.v1.AssembleTaskH\x00\x12(\n\x04\x63opy\x18\x0b \x01(\x0b\x32\x18.videoexport.v1.CopyTaskH\x00\x12.\n\x07measure\x18\x0c \x01(\x0b\x32\x1b.videoexport.v1.MeasureTaskH\x00\x42\x06\n\x04work\"V\n\nTaskSource\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.videoexport.v1.Source\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x0b\n\tProbeTask\"\xce\x01\n\tWholeTask\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12-\n\x06\x66\x61mily\x18\x03 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x04 \x01(\t\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\tVideoTask\x12)\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.VideoChunk\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x90\x04\n\nVideoChunk\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12\x13\n\x0bstart_frame\x18\x03 \x01(\x03\x12\x11\n\tend_frame\x18\x04 \x01(\x03\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12(\n\x07quality\x18\x07 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12-\n\x06\x66\x61mily\x18\x08 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x12\n\ngeneration\x18\t \x01(\x05\x12 \n\x03\x66it\x18\n \x01(\x0e\x32\x13.videoexport.v1.Fit\x12\x1c\n\x0f\x62urnt_subtitles\x18\r \x01(\x05H\x00\x88\x01\x01\x12,\n\twatermark\x18\x0e \x01(\x0b\x32\x19.videoexport.v1.Watermark\x12/\n\x0bvideo_codec\x18\x0b \x01(\x0e\x32\x1a.videoexport.v1.VideoCodec\x12\x33\n\rdynamic_range\x18\x0c \x01(\x0e\x32\x1c.videoexport.v1.DynamicRange\x12\x0e\n\x06\x63opied\x18\x0f \x01(\x08\x42\x12\n\x10_burnt_subtitles\"j\n\tAudioTask\x12.\n\nsoundtrack\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.Soundtrack\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfb\x01\n\nSoundtrack\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12,\n\nframe_rate\x18\x02 \x01(\x0b\x32\x18.videoexport.v1.Rational\x12(\n\x05spans\x18\x03 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\x12\x12\n\ngeneration\x18\x04 \x01(\x05\x12\x1a\n\rloudness_lufs\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12)\n\x05\x63odec\x18\x06 \x01(\x0e\x32\x1a.videoexport.v1.AudioCodecB\x10\n\x0e_loudness_lufs\"3\n\tFrameSpan\x12\x13\n\x0bstart_frame\x18\x01 \x01(\x03\x12\x11\n\tend_frame\x18\x02 \x01(\x03\"\x94\x02\n\x0c\x41ssembleTask\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12&\n\x05video\x18\x02 \x03(\x0b\x32\x17.videoexport.v1.PartRef\x12\x11\n\taudio_key\x18\x03 \x01(\x0c\x12-\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x1d.videoexport.v1.EncoderFamily\x12\x15\n\rfamily_reason\x18\x05 \x01(\t\x12-\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\tsubtitles\x18\n \x01(\x0b\x32\x1d.videoexport.v1.KeptSubtitles\"c\n\rKeptSubtitles\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12(\n\x05spans\x18\x02 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\";\n\x07PartRef\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x13\n\x0b\x66rame_count\x18\x02 \x01(\x03\x12\x0e\n\x06\x63opied\x18\x03 \x01(\x08\"}\n\x08\x43opyTask\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x16.videoexport.v1.Output\x12&\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x16.videoexport.v1.Format\"\xc4\x01\n\x0bMeasureTask\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.videoexport.v1.Plan\x12(\n\x05spans\x18\x03 \x03(\x0b\x32\x19.videoexport.v1.FrameSpan\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12-\n\ntime_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\nStoredPart\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\"\xf1\x02\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x11\n\texport_id\x18\x04 \x01(\t\x12\x12\n\nencoder_id\x18\x05 \x01(\t\x12.\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07user_id\x18\x0b \x01(\t\x12.\n\x07started\x18\x07 \x01(\x0b\x32\x1b.videoexport.v1.TaskStartedH\x00\x12\x32\n\tsucceeded\x18\x08 \x01(\x0b\x32\x1d.videoexport.v1.TaskSucceededH\x00\x12,\n\x06\x66\x61iled\x18\t \x01(\x0b\x32\x1a.videoexport.v1.TaskFailedH\x00\x12\x30\n\x08released\x18\n \x01(\x0b\x32\x1c.videoexport.v1.TaskReleasedH\x00\x42\x06\n\x04kind\"%\n\x0bTaskStarted\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x05\"\xb3\x02\n\rTaskSucceeded\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.videoexport.v1.SourceInfo\x12&\n\x06output\x18\x02 \x01(\x0b\x32\x16.videoexport.v1.Output\x12+\n\x08run_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08warnings\x18\x04 \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning\x12\x19\n\x11\x66rames_per_second\x18\x05 \x01(\x01\x12(\n\x04part\x18\x06 \x01(\x0b\x32\x1a.videoexport.v1.StoredPart\x12-\n\x07quality\x18\x07 \x01(\x0b\x32\x1c.videoexport.v1.VideoQuality\"A\n\nTaskFailed\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x14\n\x0cmissing_keys\x18\x03 \x03(\x0c\"\x0e\n\x0cTaskReleased\"|\n\x0cTaskProgress\x12)\n\x04task\x18\x01 \x01(\x0b\x32\x1b.videoexport.v1.RunningTask\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x12\n\nencoder_id\x18\x04 \x01(\t\x12\x0c\n\x04over\x18\x05 \x01(\x08\"0\n\x0b\x43\x61ncelTasks\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0f\n\x07run_ids\x18\x02 \x03(\t\"<\n\x10\x45ncoderHeartbeat\x12(\n\x07\x65ncoder\x18\x01 \x01(\x0b\x32\x17.videoexport.v1.Encoder\"\"\n\rExportChanged\x12\x11\n\texport_id\x18\x01 \x01(\t\"\xf3\x02\n\x0b\x45xportEnded\x12\x11\n\texport_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.videoexport.v1.ExportState\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1b.videoexport.v1.ExportError\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nresolution\x18\x07 \x01(\x0e\x32\x1a.videoexport.v1.Resolution\x12(\n\x07quality\x18\x08 \x01(\x0e\x32\x17.videoexport.v1.Quality\x12/\n\x08warnings\x18\t \x03(\x0b\x32\x1d.videoexport.v1.ExportWarning*T\n\nAudioCodec\x12\x1b\n\x17\x41UDIO_CODEC_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41UDIO_CODEC_AAC\x10\x01\x12\x14\n\x10\x41UDIO_CODEC_OPUS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videoexport.v1.task_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDIOCODEC']._serialized_start=4180
-  _globals['_AUDIOCODEC']._serialized_end=4264
+  _globals['_AUDIOCODEC']._serialized_start=4226
+  _globals['_AUDIOCODEC']._serialized_end=4310
   _globals['_TASK']._serialized_start=140
   _globals['_TASK']._serialized_end=584
   _globals['_TASKSOURCE']._serialized_start=586
@@ -47,43 +47,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIDEOTASK']._serialized_start=896
   _globals['_VIDEOTASK']._serialized_end=997
   _globals['_VIDEOCHUNK']._serialized_start=1000
-  _globals['_VIDEOCHUNK']._serialized_end=1482
-  _globals['_AUDIOTASK']._serialized_start=1484
-  _globals['_AUDIOTASK']._serialized_end=1590
-  _globals['_SOUNDTRACK']._serialized_start=1593
-  _globals['_SOUNDTRACK']._serialized_end=1844
-  _globals['_FRAMESPAN']._serialized_start=1846
-  _globals['_FRAMESPAN']._serialized_end=1897
-  _globals['_ASSEMBLETASK']._serialized_start=1900
-  _globals['_ASSEMBLETASK']._serialized_end=2176
-  _globals['_KEPTSUBTITLES']._serialized_start=2178
-  _globals['_KEPTSUBTITLES']._serialized_end=2277
-  _globals['_PARTREF']._serialized_start=2279
-  _globals['_PARTREF']._serialized_end=2338
-  _globals['_COPYTASK']._serialized_start=2340
-  _globals['_COPYTASK']._serialized_end=2465
-  _globals['_MEASURETASK']._serialized_start=2468
-  _globals['_MEASURETASK']._serialized_end=2664
-  _globals['_STOREDPART']._serialized_start=2666
-  _globals['_STOREDPART']._serialized_end=2726
-  _globals['_TASKEVENT']._serialized_start=2729
-  _globals['_TASKEVENT']._serialized_end=3098
-  _globals['_TASKSTARTED']._serialized_start=3100
-  _globals['_TASKSTARTED']._serialized_end=3137
-  _globals['_TASKSUCCEEDED']._serialized_start=3140
-  _globals['_TASKSUCCEEDED']._serialized_end=3447
-  _globals['_TASKFAILED']._serialized_start=3449
-  _globals['_TASKFAILED']._serialized_end=3514
-  _globals['_TASKRELEASED']._serialized_start=3516
-  _globals['_TASKRELEASED']._serialized_end=3530
-  _globals['_TASKPROGRESS']._serialized_start=3532
-  _globals['_TASKPROGRESS']._serialized_end=3656
-  _globals['_CANCELTASKS']._serialized_start=3658
-  _globals['_CANCELTASKS']._serialized_end=3706
-  _globals['_ENCODERHEARTBEAT']._serialized_start=3708
-  _globals['_ENCODERHEARTBEAT']._serialized_end=3768
-  _globals['_EXPORTCHANGED']._serialized_start=3770
-  _globals['_EXPORTCHANGED']._serialized_end=3804
-  _globals['_EXPORTENDED']._serialized_start=3807
-  _globals['_EXPORTENDED']._serialized_end=4178
+  _globals['_VIDEOCHUNK']._serialized_end=1528
+  _globals['_AUDIOTASK']._serialized_start=1530
+  _globals['_AUDIOTASK']._serialized_end=1636
+  _globals['_SOUNDTRACK']._serialized_start=1639
+  _globals['_SOUNDTRACK']._serialized_end=1890
+  _globals['_FRAMESPAN']._serialized_start=1892
+  _globals['_FRAMESPAN']._serialized_end=1943
+  _globals['_ASSEMBLETASK']._serialized_start=1946
+  _globals['_ASSEMBLETASK']._serialized_end=2222
+  _globals['_KEPTSUBTITLES']._serialized_start=2224
+  _globals['_KEPTSUBTITLES']._serialized_end=2323
+  _globals['_PARTREF']._serialized_start=2325
+  _globals['_PARTREF']._serialized_end=2384
+  _globals['_COPYTASK']._serialized_start=2386
+  _globals['_COPYTASK']._serialized_end=2511
+  _globals['_MEASURETASK']._serialized_start=2514
+  _globals['_MEASURETASK']._serialized_end=2710
+  _globals['_STOREDPART']._serialized_start=2712
+  _globals['_STOREDPART']._serialized_end=2772
+  _globals['_TASKEVENT']._serialized_start=2775
+  _globals['_TASKEVENT']._serialized_end=3144
+  _globals['_TASKSTARTED']._serialized_start=3146
+  _globals['_TASKSTARTED']._serialized_end=3183
+  _globals['_TASKSUCCEEDED']._serialized_start=3186
+  _globals['_TASKSUCCEEDED']._serialized_end=3493
+  _globals['_TASKFAILED']._serialized_start=3495
+  _globals['_TASKFAILED']._serialized_end=3560
+  _globals['_TASKRELEASED']._serialized_start=3562
+  _globals['_TASKRELEASED']._serialized_end=3576
+  _globals['_TASKPROGRESS']._serialized_start=3578
+  _globals['_TASKPROGRESS']._serialized_end=3702
+  _globals['_CANCELTASKS']._serialized_start=3704
+  _globals['_CANCELTASKS']._serialized_end=3752
+  _globals['_ENCODERHEARTBEAT']._serialized_start=3754
+  _globals['_ENCODERHEARTBEAT']._serialized_end=3814
+  _globals['_EXPORTCHANGED']._serialized_start=3816
+  _globals['_EXPORTCHANGED']._serialized_end=3850
+  _globals['_EXPORTENDED']._serialized_start=3853
+  _globals['_EXPORTENDED']._serialized_end=4224
 # @@protoc_insertion_point(module_scope)

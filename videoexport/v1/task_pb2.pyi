@@ -277,6 +277,7 @@ class VideoChunk(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
     BURNT_SUBTITLES_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     VIDEO_CODEC_FIELD_NUMBER: _builtins.int
     DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
     COPIED_FIELD_NUMBER: _builtins.int
@@ -318,6 +319,10 @@ class VideoChunk(_message.Message):
     def frame_rate(self) -> _export_pb2.Rational:
         """Required. Frames per second of the grid and of the part."""
 
+    @_builtins.property
+    def watermark(self) -> _export_pb2.Watermark:
+        """Image that is drawn onto every picture, with every value. Default: none."""
+
     def __init__(
         self,
         *,
@@ -332,13 +337,14 @@ class VideoChunk(_message.Message):
         generation: _builtins.int = ...,
         fit: _export_pb2.Fit.ValueType = ...,
         burnt_subtitles: _builtins.int | None = ...,
+        watermark: _export_pb2.Watermark | None = ...,
         video_codec: _export_pb2.VideoCodec.ValueType = ...,
         dynamic_range: _export_pb2.DynamicRange.ValueType = ...,
         copied: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "frame_rate", b"frame_rate", "info", b"info", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burnt_subtitles: _TypeAlias = _typing.Literal["burnt_subtitles"]  # noqa: Y015
     _WhichOneofArgType__burnt_subtitles: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles"]  # noqa: Y015

@@ -399,3 +399,46 @@ async def test_plan_counts_against_no_limit(
         await limited.exports.CreateExport(create(video), metadata=ANNA)
     assert await rig.value("SELECT count(*) FROM exports") == 1
     assert await rig.value("SELECT state FROM exports") == ExportState.QUEUED
+
+
+# Watermarks
+
+
+async def test_watermark_is_an_image_that_is_there(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video, image = await encoder.probed_video(rig), await encoder.video(data=b"an image")
+    nobody = f"vid_{'f' * 32}"
+
+    def wanted(image_id: str) -> service.CreateExportRequest:
+        watermark = pb.Watermark(image=pb.Source(video_id=image_id), etag="a lie")
+        return create(video, settings=pb.ExportSettings(watermark=watermark))
+
+    refused = await refusal(api.exports.CreateExport(wanted(nobody), metadata=ANNA))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert refused.fields == ["settings.watermark.image"]
+    assert f"there is no image {nobody}" in refused.message
+    # Another user's is not there either.
+    theirs = await encoder.video("ben", b"an image of ben's")
+    assert (await refusal(api.exports.CreateExport(wanted(theirs), metadata=ANNA))).fields
+    created = (await api.exports.CreateExport(wanted(image), metadata=ANNA)).export
+    told = created.settings.watermark
+    assert (len(told.etag) >= 32, told.size_bytes) == (True, 8)
+    assert created.plan.watermark.etag == told.etag
+    assert created.plan.watermark.width == 0.15
+    task = await encoder.take(Lane.CPU)
+    assert task.whole.plan.watermark == created.plan.watermark
+
+
+async def test_image_of_a_watermark_has_a_limit(
+    api: Api, rig: Rig, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.common.storage.MAX_IMAGE_BYTES", 7)
+    image = await encoder.video(data=b"an image")
+    watermark = pb.Watermark(image=pb.Source(video_id=image))
+    request = create(
+        await encoder.probed_video(rig), settings=pb.ExportSettings(watermark=watermark)
+    )
+    refused = await refusal(api.exports.CreateExport(request, metadata=ANNA))
+    assert refused.fields == ["settings.watermark.image"]
+    assert "has 8 bytes; at most 7 are drawn" in refused.message

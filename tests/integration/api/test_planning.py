@@ -617,3 +617,38 @@ async def test_subtitles_wait_until_whoever_may_make_them_knows_them(
     parts.encoders.heard(old)
     with pytest.raises(DomainError, match="knows subtitles yet"):
         await parts.planner.plan(wanted, SPOKEN)
+
+
+async def test_watermark_is_in_the_chunks_keys_with_the_version_of_its_image(parts: Parts) -> None:
+    async def keys(**watermark: object) -> tuple[frozenset[bytes | None], bytes]:
+        settings = pb.ExportSettings()
+        if watermark:
+            settings.watermark.CopyFrom(pb.Watermark(**watermark))  # type: ignore[arg-type]
+        planned = await parts.planner.plan(replace(order(), settings=settings), LONG_INFO)
+        pictures = {task.part_key for task in planned.work if task.kind == "VIDEO"}
+        return frozenset(pictures), planned.fingerprint
+
+    plain, image = await keys(), pb.Source(video_id="vid_1")
+    marked = await keys(image=image, etag="1")
+    assert marked == await keys(image=image, etag="1", width=0.15, opacity=1.0)
+    others = [
+        await keys(image=image, etag="2"),
+        await keys(image=image, etag="1", opacity=0.5),
+        await keys(image=image, etag="1", width=0.2),
+        await keys(image=image, etag="1", margin=0.0),
+        await keys(image=image, etag="1", position=pb.WATERMARK_POSITION_CENTER),
+    ]
+    found = [plain, marked, *others]
+    assert len({pictures for pictures, _ in found}) == len(found)
+    assert len({fingerprint for _, fingerprint in found}) == len(found)
+
+
+async def test_watermark_waits_until_whoever_may_draw_it_knows_it(parts: Parts) -> None:
+    watermark = pb.Watermark(image=pb.Source(video_id="vid_1"))
+    wanted = replace(order(), settings=pb.ExportSettings(watermark=watermark))
+    assert (await parts.planner.plan(wanted, LONG_INFO)).plan.watermark.opacity == 1
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError, match="knows watermark yet"):
+        await parts.planner.plan(wanted, LONG_INFO)

@@ -9,6 +9,7 @@ from tests.media.recipes.codecs import CODEC
 from tests.media.recipes.coding import CODING
 from tests.media.recipes.fields import FIELDS
 from tests.media.recipes.geometry import GEOMETRY
+from tests.media.recipes.marks import MARKS
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
 from tests.media.recipes.subtitles import SUBTITLES
@@ -17,7 +18,7 @@ from tests.media.recipes.timing import TIME
 
 RECIPES: tuple[Recipe, ...] = (
     *(*GEOMETRY, *TIME, *CODING, *CODEC, *FIELDS),
-    *(*SOUND, *TELLING, *SUBTITLES, *BROKEN),
+    *(*SOUND, *TELLING, *SUBTITLES, *MARKS, *BROKEN),
 )
 
 

@@ -13,6 +13,7 @@ from videoexport.v1 import export_pb2 as pb
 
 Range = tuple[int, int]
 Box = tuple[int, int, int, int]
+Colour = tuple[int, int, int]
 
 # Small outputs encode fast; the codes stay readable.
 SIZE = (256, 144)
@@ -117,6 +118,8 @@ class Recipe:
         subtitles: of the output, each with its first and last moment in seconds.
         drawn: frames of the output that have letters, and no others; None where that is not
             compared.
+        image: makes the image of the watermark.
+        mark: where it must be seen, and in which colour.
         refused: why there is no output.
         gpu: whether the command for the GPU is compared.
     """
@@ -148,6 +151,8 @@ class Recipe:
     told: Told | None = None
     subtitles: Sequence[tuple[float, float, str]] = ()
     drawn: Sequence[Range] | None = None
+    image: Callable[[], bytes] | None = None
+    mark: tuple[Box, Colour] | None = None
     refused: Refused | None = None
     gpu: bool = True
 

@@ -60,6 +60,10 @@ def test_fit_must_be_known_to_those_who_make_pictures(fit: pb.Fit.ValueType) -> 
     assert asked(pb.Plan(fit=fit), lane=Lane.GPU) == {(pb.Fit.Name(fit), Lane.GPU)}
 
 
+def test_watermark_must_be_known_to_those_who_make_pictures() -> None:
+    assert asked(pb.Plan(watermark=pb.Watermark(width=0.2))) == {("watermark", Lane.CPU)}
+
+
 def test_comparison_is_made_on_the_cpu_whoever_encodes() -> None:
     found = asked(pb.Plan(measure_quality=True), lane=Lane.GPU)
     assert found == {("measure_quality", Lane.CPU)}

@@ -244,3 +244,28 @@ def test_subtitles_are_ordered_as_given(
     told = orders[0].settings
     found = (told.subtitles.stream, told.subtitles.mode) if told.HasField("subtitles") else None
     assert found == wanted
+
+
+def test_watermark_is_ordered_as_given(tmp_path: Path) -> None:
+    orders: list[Order] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        orders.append(order)
+
+    logo = tmp_path / "logo.png"
+    logo.write_bytes(b"x")
+    more = ["--watermark-position", "center", "--watermark-width", "0.3"]
+    for arguments in ([], ["--watermark", VIDEO_ID], ["--watermark", str(logo), *more]):
+        keep.main(arguments, standalone_mode=False)
+    none, named, file = orders
+    assert not none.settings.HasField("watermark")
+    assert named.settings.watermark == export_pb2.Watermark(
+        image=export_pb2.Source(video_id=VIDEO_ID),
+        position=export_pb2.WATERMARK_POSITION_BOTTOM_RIGHT,
+    )
+    assert (named.image, file.image) == (None, logo)
+    assert file.settings.watermark == export_pb2.Watermark(
+        position=export_pb2.WATERMARK_POSITION_CENTER, width=0.3
+    )

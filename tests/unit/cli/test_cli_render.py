@@ -316,3 +316,10 @@ def test_details_list_subtitles() -> None:
     assert "stream 2, kept as text" in render.plan_details(plan)
     plan.subtitles.mode = export_pb2.SUBTITLE_MODE_BURN_IN
     assert "stream 2, burnt in" in render.plan_details(plan)
+
+
+def test_plan_details_say_where_the_watermark_is() -> None:
+    plan = export_pb2.Plan()
+    plan.watermark.position = export_pb2.WATERMARK_POSITION_TOP_LEFT
+    plan.watermark.width, plan.watermark.opacity = 0.15, 0.5
+    assert "top left, 15% of the width, 50% opaque" in render.plan_details(plan)

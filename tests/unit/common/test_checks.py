@@ -137,3 +137,23 @@ def test_every_faulty_setting_is_listed() -> None:
         "settings.encoder",
         "settings.frame_rate",
     ]
+
+
+def test_watermark_is_an_image_somewhere_with_shares_of_the_frame() -> None:
+    named = pb.Source(video_id="vid_" + "0" * 32)
+    good = pb.Watermark(image=named, position=pb.WATERMARK_POSITION_CENTER, margin=0, width=1)
+    assert settings_violations(pb.ExportSettings(watermark=good)) == []
+    bad = pb.Watermark(
+        image=pb.Source(s3_object=pb.S3Object(bucket="b", key="k")),
+        position=9,  # type: ignore[arg-type]
+        margin=-0.1,
+        width=0,
+        opacity=float("nan"),
+    )
+    found = settings_violations(pb.ExportSettings(watermark=bad))
+    assert [violation.field for violation in found] == [
+        f"settings.watermark.{name}"
+        for name in ("image.s3_object.bucket", "position", "margin", "width", "opacity")
+    ]
+    [missing] = settings_violations(pb.ExportSettings(watermark=pb.Watermark()))
+    assert missing.field == "settings.watermark.image"

@@ -80,10 +80,11 @@ def test_sound_alone_has_no_settings_of_pictures() -> None:
         encoder=pb.ENCODER_PREFERENCE_GPU,
         measure_quality=True,
         subtitles=pb.SubtitleSettings(stream=2),
+        watermark=pb.Watermark(image=pb.Source(video_id="vid_" + "0" * 32)),
     )
     assert list(found) == [
         *("resolution", "fit", "quality", "video_codec", "dynamic_range", "frame_rate", "encoder"),
-        *("measure_quality", "subtitles"),
+        *("measure_quality", "subtitles", "watermark"),
     ]
     assert set(found.values()) == {"M4A is sound alone, which has no such setting"}
     # What a client always says, because it is the default, is no wish.
@@ -97,9 +98,17 @@ def test_sound_alone_has_no_settings_of_pictures() -> None:
     )
 
 
-def test_letters_in_the_pictures_do_not_go_with_copies_nor_with_a_comparison() -> None:
-    burnt = pb.SubtitleSettings(stream=2, mode=pb.SUBTITLE_MODE_BURN_IN)
-    found = refused(quality=pb.QUALITY_SOURCE, measure_quality=True, subtitles=burnt)
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("subtitles", pb.SubtitleSettings(stream=2, mode=pb.SUBTITLE_MODE_BURN_IN)),
+        ("watermark", pb.Watermark(image=pb.Source(video_id="vid_" + "0" * 32))),
+    ],
+)
+def test_what_is_drawn_does_not_go_with_copies_nor_with_a_comparison(
+    name: str, drawn: pb.SubtitleSettings | pb.Watermark
+) -> None:
+    found = refused(quality=pb.QUALITY_SOURCE, measure_quality=True, **{name: drawn})
     assert list(found) == ["quality", "measure_quality"]
     kept = pb.SubtitleSettings(stream=2)
     assert not refused(quality=pb.QUALITY_SOURCE, measure_quality=True, subtitles=kept)
