@@ -78,6 +78,7 @@ CHUNK_CHANGES: dict[str, Callable[[task_pb2.VideoChunk], object]] = {
     "dynamic_range": lambda it: setattr(it, "dynamic_range", pb.DYNAMIC_RANGE_KEEP),
     "burnt_subtitles": lambda it: setattr(it, "burnt_subtitles", 0),
     "copied": lambda it: setattr(it, "copied", True),
+    "watermark": lambda it: setattr(it.watermark, "etag", "mark"),
 }
 
 
