@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from tests.media.recipes.broken import BROKEN
 from tests.media.recipes.coding import CODING
+from tests.media.recipes.copying import COPYING
 from tests.media.recipes.geometry import GEOMETRY
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
 from tests.media.recipes.timing import TIME
 
-RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *SOUND, *BROKEN)
+RECIPES: tuple[Recipe, ...] = (*GEOMETRY, *TIME, *CODING, *SOUND, *COPYING, *BROKEN)
 
 
 def chosen(names: Sequence[str]) -> tuple[Recipe, ...]:

@@ -96,6 +96,9 @@ class Recipe:
         levels: in the output, by tone in Hz: decibels left and right, relative to the loudest.
         offset: seconds by which sound may be off its pictures.
         joins: at how many places that is measured, at the least.
+        copied: frames that are copied from the source as they are.
+        warned: a regular expression that the warning holds where they are not; empty where there
+            is none.
         refused: why there is no output.
         gpu: whether the command for the GPU is compared.
     """
@@ -123,6 +126,8 @@ class Recipe:
     levels: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     offset: float = 0.005
     joins: int = 1
+    copied: int = 0
+    warned: str = ""
     refused: Refused | None = None
     gpu: bool = True
 
