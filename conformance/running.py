@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.checks import Measured, measure, refusal_problems
+from conformance.copying import export_or_copy
 from conformance.evidence import evidence_of
 from conformance.gpu import gpu_problems
 from services.common.errors import DomainError
@@ -18,6 +19,7 @@ from services.encoder.errors import MediaError
 from tests.media.exporting import Export, Joined, export, export_in_parts
 from tests.media.recipes.making import make
 from tests.media.recipes.recipe import Recipe
+from tests.media.smart_copying import Copied
 from videoexport.v1 import export_pb2 as pb
 
 # A case that takes longer hangs.
@@ -108,9 +110,11 @@ async def _run(
     return measured, gpu
 
 
-async def _export(recipe: Recipe, source: Path, folder: Path) -> Export | Joined:
+async def _export(recipe: Recipe, source: Path, folder: Path) -> Export | Joined | Copied:
     made = folder / "made"
     made.mkdir()
+    if recipe.settings.quality == pb.QUALITY_SOURCE:
+        return await export_or_copy(recipe, source, made)
 
     def planned(info: pb.SourceInfo) -> pb.Plan:
         return plan_of_case(recipe, info)

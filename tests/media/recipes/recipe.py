@@ -120,6 +120,9 @@ class Recipe:
             compared.
         image: makes the image of the watermark.
         mark: where it must be seen, and in which colour.
+        copied: frames that are copied from the source as they are.
+        warned: a regular expression that the warning holds where they are not; empty where there
+            is none.
         refused: why there is no output.
         gpu: whether the command for the GPU is compared.
     """
@@ -153,6 +156,8 @@ class Recipe:
     drawn: Sequence[Range] | None = None
     image: Callable[[], bytes] | None = None
     mark: tuple[Box, Colour] | None = None
+    copied: int = 0
+    warned: str = ""
     refused: Refused | None = None
     gpu: bool = True
 
