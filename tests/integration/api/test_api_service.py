@@ -34,7 +34,7 @@ from grpc.aio import AioRpcError
 from grpc_reflection.v1alpha import reflection_pb2
 
 from services.api import planning
-from services.common.planner import MAX_SEGMENTS, plan_export
+from services.common.planner import MAX_SEGMENTS
 from services.common.subjects import Lane
 from services.common.version import VERSION
 from videoexport.v1 import export_pb2 as pb
@@ -142,8 +142,8 @@ async def test_plan_is_made_once_and_estimates_with_the_speed_that_was_measured(
     api: Api, rig: Rig, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A thousand segments take a tenth of a second of the event loop.
-    plan_once = Mock(wraps=plan_export)
-    monkeypatch.setattr(planning, "plan_export", plan_once)
+    plan_once = Mock(wraps=plan_with_copies)
+    monkeypatch.setattr(planning, "plan_with_copies", plan_once)
     video = await encoder.probed_video(rig)
     request = service.CreateExportRequest(source=pb.Source(video_id=video), validate_only=True)
     await rig.sql(
