@@ -35,6 +35,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from services.api import planning
 from services.common.planner import MAX_SEGMENTS
+from services.common.smart_copy import plan_with_copies
 from services.common.subjects import Lane
 from services.common.version import VERSION
 from videoexport.v1 import export_pb2 as pb
