@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common.codecs import CONTAINERS, NAMES
 from services.encoder.assembly import assemble_command
-from services.encoder.codecs import CRF, ENCODER_NAMES, audio_codec, encoder_name, video_codec
+from services.encoder.codecs import CQ, CRF, ENCODER_NAMES, audio_codec, encoder_name, video_codec
 from services.encoder.command import (
     FfmpegCommand,
     Site,
@@ -82,6 +82,7 @@ def plan(form: pb.Format.ValueType, codec: pb.VideoCodec.ValueType = AV1) -> pb.
         (
             *(CPU, VP9),
             "-c:v libvpx-vp9 -deadline good -cpu-used 4 -crf {crf} -b:v 0 -g 250 "
+            "-auto-alt-ref 1 -lag-in-frames 25 "
             "-tile-columns 6 -row-mt 0 -threads:v 3",
         ),
         (
@@ -99,7 +100,7 @@ def test_options_of_a_codec(
         # Joined or not: each codec makes files that can be.
         for stitchable in (True, False):
             found = video_codec(family, codec, quality, threads=3, stitchable=stitchable)
-            told = wanted.format(crf=crf, cq=crf + 1)
+            told = wanted.format(crf=crf, cq=CQ.get(codec, {}).get(quality))
             assert found == [*words(told), *COUNTED]
     usual = video_codec(family, codec, pb.QUALITY_UNSPECIFIED, threads=3, stitchable=True)
     assert usual == video_codec(family, codec, pb.QUALITY_MEDIUM, threads=3, stitchable=True)
@@ -128,7 +129,8 @@ def test_versions_of_before_mean_h264() -> None:
 
 def test_every_quality_of_every_codec_is_measured() -> None:
     assert set(CRF) == set(NAMES) == {codec for _, codec in PAIRS}
-    for scale in CRF.values():
+    assert set(CQ) == set(ENCODER_NAMES[GPU])
+    for scale in (*CRF.values(), *CQ.values()):
         assert list(scale) == [pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW]
         assert sorted(scale.values()) == list(scale.values())
 
