@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common.codecs import CONTAINERS, NAMES
 from services.encoder.assembly import assemble_command
-from services.encoder.codecs import CRF, ENCODER_NAMES, audio_codec, encoder_name, video_codec
+from services.encoder.codecs import CQ, CRF, ENCODER_NAMES, audio_codec, encoder_name, video_codec
 from services.encoder.command import (
     FfmpegCommand,
     Site,
@@ -77,11 +77,14 @@ def plan(form: pb.Format.ValueType, codec: pb.VideoCodec.ValueType = AV1) -> pb.
         ),
         (
             *(CPU, AV1),
-            "-c:v libsvtav1 -preset 8 -crf {crf} -g 250 -svtav1-params lp=3 -dolbyvision 0",
+            "-c:v libsvtav1 -preset 8 -crf {crf} -g 250 -svtav1-params "
+            "lp=3:tune=0:enable-variance-boost=1:variance-boost-strength=3:enable-cdef=0:"
+            "enable-restoration=0:hierarchical-levels=3 -dolbyvision 0",
         ),
         (
             *(CPU, VP9),
             "-c:v libvpx-vp9 -deadline good -cpu-used 4 -crf {crf} -b:v 0 -g 250 "
+            "-auto-alt-ref 1 -lag-in-frames 25 "
             "-tile-columns 6 -row-mt 0 -threads:v 3",
         ),
         (
@@ -99,7 +102,7 @@ def test_options_of_a_codec(
         # Joined or not: each codec makes files that can be.
         for stitchable in (True, False):
             found = video_codec(family, codec, quality, threads=3, stitchable=stitchable)
-            told = wanted.format(crf=crf, cq=crf + 1)
+            told = wanted.format(crf=crf, cq=CQ.get(codec, {}).get(quality))
             assert found == [*words(told), *COUNTED]
     usual = video_codec(family, codec, pb.QUALITY_UNSPECIFIED, threads=3, stitchable=True)
     assert usual == video_codec(family, codec, pb.QUALITY_MEDIUM, threads=3, stitchable=True)
@@ -109,7 +112,7 @@ def test_threads_are_no_more_than_a_codec_takes() -> None:
     x265 = video_codec(CPU, HEVC, pb.QUALITY_LOW, threads=64, stitchable=True)
     assert any("pools=64:frame-threads=4:" in option for option in x265)
     svt = video_codec(CPU, AV1, pb.QUALITY_LOW, threads=64, stitchable=True)
-    assert any(option.startswith("lp=6") for option in svt)
+    assert any(option.startswith("lp=6:") for option in svt)
 
 
 def test_ten_bits_are_told_to_nvenc_which_does_not_see_them() -> None:
@@ -128,7 +131,8 @@ def test_versions_of_before_mean_h264() -> None:
 
 def test_every_quality_of_every_codec_is_measured() -> None:
     assert set(CRF) == set(NAMES) == {codec for _, codec in PAIRS}
-    for scale in CRF.values():
+    assert set(CQ) == set(ENCODER_NAMES[GPU])
+    for scale in (*CRF.values(), *CQ.values()):
         assert list(scale) == [pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW]
         assert sorted(scale.values()) == list(scale.values())
 
