@@ -79,6 +79,13 @@ async def encoders(rig: Rig, case: Case) -> None:
     await rig.dispatch()
     await case.succeeded("run_3", attempt=2, fps=50)
     await case.succeeded("run_4", attempt=2)
+    compared = await rig.create(measured=True)
+    await compared.complete("run_m")
+    measuring = await rig.value("SELECT id FROM tasks WHERE kind = 'MEASURE'")
+    told = task_pb2.TaskSucceeded(quality=pb.VideoQuality(vmaf_mean=95))
+    assert (
+        await rig.tasks.measured(compared.event("run_n", task=measuring, succeeded=told))
+    ).changed
     await rig.tasks.keep_probe("key", INFO)
     await rig.tasks.find_probe("key", "etag")
     probed = await rig.create(probe=True)

@@ -9,21 +9,27 @@ from typing import Any
 
 import pytest
 
+from services.api.chunks import Piece
+from services.common.frames import FrameRange
+from services.common.smart_copy import plan_with_copies
 from services.encoder.avc import Configuration
-from services.encoder.copying import check_joins, checks_of
+from services.encoder.copying import check_joins, checks_of, copy_part
 from services.encoder.errors import NotCopyable, OutputMismatch
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import Range, expected_clicks, expected_numbers
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers
 from tests.media.smart_copying import (
     Copied,
+    chunk_of,
     counts_of,
     export_copied,
     joined,
     probed,
     samples_of,
     segments_of,
+    serving,
 )
+from videoexport.v1 import export_pb2 as pb
 
 NTSC = Fraction(30000, 1001)
 # Of groups of 2 s, so that the probe names each.
@@ -131,6 +137,12 @@ async def test_what_was_joined_can_be_copied_again(clip: MakeClip, tmp_path: Pat
     ("name", "source", "obstacle"),
     [
         ("open groups", replace(PLAIN, open_gop=True), "open GOPs"),
+        # A picture before each that shows and is decoded before it: what follows may need more.
+        (
+            "groups that begin with no IDR",
+            replace(PLAIN, rate=Fraction(24), gop=49, open_gop=True),
+            "open GOPs",
+        ),
         ("times that vary", replace(PLAIN, durations=(1, 1, 2)), "time between them varies"),
         ("mkv", replace(PLAIN, container="mkv"), "neither MP4 nor MOV"),
         ("ten bits", replace(PLAIN, pixel_format="yuv420p10le"), "profile of H.264"),
@@ -210,6 +222,18 @@ async def test_groups_that_are_open_where_no_probe_looks_are_found_by_the_copy(
     assert not info.video.copy_obstacle
     with pytest.raises(NotCopyable, match="open GOPs"):
         await export_copied(path, segments_of(info, [(340, 480)]), tmp_path)
+
+
+async def test_run_ends_where_everything_that_shows_in_it_is_decoded(
+    clip: MakeClip, tmp_path: Path
+) -> None:
+    path = clip(PLAIN)
+    async with serving(path) as (handle, info):
+        plan, _ = plan_with_copies(info, [], pb.ExportSettings(quality=pb.QUALITY_SOURCE))
+        for end in (97, 98):
+            chunk = chunk_of(info, plan, Piece(FrameRange(50, end), copied=True))
+            with pytest.raises(NotCopyable):
+                await copy_part(handle.url, info.size_bytes, chunk, tmp_path, 60)
 
 
 async def test_part_whose_bytes_are_not_the_sources_is_found_when_it_is_joined(
