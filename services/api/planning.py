@@ -16,6 +16,7 @@ from services.common.content_key import (
     RECIPE_WITH_FIT,
     RECIPE_WITH_LOUDNESS,
     RECIPE_WITH_METADATA,
+    RECIPE_WITH_STILLS,
     RECIPE_WITH_SUBTITLES,
     RECIPE_WITH_WATERMARK,
     Toolchain,
@@ -107,6 +108,9 @@ class ExportPlanner:
             wanted += [(RECIPE_WITH_METADATA, each, "keep_location_and_device") for each in lanes]
         if plan.HasField("subtitles"):
             wanted += [(RECIPE_WITH_SUBTITLES, each, "subtitles") for each in (lane, Lane.MUX)]
+        for name in ("poster", "sprites"):
+            if plan.HasField(name):
+                wanted += [(RECIPE_WITH_STILLS, each, name) for each in (lane, Lane.MUX)]
         if plan.HasField("watermark"):
             wanted.append((RECIPE_WITH_WATERMARK, lane, "watermark"))
         for recipe, taking, name in wanted:

@@ -31,6 +31,8 @@ RECIPE_WITH_METADATA = 2
 RECIPE_WITH_SUBTITLES = 2
 # Since when an image can be drawn onto pictures; before, encoders pass over it.
 RECIPE_WITH_WATERMARK = 2
+# Since when stills are made of outputs; before, encoders pass over them.
+RECIPE_WITH_STILLS = 2
 
 
 @dataclass(frozen=True, slots=True)

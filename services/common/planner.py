@@ -18,6 +18,7 @@ from services.common.errors import DomainError, Reason, Violation, invalid_reque
 from services.common.geometry import frame_of
 from services.common.metadata import output_metadata
 from services.common.sound import chosen_stream, stream_violations
+from services.common.stills import planned_poster, planned_sprites, still_violations
 from services.common.subtitles import planned_subtitles, subtitle_violations
 from services.common.watermark import planned_watermark
 from videoexport.v1 import export_pb2 as pb
@@ -115,6 +116,8 @@ def plan_export(
         problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
         violations.append(Violation("segments", problem))
     unfit = [*stream_violations(info, settings), *subtitle_violations(info, settings)]
+    if not violations:
+        unfit += still_violations(settings, grid.rate, frame_count)
     if unfit:
         raise invalid_request([*violations, *unfit])
     if violations:
@@ -145,6 +148,8 @@ def plan_export(
         metadata=_metadata(info, settings, ranges, grid),
         subtitles=planned_subtitles(info, settings),
         watermark=planned_watermark(settings),
+        poster=planned_poster(settings, grid.rate, frame.width, frame.height),
+        sprites=planned_sprites(settings, grid.rate, frame_count, frame.width, frame.height),
         audio_stream=chosen_stream(info, settings),
         loudness_lufs=settings.loudness_lufs if levelled else None,
         estimated_size_bytes=_estimate_bytes(

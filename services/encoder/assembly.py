@@ -35,6 +35,7 @@ from services.encoder.options import (
 from services.encoder.output_facts import check_output
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceObject
+from services.encoder.stills import Stills
 from services.encoder.storage import StorageClient
 from services.encoder.subtitles import subtitles_of_assembly
 from services.encoder.whole import output_of
@@ -62,6 +63,7 @@ class Assembly:
         self._runs = runs
         self._gateway = gateway
         self._storage = storage_client
+        self._stills = Stills(runs, storage_client)
         self._metrics = metrics
 
     async def run(
@@ -94,13 +96,18 @@ class Assembly:
                 raise PartsDiffer(error.message) from error
             if facts.keyframes_decoded < len(work.video):
                 raise PartsDiffer("not every part begins with a picture that can be decoded")
+            stills = await self._stills.make(
+                run, work.plan, command.output, Deadline.after(work.time_limit)
+            )
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             loudness = None
             if work.plan.HasField("loudness_lufs"):
                 loudness = read_tag((folder / TAGS).read_text())
             stored = await self._storage.store(user_id, upload, command.output)
+            output = output_of(facts, stored, work.family, work.family_reason, loudness)
+            await self._stills.store(user_id, upload, stills, output)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        return output_of(facts, stored, work.family, work.family_reason, loudness)
+        return output
 
     async def _extras(
         self, user_id: str, source: task_pb2.TaskSource, work: task_pb2.AssembleTask

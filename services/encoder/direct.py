@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common import ids
 from services.common.checks import settings_violations, source_violations
-from services.common.errors import DomainError, Reason, as_sentence, invalid_request
+from services.common.errors import DomainError, Reason, Violation, as_sentence, invalid_request
 from services.common.families import FamilyChoice, choose_family
 from services.common.planner import plan_export, segment_violations
 from services.common.sound import with_sound_of
@@ -92,6 +92,11 @@ class DirectCalls:
             *source_violations(request.source),
             *segment_violations(request.segments),
             *settings_violations(request.settings),
+        ]
+        violations += [
+            Violation(f"settings.{name}", "is made for exports alone")
+            for name in ("poster", "sprites")
+            if request.settings.HasField(name)
         ]
         if violations:
             raise invalid_request(violations)

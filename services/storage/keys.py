@@ -4,6 +4,7 @@
 |------------------------|-------------|----------------------------------------|
 | uploaded source        | own         | videos/<user>/<video id>               |
 | finished file          | own         | exports/<user>/<export id>/<run id>.mp4 |
+| still picture of it    | own         | exports/<user>/<export id>/<run id>/<name> |
 | result of an Encode    | own         | previews/<user>/<preview id>.mp4       |
 | part for later exports | own         | cache/<user>/<content key>             |
 | source in other bucket | allow-list  | as named                               |
@@ -22,12 +23,14 @@ from enum import StrEnum
 from services.common.caller import has_control_characters, is_id
 from services.common.checks import source_violations
 from services.common.errors import DomainError, Reason, Violation
+from services.common.stills import STILL_FILES
 from videoexport.v1 import export_pb2, storage_service_pb2
 
 # Expired by the lifecycle rules in buckets.py.
 CACHE_PREFIX = "cache/"
 PREVIEWS_PREFIX = "previews/"
 
+_STILL_TYPES = {".jpg": "image/jpeg", ".vtt": "text/vtt"}
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -62,6 +65,8 @@ class Location:
 
         What a client says a source is, nobody checks; as octets no browser runs it.
         """
+        if self.purpose is Purpose.EXPORT and (kind := _STILL_TYPES.get(self.key[-4:])):
+            return kind
         is_ours = self.purpose in (Purpose.EXPORT, Purpose.PREVIEW, Purpose.CACHE)
         return "video/mp4" if is_ours else "application/octet-stream"
 
@@ -131,10 +136,14 @@ class Keys:
         """Return where a finished file of an export lies."""
         good_export = _check_id(output.export_id, "exp", f"{field}.export_id", violations)
         good_run = _check_id(output.run_id, "run", f"{field}.run_id", violations)
-        if not (good_export and good_run):
+        good_file = not output.file or output.file in STILL_FILES
+        if not good_file:
+            violations.append(Violation(f"{field}.file", "is not a file of an export"))
+        if not (good_export and good_run and good_file):
             return None
-        key = f"exports/{user}/{output.export_id}/{output.run_id}.mp4"
+        run = f"exports/{user}/{output.export_id}/{output.run_id}"
         title = f"file of export {output.export_id}"
+        key = f"{run}/{output.file}" if output.file else f"{run}.mp4"
         return Location(self._bucket, key, title, Purpose.EXPORT)
 
     def preview(
@@ -205,6 +214,21 @@ def locate_all(
         keys.locate(ref, user, f"objects[{index}]", violations) for index, ref in enumerate(refs)
     )
     return [location for location in found if location is not None]
+
+
+def stills_of(
+    refs: Sequence[storage_service_pb2.ObjectRef],
+) -> list[storage_service_pb2.ObjectRef]:
+    """Return all stills that may have been made of those objects that are videos of exports."""
+    found = []
+    for ref in refs:
+        if ref.HasField("export_output") and not ref.export_output.file:
+            for name in STILL_FILES:
+                still = storage_service_pb2.ObjectRef()
+                still.CopyFrom(ref)
+                still.export_output.file = name
+                found.append(still)
+    return found
 
 
 def file_name_problem(name: str) -> str | None:

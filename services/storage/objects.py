@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from services.common.errors import DomainError, Reason
 from services.storage.keys import Location
 from services.storage.metrics import Operation
-from services.storage.requests import Download
+from services.storage.requests import MOST_OBJECTS, Download
 from services.storage.s3 import AT_ONCE, S3, Refused
 
 # Metadata is ASCII only, so the name is kept percent-encoded.
@@ -163,12 +163,17 @@ class Objects:
         return copied
 
     async def delete_all(self, locations: Sequence[Location]) -> int:
-        """Delete objects of the own bucket, at most 1000; return how many are gone now.
+        """Delete objects of the own bucket; return how many are gone now.
 
         Raises:
             DomainError: STORAGE_UNAVAILABLE; some may be gone then.
         """
         keys = sorted({location.key for location in locations})
+        for first in range(0, len(keys), MOST_OBJECTS):
+            await self._delete(keys[first : first + MOST_OBJECTS])
+        return len(keys)
+
+    async def _delete(self, keys: Sequence[str]) -> None:
         answer = await self._s3.run(
             Operation.DELETE_OBJECTS,
             lambda client: client.delete_objects(
@@ -180,7 +185,6 @@ class Objects:
             raise DomainError(
                 Reason.STORAGE_UNAVAILABLE, "Object storage could not delete every object."
             )
-        return len(keys)
 
     async def _check_credentials(self) -> None:
         """Tell "this object is not for us" from "nothing is, our keys are no good".

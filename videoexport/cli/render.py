@@ -96,6 +96,12 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
         yield "Reused", f"{output.reused_frame_count:,} frames, {output.reused_share:.0%}"
     if export.HasField("end_time"):
         yield "Took", _times(export)
+    if output.HasField("poster") and output.poster.download_url:
+        yield "Poster", output.poster.download_url
+    if output.HasField("sprites") and output.sprites.vtt_url:
+        yield "Sprites", output.sprites.vtt_url
+        for url in output.sprites.sheet_urls:
+            yield "", url
     if file is not None:
         yield "File", str(file)
     elif output.download_url:
@@ -233,6 +239,13 @@ def _planned_sound(plan: export_pb2.Plan) -> str:
 
 def _planned_metadata(plan: export_pb2.Plan) -> Iterator[Pair]:
     metadata = plan.metadata
+    if plan.HasField("poster"):
+        frame = f"frame {plan.poster.frame:,}" if plan.poster.HasField("frame") else "not black"
+        yield "Poster", f"{plan.poster.width} × {plan.poster.height}, {frame}"
+    if plan.HasField("sprites"):
+        sprites = plan.sprites
+        size_of_one = f"{sprites.tile_width} × {sprites.tile_height}"
+        yield "Sprites", f"{sprites.tile_count:,} of {size_of_one}, sheets: {sprites.sheet_count}"
     if plan.HasField("watermark"):
         width, seen = plan.watermark.width, plan.watermark.opacity
         position = export_pb2.WatermarkPosition.Name(plan.watermark.position)
