@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,9 +40,11 @@ from services.common.checks import source_violations
 from services.common.codecs import container_of
 from services.common.errors import DomainError, Reason
 from services.common.examined import knows_enough
+from services.common.stills import files_of
 from services.common.storage import StorageCalls
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
+from videoexport.v1 import storage_service_pb2 as storage_pb
 
 log = structlog.get_logger()
 
@@ -254,25 +257,36 @@ class Exports:
 
     async def view(self, record: ExportRecord) -> pb.Export:
         """Return a record as its owner sees it, with a new download URL where there is a file."""
-        url = None
+        urls: dict[str, storage_pb.SignDownloadResponse] = {}
         if record.state is ExportState.COMPLETED and record.output_run_id is not None:
-            form = (record.plan or record.settings).format
-            output = output_of(record.id, record.output_run_id)
-            output.export_output.format = form
             try:
-                url = await self._storage.sign(
-                    record.user_id,
-                    output,
-                    self._url_lifetime(record),
-                    file_name=f"{record.id}.{container_of(form).suffix}",
-                )
+                urls = await self._urls(record, record.output_run_id)
             except DomainError as error:
                 # The export itself can be told although storage is away.
                 log.warning("no download url", export_id=record.id, reason=error.reason)
                 if error.reason is Reason.OBJECT_NOT_FOUND:
                     # Since the row was read retention or its owner has removed the file.
                     record = await self._store.get(record.id, record.user_id)
-        return to_export(record, self._progress.of(record.id), await self._estimate(record), url)
+        return to_export(record, self._progress.of(record.id), await self._estimate(record), urls)
+
+    async def _urls(
+        self, record: ExportRecord, run_id: str
+    ) -> dict[str, storage_pb.SignDownloadResponse]:
+        """Return new download URLs of an output's files, by name; that of the video by none."""
+        files = [""] if record.output is None else ["", *files_of(record.output)]
+        lifetime = self._url_lifetime(record)
+
+        form = (record.plan or record.settings).format
+
+        async def sign(file: str) -> storage_pb.SignDownloadResponse:
+            reference = output_of(record.id, run_id)
+            reference.export_output.format, reference.export_output.file = form, file
+            # Stills are shown where they are, by players and pages.
+            name = "" if file else f"{record.id}.{container_of(form).suffix}"
+            return await self._storage.sign(record.user_id, reference, lifetime, file_name=name)
+
+        signed = await asyncio.gather(*map(sign, files))
+        return dict(zip(files, signed, strict=True))
 
     def _url_lifetime(self, record: ExportRecord) -> timedelta:
         """Return how long a URL works: no longer than its file, but a minute at least."""

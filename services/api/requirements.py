@@ -63,8 +63,9 @@ def _of_all(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
         yield "QUALITY_SOURCE"
     if plan.metadata.has_location_and_device:
         yield "keep_location_and_device"
-    if plan.HasField("subtitles"):
-        yield "subtitles"
+    for name in ("subtitles", "poster", "sprites"):
+        if plan.HasField(name):
+            yield name
     if info.time_breaks:
         yield "recordings whose clock jumps"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from services.api.store.history import History, StateChange
 from services.api.store.records import ExportRecord
 from services.api.work import FRAMES_PER_JOIN
 from services.common.planner import FRAMES_PER_SOUND, duration_of
+from services.common.stills import POSTER, SHEETS, VTT
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
@@ -26,14 +28,14 @@ def to_export(
     record: ExportRecord,
     live: Live | None = None,
     estimate: Estimate | None = None,
-    url: storage.SignDownloadResponse | None = None,
+    urls: Mapping[str, storage.SignDownloadResponse] | None = None,
 ) -> pb.Export:
     """Return the export of a record.
 
     Args:
         live: what its encoders have said of it.
         estimate: what to expect of it.
-        url: where the output can be downloaded.
+        urls: where the output's files can be downloaded, by name; the video by none.
     """
     export = pb.Export(
         id=record.id,
@@ -56,14 +58,24 @@ def to_export(
         expire_time=_timestamp(record.expires_at),
         update_time=_timestamp(record.updated_at),
     )
-    if url is not None:
-        export.output.download_url = url.url
-        export.output.download_url_expire_time.CopyFrom(url.expire_time)
+    if urls:
+        _add_urls(export.output, urls)
     if record.state in ACTIVE_EXPORTS and estimate is not None:
         _add_estimate(export, estimate)
     if record.state is ExportState.PROCESSING and record.plan is not None:
         _add_live(export, record, record.plan, live)
     return export
+
+
+def _add_urls(output: pb.Output, urls: Mapping[str, storage.SignDownloadResponse]) -> None:
+    output.download_url = urls[""].url
+    output.download_url_expire_time.CopyFrom(urls[""].expire_time)
+    if POSTER in urls:
+        output.poster.download_url = urls[POSTER].url
+    if VTT in urls:
+        output.sprites.vtt_url = urls[VTT].url
+        sheets = (SHEETS % (sheet + 1) for sheet in range(output.sprites.sheet_count))
+        output.sprites.sheet_urls.extend(urls[name].url for name in sheets)
 
 
 def add_history(export: pb.Export, history: History) -> None:

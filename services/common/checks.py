@@ -10,6 +10,15 @@ from services.common.caller import has_control_characters, is_id
 from services.common.combinations import codec_violations
 from services.common.errors import Violation, invalid_request
 from services.common.planner import MAX_RATE, duration_problem, fraction_of
+from services.common.stills import (
+    DEFAULT_COLUMNS,
+    DEFAULT_TILE_WIDTH,
+    MAX_SHEET_WIDTH,
+    POSTER_WIDTHS,
+    SPRITE_COLUMNS,
+    SPRITE_SECONDS,
+    SPRITE_WIDTHS,
+)
 from videoexport.v1 import export_pb2 as pb
 
 MAX_KEY_BYTES = 1024
@@ -81,6 +90,32 @@ def watermark_violations(settings: pb.ExportSettings) -> list[Violation]:
     return violations
 
 
+def _still_violations(settings: pb.ExportSettings) -> list[Violation]:
+    """Return what is wrong with poster and sprites whatever the output is."""
+    violations = []
+    for message, name in ((settings.poster, "time"), (settings.sprites, "interval")):
+        path = f"settings.{'poster' if name == 'time' else 'sprites'}.{name}"
+        duration = getattr(message, name)
+        if (problem := duration_problem(duration)) is not None:
+            violations.append(Violation(path, problem))
+        elif name == "interval" and settings.sprites.HasField("interval"):
+            least, most = SPRITE_SECONDS
+            if not least <= fraction_of(duration) <= most:
+                violations.append(Violation(path, f"must be from {least} to {most} s"))
+    for path, value, (least, most) in (
+        ("poster.width", settings.poster.width, POSTER_WIDTHS),
+        ("sprites.columns", settings.sprites.columns, SPRITE_COLUMNS),
+        ("sprites.tile_width", settings.sprites.tile_width, SPRITE_WIDTHS),
+    ):
+        if value and not least <= value <= most:
+            violations.append(Violation(f"settings.{path}", f"must be from {least} to {most}"))
+    columns = settings.sprites.columns or DEFAULT_COLUMNS
+    if columns * (settings.sprites.tile_width or DEFAULT_TILE_WIDTH) > MAX_SHEET_WIDTH:
+        problem = f"a sheet would be wider than {MAX_SHEET_WIDTH} pixels"
+        violations.append(Violation("settings.sprites.columns", problem))
+    return violations
+
+
 def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
     """Return what is wrong with settings; proto3 lets unknown enum numbers through."""
     enums = {
@@ -114,7 +149,7 @@ def settings_violations(settings: pb.ExportSettings) -> list[Violation]:
         violations.append(Violation("settings.subtitles.stream", "must not be negative"))
     if settings.subtitles.mode not in pb.SubtitleMode.values():
         violations.append(Violation("settings.subtitles.mode", "is not a known value"))
-    violations += watermark_violations(settings)
+    violations += [*watermark_violations(settings), *_still_violations(settings)]
     least, most = LOUDNESS_LUFS
     # Not a number is in no range.
     if settings.HasField("loudness_lufs") and not least <= settings.loudness_lufs <= most:

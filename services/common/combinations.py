@@ -71,6 +71,8 @@ def _picture_settings(container: Container, settings: pb.ExportSettings) -> list
         "measure_quality": settings.measure_quality,
         "subtitles": settings.HasField("subtitles"),
         "watermark": settings.HasField("watermark"),
+        "poster": settings.HasField("poster"),
+        "sprites": settings.HasField("sprites"),
     }
     problem = f"{container.name} is sound alone, which has no such setting"
     return [Violation(f"settings.{name}", problem) for name, given in asked.items() if given]

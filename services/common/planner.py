@@ -20,6 +20,7 @@ from services.common.errors import DomainError, Reason, Violation, invalid_reque
 from services.common.geometry import frame_of
 from services.common.metadata import output_metadata
 from services.common.sound import chosen_stream, stream_violations
+from services.common.stills import planned_poster, planned_sprites, still_violations
 from services.common.subtitles import planned_subtitles, subtitle_violations
 from services.common.watermark import planned_watermark
 from videoexport.v1 import export_pb2 as pb
@@ -122,6 +123,8 @@ def plan_export(
         problem = f"the output would last {hours:.1f} h; at most {limit} h are made"
         violations.append(Violation("segments", problem))
     unfit = _unfit(info, settings)
+    if not violations:
+        unfit += still_violations(settings, grid.rate, frame_count)
     if unfit:
         raise invalid_request([*violations, *unfit])
     if violations:
@@ -149,14 +152,16 @@ def plan_export(
         loudness_lufs=settings.loudness_lufs if levelled else None,
     )
     if has_pictures(plan.format):
-        _plan_pictures(plan, info.video, settings)
+        _plan_pictures(plan, info.video, settings, grid.rate)
     plan.estimated_size_bytes = _estimate_bytes(plan)
     speed = DEFAULT_PIXELS_PER_SECOND / picture_work(plan.width, plan.height, plan.video_codec)
     plan.estimated_processing_time.CopyFrom(processing_time(frames_to_make(plan), speed))
     return plan
 
 
-def _plan_pictures(plan: pb.Plan, video: pb.VideoStream, settings: pb.ExportSettings) -> None:
+def _plan_pictures(
+    plan: pb.Plan, video: pb.VideoStream, settings: pb.ExportSettings, rate: Fraction
+) -> None:
     frame = frame_of(video, settings)
     plan.width, plan.height = frame.width, frame.height
     plan.resolution, plan.fit = frame.resolution, frame.fit
@@ -165,6 +170,10 @@ def _plan_pictures(plan: pb.Plan, video: pb.VideoStream, settings: pb.ExportSett
     plan.dynamic_range = settings.dynamic_range or pb.DYNAMIC_RANGE_SDR
     plan.rotation = video.rotation
     plan.measure_quality = settings.measure_quality
+    if poster := planned_poster(settings, rate, frame.width, frame.height):
+        plan.poster.CopyFrom(poster)
+    if sprites := planned_sprites(settings, rate, plan.frame_count, frame.width, frame.height):
+        plan.sprites.CopyFrom(sprites)
 
 
 def frames_to_make(plan: pb.Plan) -> int:

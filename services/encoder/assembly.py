@@ -34,6 +34,7 @@ from services.encoder.output_facts import check_output
 from services.encoder.readable import unless_lost
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway, SourceObject
+from services.encoder.stills import Stills
 from services.encoder.storage import StorageClient
 from services.encoder.subtitles import subtitles_of_assembly
 from services.encoder.whole import output_of
@@ -61,6 +62,7 @@ class Assembly:
         self._runs = runs
         self._gateway = gateway
         self._storage = storage_client
+        self._stills = Stills(runs, storage_client)
         self._metrics = metrics
 
     async def run(
@@ -96,13 +98,19 @@ class Assembly:
                 raise PartsDiffer(error.message) from error
             if told is None and facts.keyframes_decoded < len(work.video):
                 raise PartsDiffer("not every part begins with a picture that can be decoded")
+            stills = await self._stills.make(
+                run, work.plan, command.output, Deadline.after(work.time_limit)
+            )
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             loudness = None
             if work.plan.HasField("loudness_lufs"):
                 loudness = read_tag((folder / TAGS).read_text())
             stored = await self._storage.store(user_id, upload, command.output)
+            how = (work.family, work.family_reason, loudness)
+            output = output_of(facts, stored, work.plan, *how)
+            await self._stills.store(user_id, upload, stills, output)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        return output_of(facts, stored, work.plan, work.family, work.family_reason, loudness)
+        return output
 
     async def _check_copies(
         self, work: task_pb2.AssembleTask, told: Survey, output: Path, folder: Path

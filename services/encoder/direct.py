@@ -99,9 +99,16 @@ class DirectCalls:
             *segment_violations(request.segments),
             *settings_violations(request.settings),
         ]
-        if request.settings.measure_quality:
-            problem = "only exports are compared with their source"
-            violations.append(Violation("settings.measure_quality", problem))
+        alone = {
+            "measure_quality": request.settings.measure_quality,
+            "poster": request.settings.HasField("poster"),
+            "sprites": request.settings.HasField("sprites"),
+        }
+        violations += [
+            Violation(f"settings.{name}", "is made for exports alone")
+            for name, given in alone.items()
+            if given
+        ]
         if violations:
             raise invalid_request(violations)
         choice = self._choose(request.settings)

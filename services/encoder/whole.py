@@ -28,6 +28,7 @@ from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts, check_output, verification_of
 from services.encoder.scratch import scratch
 from services.encoder.source_gateway import SourceGateway
+from services.encoder.stills import Stills
 from services.encoder.storage import StorageClient
 from services.encoder.subtitles import subtitles_of_plan
 from services.encoder.watermark import Watermarks
@@ -78,6 +79,7 @@ class WholeEncode:
         self._runs = runs
         self._gateway = gateway
         self._storage = storage_client
+        self._stills = Stills(runs, storage_client)
         self._watermarks = Watermarks(runs, gateway, storage_client)
         self._metrics = metrics
 
@@ -96,16 +98,19 @@ class WholeEncode:
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         with scratch(self._own_scratch, run.run_id) as folder:
-            result = await self._make(run, user_id, source, work, folder)
+            deadline = Deadline.after(work.time_limit)
+            result = await self._make(run, user_id, source, work, deadline, folder)
+            stills = await self._stills.make(run, work.plan, result.made.path, deadline)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             stored = await self._storage.store(user_id, upload, result.made.path)
+            how = (result.family, result.reason, result.made.loudness)
+            output = output_of(result.made.facts, stored, work.plan, *how)
+            await self._stills.store(user_id, upload, stills, output)
         self._metrics.bytes_written.inc(stored.size_bytes)
         facts = result.made.facts
         frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
         if facts.frame_count:
             self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
-        how = (result.family, result.reason, result.made.loudness)
-        output = output_of(facts, stored, work.plan, *how)
         warnings = (*result.warnings, *loudness_warnings(output))
         return Encoded(output, warnings, frames_per_second)
 
@@ -115,10 +120,10 @@ class WholeEncode:
         user_id: str,
         source: task_pb2.TaskSource,
         work: task_pb2.WholeTask,
+        deadline: Deadline,
         folder: Path,
     ) -> _Result:
         """Encode with the task's family; on the CPU where the GPU fails."""
-        deadline = Deadline.after(work.time_limit)
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
                 await self._watermarks.make(run, user_id, work.plan, folder, deadline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.common.errors import DomainError, Reason
 from services.common.planner import frames_to_make
+from services.common.stills import files_of
 from services.encoder.assembly import Assembly
 from services.encoder.board import Run
 from services.encoder.loudness import loudness_warnings
@@ -95,11 +96,11 @@ class Works:
         found = storage.ExportOutput(
             export_id=task.copy.export_id, run_id=task.copy.run_id, format=task.copy.format
         )
-        await self._storage.copy(
-            task.user_id,
-            storage.ObjectRef(export_output=found),
-            storage.ObjectRef(export_output=target),
-        )
+        for name in ("", *files_of(task.copy.output)):
+            refs = [storage.ObjectRef(export_output=each) for each in (found, target)]
+            for ref in refs:
+                ref.export_output.file = name
+            await self._storage.copy(task.user_id, *refs)
         return _delivered(task.copy.output)
 
 

@@ -4,6 +4,7 @@
 |------------------------|-------------|----------------------------------------------|
 | uploaded source        | own         | videos/<user>/<video id>                     |
 | finished file          | own         | exports/<user>/<export id>/<run id>.<suffix> |
+| still picture of it    | own         | exports/<user>/<export id>/<run id>/<name>   |
 | result of an Encode    | own         | previews/<user>/<preview id>.<suffix>        |
 | part for later exports | own         | cache/<user>/<content key>                   |
 | source in other bucket | allow-list  | as named                                     |
@@ -25,12 +26,14 @@ from services.common.caller import has_control_characters, is_id
 from services.common.checks import source_violations
 from services.common.codecs import CONTAINERS, Container
 from services.common.errors import DomainError, Reason, Violation
+from services.common.stills import STILL_FILES
 from videoexport.v1 import export_pb2, storage_service_pb2
 
 # Expired by the lifecycle rules in buckets.py.
 CACHE_PREFIX = "cache/"
 PREVIEWS_PREFIX = "previews/"
 
+_STILL_TYPES = {".jpg": "image/jpeg", ".vtt": "text/vtt"}
 _CONTENT_KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -132,10 +135,17 @@ class Keys:
         good_export = _check_id(output.export_id, "exp", f"{field}.export_id", violations)
         good_run = _check_id(output.run_id, "run", f"{field}.run_id", violations)
         container = _container(output.format, f"{field}.format", violations)
-        if not (good_export and good_run) or container is None:
+        good_file = not output.file or output.file in STILL_FILES
+        if not good_file:
+            violations.append(Violation(f"{field}.file", "is not a file of an export"))
+        if not (good_export and good_run and good_file) or container is None:
             return None
-        key = f"exports/{user}/{output.export_id}/{output.run_id}.{container.suffix}"
+        run = f"exports/{user}/{output.export_id}/{output.run_id}"
         title = f"file of export {output.export_id}"
+        if output.file:
+            kind = _STILL_TYPES[output.file[-4:]]
+            return Location(self._bucket, f"{run}/{output.file}", title, Purpose.EXPORT, kind)
+        key = f"{run}.{container.suffix}"
         return Location(self._bucket, key, title, Purpose.EXPORT, container.content_type)
 
     def preview(
@@ -207,6 +217,8 @@ def in_every_format(location: Location) -> list[Location]:
     """Return where a finished file may lie: whoever deletes it need not know its format."""
     if location.purpose not in (Purpose.EXPORT, Purpose.PREVIEW):
         return [location]
+    if location.key.rpartition("/")[2] in STILL_FILES:
+        return [location]
     stem, _, _ = location.key.rpartition(".")
     return [
         replace(location, key=f"{stem}.{container.suffix}") for container in CONTAINERS.values()
@@ -224,6 +236,21 @@ def locate_all(
         keys.locate(ref, user, f"objects[{index}]", violations) for index, ref in enumerate(refs)
     )
     return [location for location in found if location is not None]
+
+
+def stills_of(
+    refs: Sequence[storage_service_pb2.ObjectRef],
+) -> list[storage_service_pb2.ObjectRef]:
+    """Return all stills that may have been made of those objects that are videos of exports."""
+    found = []
+    for ref in refs:
+        if ref.HasField("export_output") and not ref.export_output.file:
+            for name in STILL_FILES:
+                still = storage_service_pb2.ObjectRef()
+                still.CopyFrom(ref)
+                still.export_output.file = name
+                found.append(still)
+    return found
 
 
 def file_name_problem(name: str) -> str | None:

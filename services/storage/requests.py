@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from services.common import ids
 from services.common.errors import Violation, invalid_request
 from services.common.planner import duration_problem
-from services.storage.keys import Keys, Location, file_name_problem, locate_all
+from services.storage.keys import Keys, Location, file_name_problem, locate_all, stills_of
 from services.storage.settings import LARGEST_OBJECT, LARGEST_PART, MIB
 from videoexport.v1 import export_pb2, storage_service_pb2
 
@@ -187,8 +187,8 @@ def objects_to_stat(
 
 def objects_to_delete(
     request: storage_service_pb2.DeleteObjectsRequest, user: str, keys: Keys
-) -> list[Location]:
-    """Return the objects of a DeleteObjects, all of them in the own bucket.
+) -> tuple[list[Location], list[Location]]:
+    """Return the objects of a DeleteObjects, all of them in the own bucket, and their stills.
 
     Raises:
         DomainError: INVALID_REQUEST.
@@ -200,7 +200,7 @@ def objects_to_delete(
     locations = locate_all(keys, request.objects, user, violations)
     if violations:
         raise invalid_request(violations)
-    return locations
+    return locations, locate_all(keys, stills_of(request.objects), user, violations)
 
 
 def objects_to_copy(

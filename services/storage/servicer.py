@@ -84,9 +84,11 @@ class StorageServicer(storage_service_pb2_grpc.StorageServiceServicer):
         self, request: pb.DeleteObjectsRequest, context: Context
     ) -> pb.DeleteObjectsResponse:
         """Delete objects, and first what would still become of unfinished uploads to them."""
-        locations = requests.objects_to_delete(request, user_of(context), self._keys)
-        await self._uploads.abort_all(locations)
-        deleted = await self._objects.delete_all(locations)
+        named, stills = requests.objects_to_delete(request, user_of(context), self._keys)
+        await self._uploads.abort_all([*named, *stills])
+        # The video last: as long as it is there, somebody has yet to delete them all.
+        await self._objects.delete_all(stills)
+        deleted = await self._objects.delete_all(named)
         return pb.DeleteObjectsResponse(deleted_count=deleted)
 
     async def CopyObject(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import aiohttp
+import av
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from conformance.marks import mark_problems, read_mark
 from conformance.told import read_subtitles, read_told
 from services.local.cluster import LocalCluster
 from tests.e2e.test_export_sound import LONG, finished, kinds_of_runs
-from tests.media.frame_codes import Clip
+from tests.media.frame_codes import Clip, Image, read_frame
 from tests.media.images import image
 from tests.media.recipes.making import make
 from tests.media.recipes.recipe import Changed, Remade
@@ -125,3 +130,56 @@ async def test_watermark_is_on_every_part_and_gone_where_its_image_is(
     watermark.image.video_id = await client.upload(words)
     with pytest.raises(ExportFailed, match="not a PNG, JPEG or WebP image"):
         await finished(client, video_id, [(0.0, 4.0)], watermark=watermark)
+
+
+@pytest.mark.parametrize("seconds", [8.0, 36.0])
+async def test_stills_come_with_an_output_whole_or_in_parts_and_with_its_copy(
+    client: AsyncClient, clip: MakeClip, cluster: LocalCluster, tmp_path: Path, seconds: float
+) -> None:
+    video_id = await client.upload(clip(LONG))
+    stills = {
+        "poster": pb.PosterSettings(time=Duration(seconds=7), width=320),
+        "sprites": pb.SpriteSettings(interval=Duration(seconds=2), columns=2),
+    }
+    first = await finished(client, video_id, [(0.0, seconds)], **stills)
+    again = await finished(client, video_id, [(0.0, seconds)], **stills)
+    assert await kinds_of_runs(cluster, again) == {"COPY"}
+    for number, export in enumerate((first, again)):
+        output = export.output
+        sheets = math.ceil(seconds / 2 / 4)
+        assert output.poster.time == Duration(seconds=7)
+        assert output.sprites.sheet_count == len(output.sprites.sheet_urls) == sheets
+        poster, vtt, *pictures = [
+            await fetched(url, tmp_path / f"{number}-{place}")
+            for place, url in enumerate(
+                [output.poster.download_url, output.sprites.vtt_url, *output.sprites.sheet_urls]
+            )
+        ]
+        assert read_frame(grey(poster)).number == 35
+        assert vtt.read_text().count("sprites-1.jpg#xywh=") == 4
+        assert vtt.stat().st_size + sum(each.stat().st_size for each in pictures) == (
+            output.sprites.size_bytes
+        )
+        assert read_frame(grey(pictures[0])[:90, 160:]).number == 10
+    await client.delete(first.id)
+    async with asyncio.timeout(20):
+        while await status_of(first.output.poster.download_url) == 200:
+            await asyncio.sleep(0.2)
+    assert await status_of(again.output.poster.download_url) == 200
+
+
+async def fetched(url: str, path: Path) -> Path:
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        assert response.status == 200
+        await asyncio.to_thread(path.write_bytes, await response.read())
+    return path
+
+
+async def status_of(url: str) -> int:
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return response.status
+
+
+def grey(path: Path) -> Image:
+    with av.open(str(path)) as file:
+        return next(file.decode(video=0)).to_ndarray(format="gray")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from google.protobuf.duration_pb2 import Duration
 
 from videoexport.client import parse_segment, source_message
+from videoexport.client.naming import duration
 from videoexport.v1 import export_pb2
 
 _VIDEO_ID = re.compile(r"vid_[0-9a-f]{32}")
@@ -163,6 +165,23 @@ class SegmentType(click.ParamType[export_pb2.Segment]):
             )
 
 
+class TimeType(click.ParamType[Duration]):
+    """A time in seconds or as HH:MM:SS.mmm."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Duration:
+        """Return the time; whether it fits is for the service to say."""
+        if isinstance(value, Duration):
+            return value
+        try:
+            return duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}; write 12.5 or 00:01:30.250.", param, ctx)
+
+
 class FrameRateType(click.ParamType[export_pb2.Rational]):
     """Frames per second: 25, 29.97 or 30000/1001, kept exactly as written."""
 
@@ -242,6 +261,13 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         watermark_margin: float | None,
         watermark_width: float | None,
         watermark_opacity: float | None,
+        poster: bool,
+        poster_time: Duration | None,
+        poster_width: int | None,
+        sprites: bool,
+        sprite_interval: Duration | None,
+        sprite_columns: int | None,
+        sprite_width: int | None,
         **kwargs: Any,
     ) -> Any:
         settings = export_pb2.ExportSettings(
@@ -261,6 +287,19 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if subtitles is not None:
             settings.subtitles.stream = subtitles
             settings.subtitles.mode = _SUBTITLE_MODES[subtitle_mode]
+        # To ask for how is to ask for it.
+        if poster or poster_time is not None or poster_width is not None:
+            settings.poster.CopyFrom(
+                export_pb2.PosterSettings(time=poster_time, width=poster_width or 0)
+            )
+        if sprites or (sprite_interval, sprite_columns, sprite_width) != (None, None, None):
+            settings.sprites.CopyFrom(
+                export_pb2.SpriteSettings(
+                    interval=sprite_interval,
+                    columns=sprite_columns or 0,
+                    tile_width=sprite_width or 0,
+                )
+            )
         image = None
         if watermark is not None:
             settings.watermark.CopyFrom(
@@ -412,6 +451,42 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=float,
             metavar="SHARE",
             help="How much of it is seen, from 0 to 1. Default: 1.",
+        ),
+        click.option("--poster", is_flag=True, help="Make a still picture, too, a JPEG."),
+        click.option(
+            "--poster-time",
+            type=TimeType(),
+            metavar="TIME",
+            help="Which, as a time of the output. Default: the first that is not black.",
+        ),
+        click.option(
+            "--poster-width",
+            type=click.IntRange(1, _INT32_MAX),
+            metavar="N",
+            help="Its width in pixels. Default: the output's.",
+        ),
+        click.option(
+            "--sprites",
+            is_flag=True,
+            help="Make small pictures for the bar of a player, too: JPEG sheets and a WebVTT file.",
+        ),
+        click.option(
+            "--sprite-interval",
+            type=TimeType(),
+            metavar="TIME",
+            help="Distance of two small pictures. Default: 10 s, or more for long outputs.",
+        ),
+        click.option(
+            "--sprite-columns",
+            type=click.IntRange(1, _INT32_MAX),
+            metavar="N",
+            help="Small pictures beside each other on a sheet. Default: 10.",
+        ),
+        click.option(
+            "--sprite-width",
+            type=click.IntRange(1, _INT32_MAX),
+            metavar="N",
+            help="Width of a small picture in pixels. Default: 160.",
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)

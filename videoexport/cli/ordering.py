@@ -69,6 +69,7 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export talk.mkv --subtitles 2 --subtitle-mode burn-in",
     "export talk.mp4 --quality source --segment 0:10-5:00",
     "export talk.mp4 --watermark logo.png --watermark-position top-left --watermark-opacity 0.6",
+    "export vid_4f0c… --poster --sprites --sprite-interval 5 --json",
     "export s3://footage/talk.mp4 --request-id talk-42 --no-wait --json",
 )
 @source_argument

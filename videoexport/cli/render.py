@@ -98,6 +98,22 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     if not export.HasField("output"):
         return
     output = export.output
+    yield from _measured(output)
+    reason = f": {output.encoder_reason}" if output.encoder_reason else ""
+    yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
+    if output.reused_share:
+        yield "Reused", f"{output.reused_frame_count:,} frames, {output.reused_share:.0%}"
+    if export.HasField("end_time"):
+        yield "Took", _times(export)
+    yield from _stills(output)
+    if file is not None:
+        yield "File", str(file)
+    elif output.download_url:
+        yield "Link until", moment(output.download_url_expire_time)
+        yield "Download", output.download_url
+
+
+def _measured(output: export_pb2.Output) -> Iterator[Pair]:
     pictures = output.width > 0
     if pictures:
         yield "Frames", f"{output.frame_count:,}"
@@ -111,17 +127,15 @@ def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
         yield "Verified", _verified(output.verification)
     if output.verification.HasField("quality"):
         yield "Quality", _quality(output.verification.quality)
-    reason = f": {output.encoder_reason}" if output.encoder_reason else ""
-    yield "Encoder", f"{output.encoder_name} on the {_family(output.encoder_family)}{reason}"
-    if output.reused_share:
-        yield "Reused", f"{output.reused_frame_count:,} frames, {output.reused_share:.0%}"
-    if export.HasField("end_time"):
-        yield "Took", _times(export)
-    if file is not None:
-        yield "File", str(file)
-    elif output.download_url:
-        yield "Link until", moment(output.download_url_expire_time)
-        yield "Download", output.download_url
+
+
+def _stills(output: export_pb2.Output) -> Iterator[Pair]:
+    if output.HasField("poster") and output.poster.download_url:
+        yield "Poster", output.poster.download_url
+    if output.HasField("sprites") and output.sprites.vtt_url:
+        yield "Sprites", output.sprites.vtt_url
+        for url in output.sprites.sheet_urls:
+            yield "", url
 
 
 def _times(export: export_pb2.Export) -> str:
@@ -297,6 +311,13 @@ def _planned_sound(plan: export_pb2.Plan) -> str:
 
 def _planned_metadata(plan: export_pb2.Plan) -> Iterator[Pair]:
     metadata = plan.metadata
+    if plan.HasField("poster"):
+        frame = f"frame {plan.poster.frame:,}" if plan.poster.HasField("frame") else "not black"
+        yield "Poster", f"{plan.poster.width} × {plan.poster.height}, {frame}"
+    if plan.HasField("sprites"):
+        sprites = plan.sprites
+        size_of_one = f"{sprites.tile_width} × {sprites.tile_height}"
+        yield "Sprites", f"{sprites.tile_count:,} of {size_of_one}, sheets: {sprites.sheet_count}"
     if plan.HasField("watermark"):
         width, seen = plan.watermark.width, plan.watermark.opacity
         position = export_pb2.WatermarkPosition.Name(plan.watermark.position)

@@ -931,6 +931,8 @@ class ExportSettings(_message.Message):
     AUDIO_STREAM_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
     KEEP_LOCATION_AND_DEVICE_FIELD_NUMBER: _builtins.int
+    POSTER_FIELD_NUMBER: _builtins.int
+    SPRITES_FIELD_NUMBER: _builtins.int
     SUBTITLES_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
@@ -978,6 +980,14 @@ class ExportSettings(_message.Message):
         """Frames per second of the output, 1 to 120. Default: the source's own rate, at most 60."""
 
     @_builtins.property
+    def poster(self) -> Global___PosterSettings:
+        """A still picture of the output. Default: none."""
+
+    @_builtins.property
+    def sprites(self) -> Global___SpriteSettings:
+        """Small pictures of the output for the bar of a player. Default: none."""
+
+    @_builtins.property
     def subtitles(self) -> Global___SubtitleSettings:
         """Subtitles of the source that the output has. Default: none."""
 
@@ -999,13 +1009,15 @@ class ExportSettings(_message.Message):
         audio_stream: _builtins.int | None = ...,
         loudness_lufs: _builtins.float | None = ...,
         keep_location_and_device: _builtins.bool = ...,
+        poster: Global___PosterSettings | None = ...,
+        sprites: Global___SpriteSettings | None = ...,
         subtitles: Global___SubtitleSettings | None = ...,
         watermark: Global___Watermark | None = ...,
         measure_quality: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "subtitles", b"subtitles", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "poster", b"poster", "sprites", b"sprites", "subtitles", b"subtitles", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "quality", b"quality", "resolution", b"resolution", "subtitles", b"subtitles", "video_codec", b"video_codec", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "dynamic_range", b"dynamic_range", "encoder", b"encoder", "fit", b"fit", "format", b"format", "frame_rate", b"frame_rate", "keep_location_and_device", b"keep_location_and_device", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "poster", b"poster", "quality", b"quality", "resolution", b"resolution", "sprites", b"sprites", "subtitles", b"subtitles", "video_codec", b"video_codec", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1082,6 +1094,74 @@ class Watermark(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 
 Global___Watermark: _TypeAlias = Watermark  # noqa: Y015
+
+@_typing.final
+class PosterSettings(_message.Message):
+    """A still picture of an output, as a JPEG."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Width in pixels, 16 to 8192; at most the output's. Default: the output's."""
+    @_builtins.property
+    def time(self) -> _duration_pb2.Duration:
+        """Which, as a time of the output: the frame that is shown then. Default: the first frame of the
+        first minute that is not black.
+        """
+
+    def __init__(
+        self,
+        *,
+        time: _duration_pb2.Duration | None = ...,
+        width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PosterSettings: _TypeAlias = PosterSettings  # noqa: Y015
+
+@_typing.final
+class SpriteSettings(_message.Message):
+    """Small pictures of an output at equal distances, as JPEG sheets of as many rows as columns, and a
+    WebVTT file that says which is where.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    TILE_WIDTH_FIELD_NUMBER: _builtins.int
+    columns: _builtins.int
+    """Pictures beside each other on a sheet, 1 to 20. Default: 10."""
+    tile_width: _builtins.int
+    """Width of a picture in pixels, 32 to 640; of one that is higher than wide, the height. A sheet
+    is at most 4096 pixels wide. Default: 160.
+    """
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """Distance of two pictures, 1 s to 10 min, on the frame grid; 20 sheets must be enough. Default:
+        10 s, or more where an output is too long for it.
+        """
+
+    def __init__(
+        self,
+        *,
+        interval: _duration_pb2.Duration | None = ...,
+        columns: _builtins.int = ...,
+        tile_width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "interval", b"interval", "tile_width", b"tile_width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpriteSettings: _TypeAlias = SpriteSettings  # noqa: Y015
 
 @_typing.final
 class SubtitleSettings(_message.Message):
@@ -1162,6 +1242,8 @@ class Plan(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     SUBTITLES_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
+    POSTER_FIELD_NUMBER: _builtins.int
+    SPRITES_FIELD_NUMBER: _builtins.int
     COPIED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     MEASURE_QUALITY_FIELD_NUMBER: _builtins.int
@@ -1244,6 +1326,14 @@ class Plan(_message.Message):
         none.
         """
 
+    @_builtins.property
+    def poster(self) -> Global___PlannedPoster:
+        """Output only. The still picture; absent where there is none."""
+
+    @_builtins.property
+    def sprites(self) -> Global___PlannedSprites:
+        """Output only. The small pictures; absent where there are none."""
+
     def __init__(
         self,
         *,
@@ -1268,14 +1358,16 @@ class Plan(_message.Message):
         metadata: Global___OutputMetadata | None = ...,
         subtitles: Global___PlannedSubtitles | None = ...,
         watermark: Global___Watermark | None = ...,
+        poster: Global___PlannedPoster | None = ...,
+        sprites: Global___PlannedSprites | None = ...,
         copied_frame_count: _builtins.int = ...,
         format: Global___Format.ValueType = ...,
         measure_quality: _builtins.bool = ...,
         rotation: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "subtitles", b"subtitles", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "duration", b"duration", "estimated_processing_time", b"estimated_processing_time", "frame_rate", b"frame_rate", "loudness_lufs", b"loudness_lufs", "metadata", b"metadata", "poster", b"poster", "sprites", b"sprites", "subtitles", b"subtitles", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "metadata", b"metadata", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "subtitles", b"subtitles", "video_codec", b"video_codec", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream", "_loudness_lufs", b"_loudness_lufs", "audio_stream", b"audio_stream", "chunk_count", b"chunk_count", "copied_frame_count", b"copied_frame_count", "duration", b"duration", "dynamic_range", b"dynamic_range", "estimated_processing_time", b"estimated_processing_time", "estimated_size_bytes", b"estimated_size_bytes", "fit", b"fit", "format", b"format", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "height", b"height", "loudness_lufs", b"loudness_lufs", "measure_quality", b"measure_quality", "metadata", b"metadata", "poster", b"poster", "quality", b"quality", "resolution", b"resolution", "reusable_frame_count", b"reusable_frame_count", "rotation", b"rotation", "segments", b"segments", "sprites", b"sprites", "subtitles", b"subtitles", "video_codec", b"video_codec", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_stream: _TypeAlias = _typing.Literal["audio_stream"]  # noqa: Y015
     _WhichOneofArgType__audio_stream: _TypeAlias = _typing.Literal["_audio_stream", b"_audio_stream"]  # noqa: Y015
@@ -1287,6 +1379,80 @@ class Plan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class PlannedPoster(_message.Message):
+    """A still picture that is made of an output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    frame: _builtins.int
+    """Output only. Frame of the output, from 0; absent where the first that is not black is taken."""
+    width: _builtins.int
+    """Output only. Width in pixels."""
+    height: _builtins.int
+    """Output only. Height in pixels."""
+    def __init__(
+        self,
+        *,
+        frame: _builtins.int | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "frame", b"frame", "height", b"height", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frame: _TypeAlias = _typing.Literal["frame"]  # noqa: Y015
+    _WhichOneofArgType__frame: _TypeAlias = _typing.Literal["_frame", b"_frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame) -> _WhichOneofReturnType__frame | None: ...
+
+Global___PlannedPoster: _TypeAlias = PlannedPoster  # noqa: Y015
+
+@_typing.final
+class PlannedSprites(_message.Message):
+    """Small pictures that are made of an output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERVAL_FRAMES_FIELD_NUMBER: _builtins.int
+    TILE_COUNT_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    TILE_WIDTH_FIELD_NUMBER: _builtins.int
+    TILE_HEIGHT_FIELD_NUMBER: _builtins.int
+    SHEET_COUNT_FIELD_NUMBER: _builtins.int
+    interval_frames: _builtins.int
+    """Output only. Frames from one picture to the next."""
+    tile_count: _builtins.int
+    """Output only. Pictures: of the first frame, and of every one that is so many later."""
+    columns: _builtins.int
+    """Output only. Pictures beside each other on a sheet, and rows of them."""
+    tile_width: _builtins.int
+    """Output only. Width of a picture in pixels."""
+    tile_height: _builtins.int
+    """Output only. Height of a picture in pixels."""
+    sheet_count: _builtins.int
+    """Output only. Sheets."""
+    def __init__(
+        self,
+        *,
+        interval_frames: _builtins.int = ...,
+        tile_count: _builtins.int = ...,
+        columns: _builtins.int = ...,
+        tile_width: _builtins.int = ...,
+        tile_height: _builtins.int = ...,
+        sheet_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "interval_frames", b"interval_frames", "sheet_count", b"sheet_count", "tile_count", b"tile_count", "tile_height", b"tile_height", "tile_width", b"tile_width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedSprites: _TypeAlias = PlannedSprites  # noqa: Y015
 
 @_typing.final
 class PlannedSubtitles(_message.Message):
@@ -1511,6 +1677,8 @@ class Output(_message.Message):
     REUSED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
     LOUDNESS_FIELD_NUMBER: _builtins.int
     VERIFICATION_FIELD_NUMBER: _builtins.int
+    POSTER_FIELD_NUMBER: _builtins.int
+    SPRITES_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     """Output only. Size in bytes."""
     frame_count: _builtins.int
@@ -1553,6 +1721,14 @@ class Output(_message.Message):
         encoder of before made it.
         """
 
+    @_builtins.property
+    def poster(self) -> Global___Poster:
+        """Output only. The still picture; present where one was asked for."""
+
+    @_builtins.property
+    def sprites(self) -> Global___Sprites:
+        """Output only. The small pictures; present where they were asked for."""
+
     def __init__(
         self,
         *,
@@ -1571,10 +1747,12 @@ class Output(_message.Message):
         reused_frame_count: _builtins.int = ...,
         loudness: Global___Loudness | None = ...,
         verification: Global___Verification | None = ...,
+        poster: Global___Poster | None = ...,
+        sprites: Global___Sprites | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "loudness", b"loudness", "verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "loudness", b"loudness", "poster", b"poster", "sprites", b"sprites", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "loudness", b"loudness", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "verification", b"verification", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "download_url_expire_time", b"download_url_expire_time", "duration", b"duration", "encoder_family", b"encoder_family", "encoder_name", b"encoder_name", "encoder_reason", b"encoder_reason", "frame_count", b"frame_count", "height", b"height", "loudness", b"loudness", "poster", b"poster", "reused_frame_count", b"reused_frame_count", "reused_share", b"reused_share", "sha256", b"sha256", "size_bytes", b"size_bytes", "sprites", b"sprites", "verification", b"verification", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1705,6 +1883,77 @@ class VideoQuality(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VideoQuality: _TypeAlias = VideoQuality  # noqa: Y015
+
+@_typing.final
+class Poster(_message.Message):
+    """A still picture of an output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    """Output only. Size in bytes."""
+    download_url: _builtins.str
+    """Output only. Presigned URL, made and valid as `Output.download_url` is."""
+    @_builtins.property
+    def time(self) -> _duration_pb2.Duration:
+        """Output only. When the output shows it."""
+
+    def __init__(
+        self,
+        *,
+        time: _duration_pb2.Duration | None = ...,
+        size_bytes: _builtins.int = ...,
+        download_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["download_url", b"download_url", "size_bytes", b"size_bytes", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Poster: _TypeAlias = Poster  # noqa: Y015
+
+@_typing.final
+class Sprites(_message.Message):
+    """Small pictures of an output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHEET_COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    VTT_URL_FIELD_NUMBER: _builtins.int
+    SHEET_URLS_FIELD_NUMBER: _builtins.int
+    sheet_count: _builtins.int
+    """Output only. Sheets."""
+    size_bytes: _builtins.int
+    """Output only. Size of all of them and the WebVTT file in bytes."""
+    vtt_url: _builtins.str
+    """Output only. Presigned URL of the WebVTT file, made and valid as `Output.download_url` is. It
+    names the sheets `sprites-1.jpg` and so on: a player needs it rewritten with their URLs, or all
+    of them beside each other.
+    """
+    @_builtins.property
+    def sheet_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Presigned URLs of the sheets, in order."""
+
+    def __init__(
+        self,
+        *,
+        sheet_count: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        vtt_url: _builtins.str = ...,
+        sheet_urls: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sheet_count", b"sheet_count", "sheet_urls", b"sheet_urls", "size_bytes", b"size_bytes", "vtt_url", b"vtt_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sprites: _TypeAlias = Sprites  # noqa: Y015
 
 @_typing.final
 class Loudness(_message.Message):

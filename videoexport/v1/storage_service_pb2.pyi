@@ -74,6 +74,7 @@ class ExportOutput(_message.Message):
     EXPORT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     export_id: _builtins.str
     """Required. Identifier of the export."""
     run_id: _builtins.str
@@ -82,16 +83,21 @@ class ExportOutput(_message.Message):
     """Format of the file; names the object and its content type. Default: FORMAT_MP4. DeleteObjects
     does not need it: a run's file goes in whatever format it is.
     """
+    file: _builtins.str
+    """Which of its files: `poster.jpg`, `sprites.vtt`, or `sprites-1.jpg` to `sprites-20.jpg`.
+    Default: the video. With the video, DeleteObjects deletes all of them.
+    """
     def __init__(
         self,
         *,
         export_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         format: _export_pb2.Format.ValueType = ...,
+        file: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "format", b"format", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "file", b"file", "format", b"format", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

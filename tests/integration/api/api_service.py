@@ -26,6 +26,7 @@ from services.api.settings import ApiSettings
 from services.api.store.records import source_key
 from services.common.nats import connect, ensure_topology, first_connection, publish_durably
 from services.common.status import DETAILS_KEY
+from services.common.stills import files_of
 from services.common.subjects import TASKS_STREAM, Lane, events_subject
 from services.local.infra import Infrastructure
 from services.local.services import ServicePart
@@ -223,16 +224,14 @@ class FakeEncoder:
         info.etag = task.source.etag
         await self.say(task, run_id, succeeded=task_pb2.TaskSucceeded(info=info))
 
-    async def encode(self, task: task_pb2.Task, data: bytes) -> str:
-        """Store these bytes as the output, and say so; return the run."""
+    async def encode(self, task: task_pb2.Task, data: bytes, output: pb.Output = OUTPUT) -> str:
+        """Store these bytes as the output, with its stills, and say so; return the run."""
         run_id = f"run_{uuid4().hex}"
         await self.begin(task, run_id)
-        await self.upload(
-            task.user_id,
-            data,
-            export_output=storage.ExportOutput(export_id=task.export_id, run_id=run_id),
-        )
-        await self.say(task, run_id, succeeded=task_pb2.TaskSucceeded(output=OUTPUT))
+        for name in ("", *files_of(output)):
+            stored = storage.ExportOutput(export_id=task.export_id, run_id=run_id, file=name)
+            await self.upload(task.user_id, data + name.encode(), export_output=stored)
+        await self.say(task, run_id, succeeded=task_pb2.TaskSucceeded(output=output))
         return run_id
 
     async def upload(self, user: str, data: bytes, **purpose: Any) -> storage.ObjectStat:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from api_parts import until
-from api_rig import Rig
+from api_rig import OUTPUT, Rig
 from api_service import (
     ANNA,
     BEN,
@@ -113,6 +113,40 @@ async def test_download_url_is_minted_at_each_read_and_names_the_file(
     page = await api.exports.ListExports(service.ListExportsRequest(), metadata=ANNA)
     assert page.exports[0].output.sha256 == "0" * 64
     assert page.exports[0].output.download_url == ""
+
+
+@pytest.mark.parametrize("end", ["deleted", "expired"])
+async def test_stills_are_told_with_the_output_and_go_with_it(
+    api: Api, rig: Rig, encoder: FakeEncoder, end: str
+) -> None:
+    export = await create(api, await encoder.probed_video(rig))
+    output = pb.Output(poster=pb.Poster(size_bytes=1), sprites=pb.Sprites(sheet_count=2))
+    output.MergeFrom(OUTPUT)
+    await encoder.encode(await encoder.take(Lane.CPU), b"file ", output)
+    await until(lambda: is_state(api, export.id, pb.EXPORT_STATE_COMPLETED))
+    done = (await get(api, export.id)).output
+    urls = {
+        "": done.download_url,
+        "poster.jpg": done.poster.download_url,
+        "sprites.vtt": done.sprites.vtt_url,
+        "sprites-1.jpg": done.sprites.sheet_urls[0],
+        "sprites-2.jpg": done.sprites.sheet_urls[1],
+    }
+    for name, url in urls.items():
+        assert await encoder.get(url) == (200, b"file " + name.encode())
+    page = await api.exports.ListExports(service.ListExportsRequest(), metadata=ANNA)
+    assert page.exports[0].output.sprites.sheet_count == 2
+    assert not page.exports[0].output.sprites.sheet_urls
+    if end == "deleted":
+        request = service.DeleteExportRequest(export_id=export.id)
+        await api.exports.DeleteExport(request, metadata=ANNA)
+    else:
+        await rig.sql("UPDATE exports SET expires_at = now() WHERE id = %s", export.id)
+    for url in urls.values():
+        await until(lambda: _is_gone(encoder, url))  # noqa: B023
+    if end == "expired":
+        after = (await get(api, export.id)).output
+        assert (after.poster.download_url, len(after.sprites.sheet_urls)) == ("", 0)
 
 
 async def test_source_that_was_examined_before_is_planned_at_once(

@@ -652,3 +652,26 @@ async def test_watermark_waits_until_whoever_may_draw_it_knows_it(parts: Parts) 
     parts.encoders.heard(old)
     with pytest.raises(DomainError, match="knows watermark yet"):
         await parts.planner.plan(wanted, LONG_INFO)
+
+
+@pytest.mark.parametrize("name", ["poster", "sprites"])
+@pytest.mark.parametrize("lane", [Lane.CPU, Lane.MUX])
+async def test_stills_change_no_part_and_wait_until_whoever_may_make_them_knows_them(
+    parts: Parts, name: str, lane: Lane
+) -> None:
+    settings = pb.ExportSettings()
+    getattr(settings, name).SetInParent()
+    plain = await parts.planner.plan(order(), LONG_INFO)
+    planned = await parts.planner.plan(replace(order(), settings=settings), LONG_INFO)
+    assert {task.part_key for task in planned.work} == {task.part_key for task in plain.work}
+    assert planned.fingerprint != plain.fingerprint
+    work = task_pb2.Task.FromString(planned.work[-1].message).assemble
+    assert work.plan.HasField(name)  # type: ignore[arg-type]
+    old = pb.Encoder(id="old", ffmpeg_build="build", encoder_threads=1)
+    if lane is Lane.CPU:
+        old.capabilities.add(family=pb.ENCODER_FAMILY_CPU, available=True, slots=1)
+    else:
+        old.mux_slots = 1
+    parts.encoders.heard(old)
+    with pytest.raises(DomainError, match=f"knows {name} yet"):
+        await parts.planner.plan(replace(order(), settings=settings), LONG_INFO)

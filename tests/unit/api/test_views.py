@@ -134,7 +134,7 @@ def test_completed_export_shows_its_output_with_the_fresh_url() -> None:
             output_run_id="run_1",
             expires_at=CREATED + timedelta(days=30),
         ),
-        url=url,
+        urls={"": url},
     )
     assert export.output.size_bytes == 5
     assert export.output.download_url == "https://s3/x?sig"
@@ -146,7 +146,7 @@ def test_completed_export_shows_its_output_with_the_fresh_url() -> None:
 def test_record_is_not_changed_by_its_view() -> None:
     output = pb.Output(size_bytes=5)
     url = storage.SignDownloadResponse(url="https://s3/x?sig")
-    to_export(record(state=ExportState.COMPLETED, output=output), url=url)
+    to_export(record(state=ExportState.COMPLETED, output=output), urls={"": url})
     assert output == pb.Output(size_bytes=5)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from videoexport.cli.arguments import (
     Order,
     SegmentType,
     SourceType,
+    TimeType,
     order_options,
     suffix_of,
 )
@@ -269,3 +271,49 @@ def test_watermark_is_ordered_as_given(tmp_path: Path) -> None:
     assert file.settings.watermark == export_pb2.Watermark(
         position=export_pb2.WATERMARK_POSITION_CENTER, width=0.3
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], export_pb2.ExportSettings()),
+        (["--poster"], export_pb2.ExportSettings(poster=export_pb2.PosterSettings())),
+        (["--sprites"], export_pb2.ExportSettings(sprites=export_pb2.SpriteSettings())),
+        (
+            ["--poster-time", "1:02.5", "--poster-width", "640"],
+            export_pb2.ExportSettings(
+                poster=export_pb2.PosterSettings(
+                    time=Duration(seconds=62, nanos=500_000_000), width=640
+                )
+            ),
+        ),
+        (
+            ["--sprite-interval=5", "--sprite-columns=4", "--sprite-width=80"],
+            export_pb2.ExportSettings(
+                sprites=export_pb2.SpriteSettings(
+                    interval=Duration(seconds=5), columns=4, tile_width=80
+                )
+            ),
+        ),
+    ],
+)
+def test_stills_are_ordered_as_given(
+    arguments: list[str], wanted: export_pb2.ExportSettings
+) -> None:
+    orders: list[Order] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        orders.append(order)
+
+    keep.main(arguments, standalone_mode=False)
+    found = orders[0].settings
+    assert found.HasField("poster") == wanted.HasField("poster")
+    assert found.HasField("sprites") == wanted.HasField("sprites")
+    assert (found.poster, found.sprites) == (wanted.poster, wanted.sprites)
+
+
+def test_time_names_the_text_that_is_none() -> None:
+    with pytest.raises(click.BadParameter, match=r"12\.5"):
+        TimeType().convert("soon", None, None)

@@ -323,3 +323,23 @@ def test_plan_details_say_where_the_watermark_is() -> None:
     plan.watermark.position = export_pb2.WATERMARK_POSITION_TOP_LEFT
     plan.watermark.width, plan.watermark.opacity = 0.15, 0.5
     assert "top left, 15% of the width, 50% opaque" in render.plan_details(plan)
+
+
+def test_details_show_stills() -> None:
+    plan = export_pb2.Plan(
+        poster=export_pb2.PlannedPoster(width=640, height=360),
+        sprites=export_pb2.PlannedSprites(
+            tile_count=1234, tile_width=160, tile_height=90, sheet_count=13
+        ),
+    )
+    shown = render.plan_details(plan)
+    assert "640 × 360, not black" in shown
+    assert "1,234 of 160 × 90, sheets: 13" in shown
+    plan.poster.frame = 25
+    assert "640 × 360, frame 25" in render.plan_details(plan)
+    export = export_pb2.Export()
+    export.output.poster.download_url = "https://s3/poster"
+    export.output.sprites.vtt_url = "https://s3/vtt"
+    export.output.sprites.sheet_urls.append("https://s3/sheet")
+    told = render.export_details(export)
+    assert all(f"https://s3/{name}" in told for name in ("poster", "vtt", "sheet"))

@@ -81,10 +81,12 @@ def test_sound_alone_has_no_settings_of_pictures() -> None:
         measure_quality=True,
         subtitles=pb.SubtitleSettings(stream=2),
         watermark=pb.Watermark(image=pb.Source(video_id="vid_" + "0" * 32)),
+        poster=pb.PosterSettings(),
+        sprites=pb.SpriteSettings(),
     )
     assert list(found) == [
         *("resolution", "fit", "quality", "video_codec", "dynamic_range", "frame_rate", "encoder"),
-        *("measure_quality", "subtitles", "watermark"),
+        *("measure_quality", "subtitles", "watermark", "poster", "sprites"),
     ]
     assert set(found.values()) == {"M4A is sound alone, which has no such setting"}
     # What a client always says, because it is the default, is no wish.

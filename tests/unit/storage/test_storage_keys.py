@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.common.checks import source_violations
 from services.common.errors import DomainError, Reason, Violation
+from services.common.stills import STILL_FILES
 from services.storage.keys import (
     Keys,
     Location,
@@ -17,6 +18,7 @@ from services.storage.keys import (
     file_name_problem,
     in_every_format,
     locate_all,
+    stills_of,
 )
 from videoexport.v1 import export_pb2
 from videoexport.v1 import storage_service_pb2 as pb
@@ -253,3 +255,39 @@ def test_file_name_for_people_is_accepted(name: str) -> None:
 )
 def test_file_name_that_is_a_path_or_unprintable_is_refused(name: str) -> None:
     assert file_name_problem(name) is not None
+
+
+def still(name: str) -> pb.ObjectRef:
+    ref = output(EXPORT, RUN)
+    ref.export_output.file = name
+    return ref
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("poster.jpg", "image/jpeg"),
+        ("sprites.vtt", "text/vtt"),
+        ("sprites-1.jpg", "image/jpeg"),
+        ("sprites-20.jpg", "image/jpeg"),
+    ],
+)
+def test_still_lies_beside_its_video(name: str, kind: str) -> None:
+    location, violations = locate(still(name))
+    assert violations == []
+    assert location is not None
+    assert location.key == f"exports/ann/{EXPORT}/{RUN}/{name}"
+    assert (location.content_type, location.purpose) == (kind, Purpose.EXPORT)
+
+
+@pytest.mark.parametrize("name", ["sprites-21.jpg", "../x.jpg", "poster.JPG", "x", "/", "."])
+def test_file_of_an_export_has_one_of_few_names(name: str) -> None:
+    location, violations = locate(still(name))
+    assert location is None
+    assert [violation.field for violation in violations] == ["object.export_output.file"]
+
+
+def test_stills_of_a_video_are_all_that_there_may_be() -> None:
+    found = stills_of([output(EXPORT, RUN), still("poster.jpg"), video(VIDEO)])
+    assert [ref.export_output.file for ref in found] == list(STILL_FILES)
+    assert all(ref.export_output.run_id == RUN for ref in found)
