@@ -31,8 +31,8 @@ ENCODER_NAMES: Mapping[Family, Mapping[Codec, str]] = {
 # What looks as good as H.264's at each quality, measured: docs/quality.md.
 CRF: Mapping[Codec, Mapping[pb.Quality.ValueType, int]] = {
     H264: {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 23, pb.QUALITY_LOW: 28},
-    HEVC: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 22, pb.QUALITY_LOW: 28},
-    AV1: {pb.QUALITY_HIGH: 20, pb.QUALITY_MEDIUM: 34, pb.QUALITY_LOW: 52},
+    HEVC: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 22, pb.QUALITY_LOW: 27},
+    AV1: {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 34, pb.QUALITY_LOW: 50},
     VP9: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 27, pb.QUALITY_LOW: 37},
 }
 # NVENC's constant quality, which this project has no GPU to measure. For H.264 a step above CRF
