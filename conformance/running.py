@@ -101,7 +101,7 @@ async def _run(
     tones = (recipe.clip.tones, tuple(recipe.levels))
     evidence = await asyncio.to_thread(evidence_of, made.path, *tones)
     ranges = [(segment.start_frame, segment.end_frame) for segment in made.plan.segments]
-    measured = measure(recipe, evidence, ranges)
+    measured = measure(recipe, evidence, ranges, made.warnings)
     gpu = tuple(gpu_problems(made.info, made.plan)) if recipe.gpu else None
     return measured, gpu
 

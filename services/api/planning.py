@@ -82,15 +82,18 @@ class ExportPlanner:
             order.user_id, order.source, info, plan, choice.family, tools.build
         )
         finished = await self._reuse.finished(order.user_id, fingerprint) if copies else None
+        warnings = choice.warnings
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
-            tasks = [copy_task(order, finished, plan.frame_count)]
+            copied, told = finished
+            tasks = [copy_task(order, copied, plan.frame_count)]
+            warnings = (*warnings, *told)
         elif parts and fraction_of(plan.duration) > self._settings.chunk_threshold_seconds:
             tasks = await self._parts(order, info, plan, choice, tools)
         else:
             tasks = [whole_task(order, info, plan, choice)]
         await self._estimate(plan, tasks, choice)
-        return Planned(plan, tuple(tasks), choice.warnings, fingerprint)
+        return Planned(plan, tuple(tasks), warnings, fingerprint)
 
     def _require(self, info: pb.SourceInfo, plan: pb.Plan, lane: Lane) -> None:
         """Refuse what a live encoder would pass over in its task, while a release is rolled out."""

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     WORKER_LOST = "WORKER_LOST"
     GPU_FALLBACK = "GPU_FALLBACK"
     LOUDNESS_MISSED = "LOUDNESS_MISSED"
+    SOURCE_DAMAGED = "SOURCE_DAMAGED"
     INTERNAL = "INTERNAL"
 
 
@@ -215,6 +216,12 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.OK,
         False,
         "A warning: the sound could not be made as loud as asked for without exceeding its peaks.",
+    ),
+    Reason.SOURCE_DAMAGED: ReasonInfo(
+        StatusCode.OK,
+        False,
+        "A warning: some of the source cannot be decoded, at the times that it names; pictures "
+        "there may look damaged or repeat the one before, and sound may be missing.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

@@ -35,6 +35,10 @@ class InvalidSource(MediaError):
     retryable = False
 
 
+class DamagedSource(InvalidSource):
+    """Some of the source cannot be decoded; what else there is may be made all the same."""
+
+
 class SourceNotFound(MediaError):
     """The object is no longer there."""
 

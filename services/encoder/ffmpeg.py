@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import psutil
 
 from services.encoder.errors import EncoderFailed, EncodeStalled, TimeLimitExceeded
-from services.encoder.ffmpeg_failure import failure_of, is_telling
+from services.encoder.ffmpeg_failure import failure_in_spite_of, failure_of, is_telling
 
 # How long FFmpeg may take to end by itself before it is killed, in seconds.
 TERM_GRACE = 3.0
@@ -251,6 +251,8 @@ class FfmpegProcess:
             await readers
         if process.returncode:
             raise failure_of([*self._telling, *self._errors], self.memory_limit)
+        if (failure := failure_in_spite_of(self._telling)) is not None:
+            raise failure
         return FfmpegResult(
             loop.time() - started,
             self._usage.cpu_seconds,

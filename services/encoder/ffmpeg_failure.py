@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from services.encoder.errors import (
+    DamagedSource,
     EncoderFailed,
     InvalidSource,
     MediaError,
@@ -64,13 +65,22 @@ def failure_of(lines: Sequence[str], memory_limit: int | None) -> MediaError:
     for line in lines:
         if (damaged := _DAMAGED.search(line)) is not None:
             what = {"v": "pictures", "a": "sound"}.get(damaged["kind"], "data")
-            return InvalidSource(f"the video is damaged: some of its {what} cannot be decoded")
+            return DamagedSource(f"the video is damaged: some of its {what} cannot be decoded")
         if _SOUND_CHANGED.search(line):
-            return InvalidSource(
-                "the sound changes its channels or its sample rate within the video,"
-                " which cannot be exported"
-            )
+            return _sound_changed()
     return EncoderFailed(last_meaningful_line(lines))
+
+
+def failure_in_spite_of(lines: Sequence[str]) -> MediaError | None:
+    """Return why a run that ended well has made something wrong; None where it has not."""
+    return _sound_changed() if any(map(_SOUND_CHANGED.search, lines)) else None
+
+
+def _sound_changed() -> InvalidSource:
+    return InvalidSource(
+        "the sound changes its channels or its sample rate within the video,"
+        " which cannot be exported"
+    )
 
 
 def last_meaningful_line(lines: Iterable[str]) -> str:

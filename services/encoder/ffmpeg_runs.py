@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,15 @@ import structlog
 
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
+from services.encoder.damage import Damage, Wanted, find_damage
 from services.encoder.deadline import Deadline
-from services.encoder.errors import FramesMissing, TimeLimitExceeded
-from services.encoder.ffmpeg import FfmpegProcess
+from services.encoder.errors import (
+    DamagedSource,
+    FramesMissing,
+    InvalidSource,
+    TimeLimitExceeded,
+)
+from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult
 from services.encoder.loudness import (
     Aim,
     Draft,
@@ -42,6 +47,8 @@ SOUND_NICE = 10
 MOST_LEVELLINGS = 3
 # Seconds that readings begin early at the least, in turn; the last is the whole source.
 LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
+# The same where damage is passed over: pictures that are missing repeat one before them.
+TOLERANT_MARGIN = Fraction(12)
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Order:
         rate: frames per second of the file.
         deadline: of the task, however often the file is begun anew.
         level: where the commands make a draft, how its sound becomes final.
+        wanted: what of the source it is made of; None where that must not be damaged.
     """
 
     commands: Callable[[Site], Sequence[FfmpegCommand]]
@@ -78,6 +86,7 @@ class Order:
     rate: pb.Rational
     deadline: Deadline
     level: Level | None = None
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,21 @@ class Made:
     Attributes:
         seconds: that encoding took.
         loudness: of the sound, where one was asked for.
+        damage: of the source, where it was read passing over that; else None.
+        results: what the runs that read the source took.
     """
 
     path: Path
     facts: OutputFacts
     seconds: float
     loudness: pb.Loudness | None = None
+    damage: Damage | None = None
+    results: Sequence[FfmpegResult] = ()
+
+    def warnings(self, rate: pb.Rational) -> list[pb.ExportWarning]:
+        """Return what the owner is told of its source."""
+        told = Fraction(rate.numerator, rate.denominator)
+        return self.damage.warnings(told) if self.damage else []
 
 
 class FfmpegRuns:
@@ -112,16 +130,42 @@ class FfmpegRuns:
     async def fill(self, run: Run, order: Order, source: SourceHandle, folder: Path) -> Made:
         """Make a file of a source and check it.
 
-        Where frames are missing, their source could not be decoded from where the reading
-        began: it is read again from further ahead, in the end from its beginning.
+        First strictly. Where that fails of the source alone, damage is looked for and, where
+        the order allows it, passed over: the file has all its frames, and says which may look
+        or sound damaged.
 
         Raises:
             MediaError, DomainError: why that failed.
         """
-        ways = (
-            order.commands(Site(self.ffmpeg, source.url, self.threads, folder, margin))
-            for margin in LEAST_MARGINS
-        )
+        site = Site(self.ffmpeg, source.url, self.threads, folder)
+        try:
+            return await self._fill_strictly(run, order, source, site)
+        except (DamagedSource, FramesMissing) as error:
+            if order.wanted is None:
+                raise
+            damage = await find_damage(source, order.wanted, order.deadline)
+            if not damage.anywhere:
+                # Frames that are missing of a source that is whole are our own fault.
+                if isinstance(error, FramesMissing):
+                    raise
+                damage.frames = list(order.wanted.ranges)
+            log.warning("source is damaged; what can be decoded is used", problem=error.message)
+        site = replace(site, least_margin=TOLERANT_MARGIN, tolerant=True)
+        try:
+            made = await self._fill(run, order, source, order.commands(site))
+        except FramesMissing as error:
+            raise InvalidSource("the video is too damaged to be exported") from error
+        return replace(made, damage=damage)
+
+    async def _fill_strictly(
+        self, run: Run, order: Order, source: SourceHandle, site: Site
+    ) -> Made:
+        """Make a file of a source that is not damaged.
+
+        Where frames are missing, their source could not be decoded from where the reading
+        began: it is read again from further ahead, in the end from its beginning.
+        """
+        ways = (order.commands(replace(site, least_margin=margin)) for margin in LEAST_MARGINS)
         commands = next(ways)
         while True:
             try:
@@ -138,7 +182,7 @@ class FfmpegRuns:
         self, run: Run, order: Order, source: SourceHandle, commands: Sequence[FfmpegCommand]
     ) -> Made:
         run.enter(pb.EXPORT_PHASE_ENCODING)
-        seconds = await self.make(
+        results = await self.make(
             *(run, commands, source),
             family=order.family,
             deadline=order.deadline,
@@ -150,7 +194,8 @@ class FfmpegRuns:
         run.enter(pb.EXPORT_PHASE_VERIFYING)
         facts = await self.inspect(path)
         order.check(facts)
-        return Made(path, facts, seconds, loudness)
+        seconds = sum(result.wall_seconds for result in results)
+        return Made(path, facts, seconds, loudness, results=results)
 
     async def _level(
         self, run: Run, order: Order, level: Level, path: Path
@@ -197,8 +242,8 @@ class FfmpegRuns:
         family: pb.EncoderFamily.ValueType,
         deadline: Deadline,
         rate: pb.Rational,
-    ) -> float:
-        """Run the commands; return how many seconds that took.
+    ) -> list[FfmpegResult]:
+        """Run the commands; return what each has taken.
 
         Args:
             readables: everything that they read through the gateway.
@@ -207,7 +252,7 @@ class FfmpegRuns:
             MediaError, DomainError: what FFmpeg ended with, or the true reason when what it
                 reads is lost.
         """
-        started = time.monotonic()
+        results = []
         frames_before = 0
         for command in commands:
             command.write_scripts()
@@ -227,14 +272,14 @@ class FfmpegRuns:
                 else None,
             )
             try:
-                await unless_lost(process.run(), *readables)
+                results.append(await unless_lost(process.run(), *readables))
             except TimeLimitExceeded:
                 raise deadline.exceeded() from None
             finally:
                 used = self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family))
                 used.inc(process.cpu_seconds)
             frames_before += command.frame_count
-        return time.monotonic() - started
+        return results
 
     async def inspect(self, path: Path, *, decode_keyframes: bool = False) -> OutputFacts:
         """Return what is in a finished file.

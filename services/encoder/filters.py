@@ -76,6 +76,7 @@ def video_graph(
     *,
     picture_first: bool = False,
     fields: Sequence[str] = (),
+    fill: bool = False,
 ) -> str:
     """Return the graph from the inputs' stream number `stream` to the pad `[v]`.
 
@@ -88,15 +89,18 @@ def video_graph(
             cheaper where nothing is repeated, for it leaves out what is cut.
         fields: filters that make whole pictures of two fields each. They look at the pictures
             before and after, and so come before anything is cut.
+        fill: whether pictures that are missing are filled, wherever they are.
     """
     branches = []
     for index, reading in enumerate(readings):
         span = reading.end - reading.start
         start = _seconds(timeline.of(reading.piece).time(reading.start))
         chain = [*fields, *picture] if picture_first else [*fields]
-        if reading.start == reading.begins:
+        if fill or reading.start == reading.begins:
             # What a damaged beginning lacks is filled with the first picture there is.
             chain.append(f"fps={timeline.rate}:start_time={start}")
+            if fill:
+                chain.append("tpad=stop=-1:stop_mode=clone")
             chain.append(f"trim=end_frame={span}")
         else:
             # Not filled: a picture that is missing here could not be decoded from where the
@@ -121,6 +125,8 @@ def audio_graph(
     streams: Sequence[int],
     cut: SoundCut,
     fold: Sequence[str] = (),
+    *,
+    fill: bool = False,
 ) -> str:
     """Return the graph from the inputs' sound to the pad `[a]`.
 
@@ -130,8 +136,10 @@ def audio_graph(
     Args:
         streams: number of the stream in each input; two are its left and its right.
         fold: filters that make two channels of the stream's, where FFmpeg does not do so itself.
+        fill: whether every hole is filled, not those alone that cannot come of rounding.
     """
     rate = timeline.rate
+    least_hole = 0.005 if fill else 0.03
     branches = []
     frame = cut.first_frame
     count = 0
@@ -155,7 +163,8 @@ def audio_graph(
             *fold,
             # Silence where the sound begins later or has holes; jitter is left alone.
             # More channels are mixed into two without exceeding full scale.
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={least_hole}"
+            ":rematrix_maxval=1",
             f"aformat=sample_fmts=fltp:channel_layouts={'mono' if len(streams) > 1 else 'stereo'}",
             f"apad=whole_len={whole}",
         ]

@@ -28,6 +28,7 @@ from typing import Any
 import av.logging
 
 from services.encoder.errors import InvalidSource, OutputMismatch, SourceUnavailable
+from services.encoder.inspect_damage import Wanted, inspect_damage
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
 from services.encoder.inspection import BEGUN, DEFECT, INVALID, MAX_REQUEST, OK, UNAVAILABLE
@@ -118,6 +119,9 @@ def _answer(request: dict[str, Any]) -> bytes:
                 Path(request["path"]), decode_keyframes=request["decode_keyframes"]
             )
             return OK + facts.to_json()
+        if "wanted" in request:
+            wanted = Wanted.from_request(request["wanted"])
+            return OK + inspect_damage(request["url"], request["size_bytes"], wanted)
         info = inspect_source(request["url"], request["size_bytes"], request["etag"])
         return OK + info.SerializeToString()
     except (InvalidSource, OutputMismatch) as error:

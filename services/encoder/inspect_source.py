@@ -36,7 +36,7 @@ FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 # has cut off, and whom the pictures of Dolby Vision are for that know nothing of it.
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
-_REQUEST_TIMEOUT = 60.0
+REQUEST_TIMEOUT = 60.0
 # How it says that pictures consist of fields. Of the words for their order in the file and in time
 # the first holds: writers do not tell the two apart.
 _FIELDS = re.compile(r"\((?:[^()]*, )?(top|bottom)(?: coded)? first(?: \(swapped\))?[,)]")
@@ -53,18 +53,18 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
         InvalidSource: it is not a video that can be exported; the message says why.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(url, size_bytes, _REQUEST_TIMEOUT)
+    file = HttpFile(url, size_bytes, REQUEST_TIMEOUT)
     try:
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        with _open(file, file, head) as container:
+        with open_source(file, file, head) as container:
             _refuse_cut_off(container, head, size_bytes)
             jumps = _jumps(file, container, size_bytes)
             info = None if jumps else _describe(container)
         if info is None:
 
             def describe(piece: Slice) -> pb.SourceInfo:
-                with _open(piece, file, head) as container:
+                with open_source(piece, file, head) as container:
                     return _describe(container)
 
             info = describe_pieces(file, size_bytes, jumps, describe)
@@ -86,7 +86,7 @@ def _jumps(file: HttpFile, container: InputContainer, size_bytes: int) -> list[i
     return find_jumps(file.read_at, size_bytes, _video_stream(container).id)
 
 
-def _open(part: HttpFile | Slice, file: HttpFile, head: bytes) -> InputContainer:
+def open_source(part: HttpFile | Slice, file: HttpFile, head: bytes) -> InputContainer:
     """Open a file, or a part of it."""
     try:
         return av.open(

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.encoder.errors import (
@@ -22,7 +23,14 @@ from services.encoder.inspection import BEGUN, DEFECT, MAX_ANSWER, MAX_REQUEST, 
 from services.encoder.output_facts import OutputFacts, check_output
 from videoexport.v1 import export_pb2 as pb
 
-__all__ = ["OutputFacts", "check_output", "probe", "start_fork_server", "verify_output"]
+__all__ = [
+    "OutputFacts",
+    "check_output",
+    "look_for_damage",
+    "probe",
+    "start_fork_server",
+    "verify_output",
+]
 
 
 class ReadingFailed(Exception):
@@ -74,6 +82,28 @@ async def verify_output(
         reason = answer[1:].decode() or "the file cannot be read"
         raise OutputMismatch(f"the output could not be verified: {reason}")
     return OutputFacts.from_json(answer[1:])
+
+
+async def look_for_damage(
+    url: str, *, size_bytes: int, wanted: Mapping[str, object], timeout: float
+) -> bytes:
+    """Return where a source cannot be decoded, as `inspect_damage` says it.
+
+    Args:
+        url: as for `probe`.
+        wanted: what is looked through, as JSON values.
+        timeout: as for `probe`.
+
+    Raises:
+        InvalidSource: it cannot be read at all.
+        SourceUnavailable, TimeLimitExceeded, ReadingFailed: as for `probe`.
+    """
+    answer = await _ask({"url": url, "size_bytes": size_bytes, "wanted": wanted}, timeout)
+    if answer[:1] == OK:
+        return answer[1:]
+    if answer[:1] == UNAVAILABLE:
+        raise SourceUnavailable(answer[1:].decode())
+    raise InvalidSource(answer[1:].decode() or "the video is damaged and cannot be read")
 
 
 async def start_fork_server() -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import structlog
 
 from services.common.errors import Reason, as_sentence
+from services.common.frames import joined
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.command import whole_commands
+from services.encoder.damage import Wanted
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
@@ -98,7 +100,8 @@ class WholeEncode:
         frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
         self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
         output = output_of(facts, stored, result.family, result.reason, result.made.loudness)
-        warnings = (*result.warnings, *loudness_warnings(output))
+        damage = result.made.warnings(work.plan.frame_rate)
+        warnings = (*result.warnings, *damage, *loudness_warnings(output))
         return Encoded(output, warnings, frames_per_second)
 
     async def _make(
@@ -114,7 +117,7 @@ class WholeEncode:
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
                 try:
-                    order = _order(work, work.family, deadline)
+                    order = order_of(work, work.family, deadline)
                     made = await self._runs.fill(run, order, handle, folder)
                     return _Result(made, work.family, work.family_reason)
                 except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
@@ -124,7 +127,7 @@ class WholeEncode:
                     self._metrics.fallbacks.inc()
                     reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
                 run.live.family = cpu = pb.ENCODER_FAMILY_CPU
-                order = _order(work, cpu, deadline)
+                order = order_of(work, cpu, deadline)
                 made = await self._runs.fill(run, order, handle, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
                 return _Result(made, cpu, reason, (warning,))
@@ -132,9 +135,10 @@ class WholeEncode:
                 self._metrics.bytes_read.inc(handle.bytes_read)
 
 
-def _order(
+def order_of(
     work: task_pb2.WholeTask, family: pb.EncoderFamily.ValueType, deadline: Deadline
 ) -> Order:
+    """Return what the file of a task is made of."""
     return Order(
         commands=lambda site: whole_commands(
             site=site, info=work.info, plan=work.plan, family=family
@@ -144,6 +148,16 @@ def _order(
         rate=work.plan.frame_rate,
         deadline=deadline,
         level=_level(work.plan),
+        wanted=_wanted(work) if work.tolerate_damage else None,
+    )
+
+
+def _wanted(work: task_pb2.WholeTask) -> Wanted:
+    plan = work.plan
+    return Wanted(
+        *(work.info, plan.frame_rate, joined(plan.segments)),
+        pictures=True,
+        sound=plan.has_audio,
     )
 
 

@@ -64,11 +64,13 @@ class Works:
             case "video":
                 part = await self._parts.video(run, user, source, task.video)
                 return task_pb2.TaskSucceeded(
-                    part=part.stored, frames_per_second=part.frames_per_second
+                    part=part.stored,
+                    warnings=part.warnings,
+                    frames_per_second=part.frames_per_second,
                 )
             case "audio":
                 part = await self._parts.audio(run, user, source, task.audio)
-                return task_pb2.TaskSucceeded(part=part.stored)
+                return task_pb2.TaskSucceeded(part=part.stored, warnings=part.warnings)
             case "assemble":
                 return _delivered(await self._assembly.run(run, user, task.assemble, upload))
             case "copy":

@@ -1218,23 +1218,61 @@ class ExportWarning(_message.Message):
 
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_RANGES_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Output only. Stable reason from the table in docs/errors.md, such as `GPU_FALLBACK`."""
     message: _builtins.str
     """Output only. One sentence for a person."""
+    @_builtins.property
+    def time_ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeRange]:
+        """Output only. What it is about, from the beginning of the source, in order and apart from each
+        other, at most 50; near ones are told as one. Empty where it is not about certain times.
+        """
+
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
+        time_ranges: _abc.Iterable[Global___TimeRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "time_ranges", b"time_ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportWarning: _TypeAlias = ExportWarning  # noqa: Y015
+
+@_typing.final
+class TimeRange(_message.Message):
+    """A half-open range of source time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant, from the beginning of the source."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant after it."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeRange: _TypeAlias = TimeRange  # noqa: Y015
 
 @_typing.final
 class SourceInfo(_message.Message):

@@ -164,10 +164,13 @@ class WholeTask(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     FAMILY_REASON_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TOLERATE_DAMAGE_FIELD_NUMBER: _builtins.int
     family: _export_pb2.EncoderFamily.ValueType
     """Required. The family to encode with."""
     family_reason: _builtins.str
     """Required. Why this family, in one sentence; becomes Output.encoder_reason."""
+    tolerate_damage: _builtins.bool
+    """Whether a damaged source is made of all the same, as far as it can be decoded, with a warning."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is."""
@@ -188,10 +191,11 @@ class WholeTask(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         family_reason: _builtins.str = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        tolerate_damage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "family_reason", b"family_reason", "info", b"info", "plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "family_reason", b"family_reason", "info", b"info", "plan", b"plan", "time_limit", b"time_limit", "tolerate_damage", b"tolerate_damage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,6 +211,9 @@ class VideoTask(_message.Message):
 
     CHUNK_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TOLERATE_DAMAGE_FIELD_NUMBER: _builtins.int
+    tolerate_damage: _builtins.bool
+    """As in WholeTask; the part is then stored under a key of its own, which nobody plans with."""
     @_builtins.property
     def chunk(self) -> Global___VideoChunk:
         """Required. What to make."""
@@ -220,10 +227,11 @@ class VideoTask(_message.Message):
         *,
         chunk: Global___VideoChunk | None = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        tolerate_damage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit", "tolerate_damage", b"tolerate_damage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,6 +253,7 @@ class VideoChunk(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    TOLERANT_FIELD_NUMBER: _builtins.int
     start_frame: _builtins.int
     """Required. First frame, counted from the beginning of the source."""
     end_frame: _builtins.int
@@ -263,6 +272,10 @@ class VideoChunk(_message.Message):
     """
     fit: _export_pb2.Fit.ValueType
     """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    tolerant: _builtins.bool
+    """Whether what cannot be decoded is passed over. Set by the encoder, for the part's key alone,
+    once it has found the source damaged there.
+    """
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is; of its keyframes the last that is not after the first frame."""
@@ -284,10 +297,11 @@ class VideoChunk(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         generation: _builtins.int = ...,
         fit: _export_pb2.Fit.ValueType = ...,
+        tolerant: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "tolerant", b"tolerant", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,6 +315,9 @@ class AudioTask(_message.Message):
 
     SOUNDTRACK_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TOLERATE_DAMAGE_FIELD_NUMBER: _builtins.int
+    tolerate_damage: _builtins.bool
+    """As in WholeTask; the part is then stored under a key of its own, which nobody plans with."""
     @_builtins.property
     def soundtrack(self) -> Global___Soundtrack:
         """Required. What to make."""
@@ -314,10 +331,11 @@ class AudioTask(_message.Message):
         *,
         soundtrack: Global___Soundtrack | None = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        tolerate_damage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit", "tolerate_damage", b"tolerate_damage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,10 +352,13 @@ class Soundtrack(_message.Message):
     SPANS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    TOLERANT_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """As in VideoChunk."""
     loudness_lufs: _builtins.float
     """Loudness in LUFS that the sound is brought to. Default: as loud as it is."""
+    tolerant: _builtins.bool
+    """As in VideoChunk."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is, without its keyframes."""
@@ -358,10 +379,11 @@ class Soundtrack(_message.Message):
         spans: _abc.Iterable[Global___FrameSpan] | None = ...,
         generation: _builtins.int = ...,
         loudness_lufs: _builtins.float | None = ...,
+        tolerant: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "info", b"info", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans", "tolerant", b"tolerant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
     _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015

@@ -332,8 +332,10 @@ async def test_identical_finished_export_is_found_while_its_file_is_there(rig: R
     await case.finish("run_1")
     found = await rig.reuse.finished("anna", b"same")
     assert found is not None
-    assert (found.export_id, found.run_id) == (case.id, "run_1")
-    assert found.output.frame_count == 2400
+    copied, told = found
+    assert (copied.export_id, copied.run_id) == (case.id, "run_1")
+    assert copied.output.frame_count == 2400
+    assert told == []
     assert await rig.reuse.finished("ben", b"same") is None
     assert await rig.reuse.finished("anna", b"other") is None
     await rig.sql("UPDATE exports SET expires_at = now() + interval '59 minutes'")

@@ -168,8 +168,8 @@ BROKEN: tuple[Recipe, ...] = (
             f"{count} bit{'s' * (count > 1)} flipped, {clip.container}",
             _changed(clip, _flip(count)),
             shows=clip,
-            # What is damaged may look so; all else is right.
-            least_right=0.6,
+            damaged=True,
+            least_right=0.5,
             delta_e=None,
             clicks=False,
         )
