@@ -36,7 +36,15 @@ class InvalidSource(MediaError):
 
 
 class DamagedSource(InvalidSource):
-    """Some of the source cannot be decoded; what else there is may be made all the same."""
+    """Some of the source cannot be decoded; what else there is may be made all the same.
+
+    Attributes:
+        decoded: whether a decoder has said so, rather than what takes the file apart.
+    """
+
+    def __init__(self, message: str, *, decoded: bool) -> None:
+        super().__init__(message)
+        self.decoded = decoded
 
 
 class SourceNotFound(MediaError):

@@ -57,12 +57,14 @@ class FfmpegResult:
         cpu_seconds: user and system time, as of its last report.
         peak_memory_bytes: largest resident size seen at a report, twice a second.
         progress: its last report.
+        errors: the last lines that it wrote, although it ended well.
     """
 
     wall_seconds: float
     cpu_seconds: float
     peak_memory_bytes: int
     progress: Progress
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class FfmpegProcess:
             self._usage.cpu_seconds,
             self._usage.peak_memory_bytes,
             self._progress,
+            tuple(self._errors),
         )
 
     def _give_way(self, process: Process) -> None:

@@ -21,6 +21,7 @@ from services.encoder.errors import (
     TimeLimitExceeded,
 )
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult
+from services.encoder.ffmpeg_failure import complains
 from services.encoder.loudness import (
     Aim,
     Draft,
@@ -130,26 +131,35 @@ class FfmpegRuns:
     async def fill(self, run: Run, order: Order, source: SourceHandle, folder: Path) -> Made:
         """Make a file of a source and check it.
 
-        First strictly. Where that fails of the source alone, damage is looked for and, where
-        the order allows it, passed over: the file has all its frames, and says which may look
-        or sound damaged.
+        First strictly. Where that fails of the source alone, or FFmpeg has met something odd in
+        it, damage is looked for and, where the order allows it, passed over: the file has all its
+        frames, and says which may look or sound damaged.
 
         Raises:
             MediaError, DomainError: why that failed.
         """
         site = Site(self.ffmpeg, source.url, self.threads, folder)
+        wanted, problem = order.wanted, None
         try:
-            return await self._fill_strictly(run, order, source, site)
+            made = await self._fill_strictly(run, order, source, site)
         except (DamagedSource, FramesMissing) as error:
-            if order.wanted is None:
+            if wanted is None:
                 raise
-            damage = await find_damage(source, order.wanted, order.deadline)
-            if not damage.anywhere:
-                # Frames that are missing of a source that is whole are our own fault.
-                if isinstance(error, FramesMissing):
-                    raise
-                damage.frames = list(order.wanted.ranges)
-            log.warning("source is damaged; what can be decoded is used", problem=error.message)
+            damage = await find_damage(source, wanted, order.deadline)
+            # Frames that are missing of a source that is whole are our own fault.
+            if not damage.anywhere and isinstance(error, FramesMissing):
+                raise
+            # Where is not known.
+            if not damage.anywhere and isinstance(error, DamagedSource) and error.decoded:
+                damage.frames = list(wanted.ranges)
+            problem = error.message
+        else:
+            if wanted is None or not any(complains(each.errors) for each in made.results):
+                return made
+            damage = await find_damage(source, wanted, order.deadline)
+            if not damage.frames:
+                return made
+        log.warning("source is damaged; what can be decoded is used", problem=problem)
         site = replace(site, least_margin=TOLERANT_MARGIN, tolerant=True)
         try:
             made = await self._fill(run, order, source, order.commands(site))

@@ -96,11 +96,14 @@ def video_graph(
         span = reading.end - reading.start
         start = _seconds(timeline.of(reading.piece).time(reading.start))
         chain = [*fields, *picture] if picture_first else [*fields]
-        if fill or reading.start == reading.begins:
+        if fill:
+            # Laid on the grid, held at the end, and at the beginning held or left out.
+            chain += [f"setpts=PTS-({start})/TB", f"fps={timeline.rate}"]
+            chain += ["tpad=stop=-1:stop_mode=clone", f"fps={timeline.rate}:start_time=0"]
+            chain.append(f"trim=end_frame={span}")
+        elif reading.start == reading.begins:
             # What a damaged beginning lacks is filled with the first picture there is.
             chain.append(f"fps={timeline.rate}:start_time={start}")
-            if fill:
-                chain.append("tpad=stop=-1:stop_mode=clone")
             chain.append(f"trim=end_frame={span}")
         else:
             # Not filled: a picture that is missing here could not be decoded from where the
@@ -139,7 +142,9 @@ def audio_graph(
         fill: whether every hole is filled, not those alone that cannot come of rounding.
     """
     rate = timeline.rate
-    least_hole = 0.005 if fill else 0.03
+    # Shorter than any codec's frame but for the shortest of Opus, one of which may be lost, and
+    # longer than what timestamps are off in sources that are whole.
+    least_hole = 0.005 if fill else 0.015
     branches = []
     frame = cut.first_frame
     count = 0

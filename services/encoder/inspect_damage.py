@@ -34,8 +34,8 @@ _SOUND_MARGIN = 0.5
 _NEAR = 0.6
 # Sound that is missing for less is not heard, and timestamps are rounded.
 _SOUND_HOLE = 0.01
-# How long after a packet that is known to lack something its sound comes out.
-_SOUND_DELAY = 0.3
+# How far from a damaged picture one may be that has lost something.
+_TORN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Found:
     Attributes:
         pictures: spans in which pictures are missing or may look damaged.
         sound: spans without sound that there should be.
-        shown: how many pictures of what is wanted can be decoded at all.
+        shown: how many pictures can be decoded at all of what is wanted and right before it.
         ends: when the last picture ends, where that is before what is wanted does.
     """
 
@@ -114,11 +114,19 @@ def inspect_damage(url: str, size_bytes: int, wanted: Wanted) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """A picture that there should be: when it shows, how long, whether it needs none before it."""
+    """A picture that there should be.
+
+    Attributes:
+        time: when it shows.
+        lasts: how long; 0 where that is not said.
+        key: whether it needs none before it.
+        torn: whether some of it may have got lost.
+    """
 
     time: float
     lasts: float
     key: bool
+    torn: bool
 
 
 @dataclass(slots=True)
@@ -128,11 +136,20 @@ class _Pictures:
     Attributes:
         due: in order of decoding.
         whole, marred: when the decoded ones show, without and with damage.
+        reach: how long before a picture others show that are decoded after it.
     """
 
     due: list[_Due] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
     marred: list[float] = field(default_factory=list)
+    reach: float = 0.0
+
+    def set_reach(self) -> None:
+        """Find out how long before a picture others show that are decoded after it."""
+        earliest = float("inf")
+        for due in reversed(self.due):
+            self.reach = max(self.reach, due.time - earliest)
+            earliest = min(earliest, due.time)
 
 
 def _look(container: InputContainer, index: int, span: Span, wanted: Wanted, found: Found) -> None:
@@ -144,15 +161,18 @@ def _look(container: InputContainer, index: int, span: Span, wanted: Wanted, fou
     for packet, frames in _decoded(container, stream, start - wanted.margin, end + _AHEAD):
         if packet.pts is not None and not packet.is_discard:
             lasts = (packet.duration or 0) * tick
-            pictures.due.append(_Due(packet.pts * tick, lasts, packet.is_keyframe))
+            pictures.due.append(
+                _Due(packet.pts * tick, lasts, packet.is_keyframe, packet.is_corrupt)
+            )
         for frame in frames:
             if isinstance(frame, VideoFrame) and frame.pts is not None:
                 shown = pictures.marred if frame.is_corrupt else pictures.whole
                 shown.append(frame.pts * tick)
     pictures.whole.sort()
+    pictures.set_reach()
     there = sorted((*pictures.whole, *pictures.marred))
     usual = wanted.frame or _usual(pictures.due)
-    found.shown += sum(start - usual < time < end for time in there)
+    found.shown += len(there)
     last = max((due.time + (due.lasts or usual) for due in pictures.due), default=start)
     if last < end - usual / 2:
         found.pictures.append((last, end))
@@ -170,36 +190,34 @@ def _usual(due: list[_Due]) -> float:
     return (max(times) - min(times)) / (len(times) - 1) if len(times) > 1 else 0.04
 
 
-def _damaged(
-    pictures: _Pictures, there: list[float], usual: float, *, steady: bool
-) -> Iterator[float]:
-    """Yield when pictures are due that are missing or marred."""
-    yield from pictures.marred
-    for due in pictures.due:
-        if not _has(there, due.time, usual):
-            yield due.time
-    if steady:
-        # Packets that are lost leave no trace but the hole.
-        for before, after in pairwise(there):
-            if after - before > 1.5 * usual:
-                yield before + usual
+def _damaged(pictures: _Pictures, there: list[float], usual: float, *, steady: bool) -> list[float]:
+    """Return when pictures are due that are missing or marred."""
+    found = list(pictures.marred)
+    found += [due.time for due in pictures.due if not _has(there, due.time, usual)]
+    torn = [due.time for due in pictures.due if due.torn]
+    # Packets that are lost leave no trace but the hole, and others torn; sources whose rate
+    # varies have holes by themselves.
+    found += [
+        before + usual
+        for before, after in pairwise(there)
+        if after - before > 1.5 * usual
+        and (steady or any(before - _TORN < time < after + _TORN for time in torn))
+    ]
+    # Some decoders say it of another picture, and recordings that were joined lack nothing.
+    found += [time for time in torn if any(abs(time - other) < _TORN for other in found)]
+    return found
 
 
 def _affected(pictures: _Pictures, time: float, usual: float, end: float) -> Span:
     """Return what may look damaged where the picture of some time is.
 
-    That is what is decoded after it, some of which shows before it, up to the next picture that
-    needs none before it.
+    That is what is decoded after it, up to the next picture that needs none before it; and some
+    of it shows before it, as far as pictures anywhere do before others that they need.
     """
-    due = pictures.due
-    first = min(range(len(due)), key=lambda place: abs(due[place].time - time), default=0)
-    after = len(due)
-    for place in range(first + 1, len(due)):
-        if due[place].key and _has(pictures.whole, due[place].time, usual):
-            after, end = place, due[place].time
-            break
-    begins = min((each.time for each in due[first:after]), default=time)
-    return min(begins, time), max(end, time + usual)
+    whole = (each.time for each in pictures.due if each.key and not each.torn)
+    keys = (key for key in whole if key > time + usual / 2)
+    healed = min((key for key in keys if _has(pictures.whole, key, usual)), default=end)
+    return time - pictures.reach, max(healed, time + usual)
 
 
 def _has(times: list[float], time: float, usual: float) -> bool:
@@ -209,36 +227,23 @@ def _has(times: list[float], time: float, usual: float) -> bool:
 
 
 def _listen(container: InputContainer, index: int, span: Span, found: Found) -> None:
-    """Find out where sound of a span is missing."""
+    """Find out where sound of a span is missing; holes that it has by itself look the same."""
     start, end = span
     stream = container.streams[index]
-    tick = float(stream.time_base or 1)
-    # Holes that a source has by itself are none of its damage.
-    suspect = None
     heard_to = None
-    for packet, frames in _decoded(container, stream, start - _SOUND_MARGIN, end):
-        time = None if packet.pts is None else packet.pts * tick
-        if time is not None and (packet.is_corrupt or frames is _UNDECODABLE):
-            suspect = time
+    for _, frames in _decoded(container, stream, start - _SOUND_MARGIN, end):
         for frame in frames:
             if not isinstance(frame, AudioFrame) or frame.pts is None:
                 continue
-            begins = float(frame.pts * (frame.time_base or tick))
-            if (
-                heard_to is not None
-                and suspect is not None
-                and begins - heard_to > _SOUND_HOLE
-                and begins - suspect < _SOUND_DELAY + (begins - heard_to)
-            ):
+            begins = float(frame.pts * (frame.time_base or 1))
+            if heard_to is not None and begins - heard_to > _SOUND_HOLE:
                 found.sound.append((heard_to, begins))
-                suspect = None
             heard_to = begins + frame.samples / frame.sample_rate
-    if suspect is not None and (heard_to is None or heard_to < end - _SOUND_HOLE):
-        found.sound.append((suspect if heard_to is None else heard_to, end))
+    if heard_to is None or heard_to < end - _SOUND_HOLE:
+        found.sound.append((start if heard_to is None else heard_to, end))
 
 
 _Frames = list[Any]
-_UNDECODABLE: _Frames = []
 
 
 def _decoded(
@@ -261,7 +266,7 @@ def _decoded(
             if last:
                 frames += stream.codec_context.decode(None)  # type: ignore[attr-defined]
         except av.FFmpegError:
-            frames = _UNDECODABLE
+            frames = []
         yield packet, frames
         if last:
             return
