@@ -232,8 +232,9 @@ async def export_in_parts(
             audio = task_pb2.AudioTask(soundtrack=track, time_limit=limit, tolerate_damage=True)
             orders.append(audio_order(audio))
         parts, warnings = [], []
-        for number, order in enumerate(orders):
-            place = folder / f"part{number}"
+        names = [f"chunk{number}" for number in range(len(chunks))]
+        for name, order in zip([*names, "sound"], orders, strict=False):
+            place = folder / name
             place.mkdir()
             run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
             made = await _runs(place).fill(run, order, handle, place)

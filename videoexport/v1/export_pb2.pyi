@@ -1289,12 +1289,18 @@ class SourceInfo(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     AUDIO_STREAMS_FIELD_NUMBER: _builtins.int
     TIME_BREAKS_FIELD_NUMBER: _builtins.int
+    MISSING_BYTES_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     size_bytes: _builtins.int
     """Output only. Size of the object in bytes."""
     etag: _builtins.str
     """Output only. ETag of the object that was examined."""
+    missing_bytes: _builtins.int
+    """Output only. Bytes at the end of the object that its container or index speaks of and that it
+    does not have. Durations and counts are then of what is there, which is exported by naming
+    segments of it.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Output only. Duration of the video on its frame grid."""
@@ -1337,10 +1343,11 @@ class SourceInfo(_message.Message):
         audio: Global___AudioStream | None = ...,
         audio_streams: _abc.Iterable[Global___AudioStream] | None = ...,
         time_breaks: _abc.Iterable[Global___TimeBreak] | None = ...,
+        missing_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "size_bytes", b"size_bytes", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "missing_bytes", b"missing_bytes", "size_bytes", b"size_bytes", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
