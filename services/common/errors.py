@@ -220,8 +220,7 @@ TABLE: dict[Reason, ReasonInfo] = {
     Reason.SOURCE_DAMAGED: ReasonInfo(
         StatusCode.OK,
         False,
-        "A warning: some of the source cannot be decoded, at the times that it names; pictures "
-        "there may look damaged or repeat the one before, and sound may be missing.",
+        "A warning: some of the source cannot be decoded, at the times that it names.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

@@ -30,7 +30,6 @@ from videoexport.v1 import export_pb2 as pb
 MOST_MISSING_AT_END = 1.0
 # Spans of one request, which is a datagram.
 _MAX_SPANS = 24
-_INDEXED_MARGIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,6 @@ async def _look(
     deadline: Deadline,
 ) -> bytes:
     video = wanted.info.video
-    indexed = video.HasField("max_keyframe_interval")
     frame = None
     if not video.variable_frame_rate:
         frame = video.frame_rate.denominator / video.frame_rate.numerator
@@ -150,7 +148,7 @@ async def _look(
             [round(float(clock.time(place)), 4) for place in (each.start, each.end)]
             for each in hulls
         ],
-        "margin": _INDEXED_MARGIN if indexed else float(DEFAULT_SEEK_MARGIN),
+        "margin": float(DEFAULT_SEEK_MARGIN),
         "frame": frame,
     }
     size = wanted.info.size_bytes

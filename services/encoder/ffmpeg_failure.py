@@ -33,8 +33,9 @@ _PATH = re.compile(r"(?<![\w.])/[^\s'\":,]+")
 # The part of FFmpeg that ended the run is one that reads: nothing after it, where our own
 # filters, encoders and outputs are, calls what it was given invalid data with these words.
 _DAMAGED = re.compile(
-    r"^\[(?:(?P<kind>[av])ist#[^\]]*\] \[dec:[^\]]*\] Task finished with error code: "
-    r"|in#[^\]]*\] Task finished with error code: \S+ \(Invalid data found)"
+    r"^\[(?:(?P<kind>[av])ist#[^\]]*\] \[dec:|in#)[^\]]*\] "
+    # The second is what AAC's decoder says of a layout of channels that makes no sense.
+    r"Task finished with error code: \S+ \((Invalid data found|Operation not permitted)"
 )
 # What a demuxer or a decoder says of what it reads, although the run may end well. Of pictures
 # that are decoded on the way to the first one that is wanted, what they need may not be there.
