@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from google.protobuf.duration_pb2 import Duration
+
 from conformance.drawn import drawn_problems
 from conformance.evidence import Evidence, Heard
 from conformance.expected import CUT_MARGIN, Click, clicks_of, cuts_of, frames_of
@@ -17,6 +19,7 @@ from services.common.errors import Reason
 from tests.media.corner_marks import UPRIGHT
 from tests.media.read_back import Seen, Shown
 from tests.media.recipes.recipe import Range, Recipe
+from videoexport.v1 import export_pb2 as pb
 
 # What scaling and the loss of a codec move an edge by.
 BOX_TOLERANCE = 2
@@ -47,23 +50,29 @@ class Measured:
     joins: int = 0
 
 
-def measure(recipe: Recipe, evidence: Evidence, ranges: Sequence[Range]) -> Measured:
+def measure(
+    recipe: Recipe,
+    evidence: Evidence,
+    ranges: Sequence[Range],
+    warnings: Sequence[pb.ExportWarning] = (),
+) -> Measured:
     """Compare an output with its case.
 
     Args:
         ranges: frames of the output's grid that it shows.
+        warnings: that its owner is given.
     """
     rate = recipe.rate or recipe.clip.rate
     shown = evidence.shown
-    problems = stored_problems(recipe, evidence)
+    problems = [*stored_problems(recipe, evidence), *warning_problems(recipe, warnings)]
     if recipe.pictures:
         problems += [
             *size_problems(recipe, shown),
             *time_problems(shown, rate, ranges),
-            *frame_problems(recipe, shown.frames, rate, ranges),
+            *frame_problems(recipe, shown.frames, rate, ranges, told_frames(warnings, rate)),
         ]
     pictures = [frame for frame in shown.frames if frame.corners is not None]
-    if recipe.least_right == 1:
+    if not recipe.damaged:
         problems += [*orientation_problems(pictures), *box_problems(recipe, pictures)]
     worst = worst_colour(pictures) if recipe.clip.colours is not None else None
     problems += colour_problems(recipe, worst)
@@ -127,10 +136,34 @@ def time_problems(shown: Shown, rate: Fraction, ranges: Sequence[Range]) -> list
     return problems
 
 
+def told_frames(warnings: Sequence[pb.ExportWarning], rate: Fraction) -> frozenset[int]:
+    """Return the frames of the grid that lie at times that an owner is told of."""
+
+    def frame(duration: Duration) -> int:
+        return round((duration.seconds + Fraction(duration.nanos, 10**9)) * rate)
+
+    return frozenset(
+        number
+        for warning in warnings
+        for each in warning.time_ranges
+        for number in range(frame(each.start_time), frame(each.end_time))
+    )
+
+
+def warning_problems(recipe: Recipe, warnings: Sequence[pb.ExportWarning]) -> list[str]:
+    """Return whether the owner is told of damage where there is none."""
+    told = [warning.message for warning in warnings if not recipe.damaged]
+    return [f"the owner is warned: {message}" for message in told]
+
+
 def frame_problems(
-    recipe: Recipe, seen: Sequence[Seen], rate: Fraction, ranges: Sequence[Range]
+    recipe: Recipe,
+    seen: Sequence[Seen],
+    rate: Fraction,
+    ranges: Sequence[Range],
+    told: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """Return whether every frame is the right one."""
+    """Return whether every frame is the right one, but for those that are told to be damaged."""
     found = [frame.number for frame in seen]
     if recipe.in_order:
         unreadable = sum(number is None for number in found)
@@ -143,8 +176,12 @@ def frame_problems(
     pairs = zip(found, wanted, strict=False)
     wrong = [place for place, (number, due) in enumerate(pairs) if number != due]
     right = min(len(found), len(wanted)) - len(wrong)
+    source = [frame for start, end in ranges for frame in range(start, end)]
+    untold = [place for place in wrong if source[place] not in told]
     if right >= recipe.least_right * len(wanted):
-        return []
+        wrong = untold
+        if not wrong:
+            return []
     if not wrong:
         return [f"only {right} of {len(wanted)} frames"]
     place = wrong[0]

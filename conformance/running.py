@@ -105,7 +105,7 @@ async def _run(
     mark = recipe.mark[0] if recipe.mark is not None else None
     evidence = await asyncio.to_thread(evidence_of, made.path, *tones, letters=letters, mark=mark)
     ranges = [(segment.start_frame, segment.end_frame) for segment in made.plan.segments]
-    measured = measure(recipe, evidence, ranges)
+    measured = measure(recipe, evidence, ranges, made.warnings)
     gpu = tuple(gpu_problems(made.info, made.plan)) if recipe.gpu else None
     return measured, gpu
 

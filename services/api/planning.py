@@ -94,7 +94,9 @@ class ExportPlanner:
         finished = await self._reuse.finished(order.user_id, fingerprint) if copies else None
         if finished is not None:
             plan.reusable_frame_count = plan.frame_count
-            tasks = [copy_task(order, finished, plan.frame_count, plan.format)]
+            copied, known = finished
+            tasks = [copy_task(order, copied, plan.frame_count, plan.format)]
+            warnings = (*warnings, *known)
         elif copying or (
             parts
             # Sound alone is soon made, however long it is.
@@ -104,7 +106,7 @@ class ExportPlanner:
             tasks = await self._parts(order, info, plan, choice, tools)
         else:
             tasks = [whole_task(order, info, plan, choice)]
-        measuring = _measuring(order, info, plan, finished)
+        measuring = _measuring(order, info, plan, finished[0] if finished else None)
         await self._estimate(plan, tasks, measuring, choice)
         told = (*choice.warnings, *warnings)
         return Planned(plan, (*tasks, *measuring), told, fingerprint)

@@ -102,6 +102,7 @@ def whole_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, choice: FamilyC
     message.whole.plan.CopyFrom(plan)
     message.whole.family = choice.family
     message.whole.family_reason = choice.reason
+    message.whole.tolerate_damage = True
     message.whole.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     return _new(message, "WHOLE", choice.lane, frames_to_make(plan))
 
@@ -214,6 +215,7 @@ class _VideoTasks:
         chunk.start_frame, chunk.end_frame, chunk.copied = frames.start, frames.end, piece.copied
         before = bisect_right(self._places, frames.start)
         chunk.info.video.keyframes.extend(self._keyframes[max(0, before - 1) : before])
+        message.video.tolerate_damage = True
         message.video.time_limit.CopyFrom(self._order.limits.of(self._plan, frames.frame_count))
         key = self._keys.of(frames.start, frames.end, copied=piece.copied)
         # In the same lane, for the sound may take the one of the muxers for longer.
@@ -241,6 +243,7 @@ def _audio_task(order: Order, info: pb.SourceInfo, plan: pb.Plan, tools: Toolcha
     track.codec = container_of(plan.format).audio_codec
     if plan.HasField("loudness_lufs"):
         track.loudness_lufs = plan.loudness_lufs
+    message.audio.tolerate_damage = True
     message.audio.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
     key = audio_key(order.user_id, order.source, track, tools)
     return _new(message, "AUDIO", Lane.MUX, plan.frame_count // FRAMES_PER_SOUND, key)

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     QUALITY_NOT_MEASURED = "QUALITY_NOT_MEASURED"
     COPY_FAILED = "COPY_FAILED"
     COPY_NOT_POSSIBLE = "COPY_NOT_POSSIBLE"
+    SOURCE_DAMAGED = "SOURCE_DAMAGED"
     INTERNAL = "INTERNAL"
 
 
@@ -241,6 +242,11 @@ TABLE: dict[Reason, ReasonInfo] = {
         StatusCode.OK,
         False,
         "A warning: the source's pictures could not be copied, so they were encoded.",
+    ),
+    Reason.SOURCE_DAMAGED: ReasonInfo(
+        StatusCode.OK,
+        False,
+        "A warning: some of the source cannot be decoded, at the times that it names.",
     ),
     Reason.INTERNAL: ReasonInfo(
         StatusCode.INTERNAL, True, "An error of the service itself; its log has the details."

@@ -112,9 +112,16 @@ def plan_export(
 
     Raises:
         DomainError: INVALID_SEGMENTS with every violation; INVALID_REQUEST where settings do not
-            go with the source, with these and those of the segments.
+            go with the source, with these and those of the segments; INVALID_SOURCE where all of
+            one is wanted that is incomplete.
     """
     grid = grid_of(info, settings)
+    if info.missing_bytes and not segments:
+        raise DomainError(
+            Reason.INVALID_SOURCE,
+            f"The video is incomplete: its last {info.missing_bytes:,} bytes are missing. What is "
+            f"there lasts {float(grid.time(grid.frame_count)):.3f} s; name segments of that.",
+        )
     ranges, violations = _snap(segments, grid)
     frame_count = sum(end - start for start, end in ranges)
     duration = grid.time(frame_count)

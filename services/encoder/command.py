@@ -98,6 +98,8 @@ class Site:
         folder: where scripts and outputs go; nothing else is in it.
         least_margin: seconds that readings begin early at the least, because with the usual
             margin frames were missing.
+        tolerant: whether what cannot be decoded is passed over: frames that are missing are
+            filled with the nearest earlier picture, sound with silence.
     """
 
     ffmpeg: Path
@@ -105,6 +107,7 @@ class Site:
     threads: int
     folder: Path
     least_margin: Fraction = Fraction(0)
+    tolerant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +312,8 @@ def _encode(
     lossless = parts or job.draft
     output = job.file(name, draft=lossless)
     graphs = _graphs(job, name, readings, first_frame)
-    arguments = [*global_options(job.site.ffmpeg), "-copyts", *devices(job.family)]
+    begin = global_options(job.site.ffmpeg, tolerant=job.site.tolerant)
+    arguments = [*begin, "-copyts", *devices(job.family)]
     threads = max(1, min(job.site.threads, DECODER_THREADS // len(readings)))
     for reading in readings:
         first = first_read(
@@ -396,6 +400,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             drawn=Drawn(mark, place_of(job.picture.watermark, job.picture.width), filters, after),
             picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
             fields=field_filters(job.info),
+            fill=job.site.tolerant,
         )
     if job.sound:
         pair = pair_of(job.info)
@@ -405,6 +410,7 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             pair or [job.info.audio.index],
             SoundCut(first_frame, job.frame_count),
             [] if pair else fold(job.info.audio),
+            fill=job.site.tolerant,
         )
     return graphs
 

@@ -179,6 +179,7 @@ class DirectCalls:
             family=run.live.family,
             family_reason=choice.reason,
             time_limit=self._preview_limit,
+            tolerate_damage=True,
         )
         upload = storage.CreateUploadRequest(preview_id=preview_id, preview_format=plan.format)
         encoded = await self._encode.run(run, user_id, source, work, upload)

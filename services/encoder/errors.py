@@ -49,6 +49,18 @@ class InvalidWatermark(MediaError):
     retryable = False
 
 
+class DamagedSource(InvalidSource):
+    """Some of the source cannot be decoded; what else there is may be made all the same.
+
+    Attributes:
+        decoded: whether a decoder has said so, rather than what takes the file apart.
+    """
+
+    def __init__(self, message: str, *, decoded: bool) -> None:
+        super().__init__(message)
+        self.decoded = decoded
+
+
 class SourceNotFound(MediaError):
     """The object is no longer there."""
 

@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import psutil
 
 from services.encoder.errors import EncoderFailed, EncodeStalled, TimeLimitExceeded
-from services.encoder.ffmpeg_failure import failure_of, is_telling
+from services.encoder.ffmpeg_failure import failure_in_spite_of, failure_of, is_telling
 
 # How long FFmpeg may take to end by itself before it is killed, in seconds.
 TERM_GRACE = 3.0
@@ -57,12 +57,14 @@ class FfmpegResult:
         cpu_seconds: user and system time, as of its last report.
         peak_memory_bytes: largest resident size seen at a report, twice a second.
         progress: its last report.
+        errors: the last lines that it wrote, although it ended well.
     """
 
     wall_seconds: float
     cpu_seconds: float
     peak_memory_bytes: int
     progress: Progress
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +257,14 @@ class FfmpegProcess:
             await readers
         if process.returncode:
             raise failure_of([*self._telling, *self._errors], self.memory_limit)
+        if (failure := failure_in_spite_of(self._telling)) is not None:
+            raise failure
         return FfmpegResult(
             loop.time() - started,
             self._usage.cpu_seconds,
             self._usage.peak_memory_bytes,
             self._progress,
+            tuple(self._errors),
         )
 
     def _give_way(self, process: Process) -> None:

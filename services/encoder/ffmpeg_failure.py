@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from services.encoder.errors import (
+    DamagedSource,
     EncoderFailed,
     InvalidSource,
     MediaError,
@@ -33,7 +34,15 @@ _PATH = re.compile(r"(?<![\w.])/[^\s'\":,]+")
 # filters, encoders and outputs are, calls what it was given invalid data with these words.
 _DAMAGED = re.compile(
     r"^\[(?:(?P<kind>[av])ist#[^\]]*\] \[dec:|in#)[^\]]*\] "
-    r"Task finished with error code: \S+ \(Invalid data found"
+    # The second is what AAC's decoder says of a layout of channels that makes no sense.
+    r"Task finished with error code: \S+ \((Invalid data found|Operation not permitted)"
+)
+# What a demuxer or a decoder says of what it reads, although the run may end well. Of pictures
+# that are decoded on the way to the first one that is wanted, what they need may not be there.
+_COMPLAINT = re.compile(r"^\[(?!out#|[av]ist#|[av]ost#|fc#|Parsed_|libx264|aac_|AVFilter)[^\]]+ @ ")
+_USUAL = re.compile(
+    r"mmco: unref short failure|co located POCs unavailable|Missing reference picture"
+    r"|Could not find ref with POC|reference picture missing|First slice in a frame missing"
 )
 # Filters of sound begin anew, and count from zero, when what they are given changes.
 _SOUND_CHANGED = re.compile(r"^\[aost#\d+:\d+/(?!copy)[^\]]*\] Non-monotonic DTS")
@@ -64,13 +73,30 @@ def failure_of(lines: Sequence[str], memory_limit: int | None) -> MediaError:
     for line in lines:
         if (damaged := _DAMAGED.search(line)) is not None:
             what = {"v": "pictures", "a": "sound"}.get(damaged["kind"], "data")
-            return InvalidSource(f"the video is damaged: some of its {what} cannot be decoded")
-        if _SOUND_CHANGED.search(line):
-            return InvalidSource(
-                "the sound changes its channels or its sample rate within the video,"
-                " which cannot be exported"
+            return DamagedSource(
+                f"the video is damaged: some of its {what} cannot be decoded",
+                decoded=damaged["kind"] is not None,
             )
+        if _SOUND_CHANGED.search(line):
+            return _sound_changed()
     return EncoderFailed(last_meaningful_line(lines))
+
+
+def complains(lines: Iterable[str]) -> bool:
+    """Return whether a run that has ended well has met something odd in what it has read."""
+    return any(_COMPLAINT.search(line) and not _USUAL.search(line) for line in lines)
+
+
+def failure_in_spite_of(lines: Sequence[str]) -> MediaError | None:
+    """Return why a run that ended well has made something wrong; None where it has not."""
+    return _sound_changed() if any(map(_SOUND_CHANGED.search, lines)) else None
+
+
+def _sound_changed() -> InvalidSource:
+    return InvalidSource(
+        "the sound changes its channels or its sample rate within the video,"
+        " which cannot be exported"
+    )
 
 
 def last_meaningful_line(lines: Iterable[str]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,17 @@ from services.common.codecs import container_of
 from services.encoder.board import Run
 from services.encoder.command import FfmpegCommand, Site
 from services.encoder.containers import output_file
+from services.encoder.damage import Damage, Wanted, find_damage
 from services.encoder.deadline import Deadline
-from services.encoder.errors import FramesMissing, TimeLimitExceeded
+from services.encoder.errors import (
+    DamagedSource,
+    FramesMissing,
+    InvalidSource,
+    TimeLimitExceeded,
+)
 from services.encoder.extras import NO_EXTRAS, Extras
-from services.encoder.ffmpeg import FfmpegProcess
+from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult
+from services.encoder.ffmpeg_failure import complains
 from services.encoder.loudness import (
     Aim,
     Draft,
@@ -45,6 +51,8 @@ SOUND_NICE = 10
 MOST_LEVELLINGS = 3
 # Seconds that readings begin early at the least, in turn; the last is the whole source.
 LEAST_MARGINS = (Fraction(0), Fraction(60), Fraction(10**6))
+# The same where damage is passed over: pictures that are missing repeat one before them.
+TOLERANT_MARGIN = Fraction(12)
 
 
 # Takes a word from FFmpeg, `frames_before` and `rate` named.
@@ -84,6 +92,7 @@ class Order:
         deadline: of the task, however often the file is begun anew.
         pictures: whether the file has any.
         level: where the commands make a draft, how its sound becomes final.
+        wanted: what of the source it is made of; None where that must not be damaged.
     """
 
     commands: Callable[[Site], Sequence[FfmpegCommand]]
@@ -93,6 +102,7 @@ class Order:
     deadline: Deadline
     pictures: bool = True
     level: Level | None = None
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,21 @@ class Made:
     Attributes:
         seconds: that encoding took.
         loudness: of the sound, where one was asked for.
+        damage: of the source, where it was read passing over that; else None.
+        results: what the runs that read the source took.
     """
 
     path: Path
     facts: OutputFacts
     seconds: float
     loudness: pb.Loudness | None = None
+    damage: Damage | None = None
+    results: Sequence[FfmpegResult] = ()
+
+    def warnings(self, rate: pb.Rational) -> list[pb.ExportWarning]:
+        """Return what the owner is told of its source."""
+        told = Fraction(rate.numerator, rate.denominator)
+        return self.damage.warnings(told) if self.damage else []
 
 
 class FfmpegRuns:
@@ -127,16 +146,51 @@ class FfmpegRuns:
     async def fill(self, run: Run, order: Order, source: SourceHandle, folder: Path) -> Made:
         """Make a file of a source and check it.
 
-        Where frames are missing, their source could not be decoded from where the reading
-        began: it is read again from further ahead, in the end from its beginning.
+        First strictly. Where that fails of the source alone, or FFmpeg has met something odd in
+        it, damage is looked for and, where the order allows it, passed over: the file has all its
+        frames, and says which may look or sound damaged.
 
         Raises:
             MediaError, DomainError: why that failed.
         """
-        ways = (
-            order.commands(Site(self.ffmpeg, source.url, self.threads, folder, margin))
-            for margin in LEAST_MARGINS
-        )
+        site = Site(self.ffmpeg, source.url, self.threads, folder)
+        wanted, problem = order.wanted, None
+        try:
+            made = await self._fill_strictly(run, order, source, site)
+        except (DamagedSource, FramesMissing) as error:
+            if wanted is None:
+                raise
+            damage = await find_damage(source, wanted, order.deadline)
+            # Frames that are missing of a source that is whole are our own fault.
+            if not damage.anywhere and isinstance(error, FramesMissing):
+                raise
+            # Where is not known.
+            if not damage.anywhere and isinstance(error, DamagedSource) and error.decoded:
+                damage.frames = list(wanted.ranges)
+            problem = error.message
+        else:
+            if wanted is None or not any(complains(each.errors) for each in made.results):
+                return made
+            damage = await find_damage(source, wanted, order.deadline)
+            if not damage.frames:
+                return made
+        log.warning("source is damaged; what can be decoded is used", problem=problem)
+        site = replace(site, least_margin=TOLERANT_MARGIN, tolerant=True)
+        try:
+            made = await self._fill(run, order, source, order.commands(site))
+        except FramesMissing as error:
+            raise InvalidSource("the video is too damaged to be exported") from error
+        return replace(made, damage=damage)
+
+    async def _fill_strictly(
+        self, run: Run, order: Order, source: SourceHandle, site: Site
+    ) -> Made:
+        """Make a file of a source that is not damaged.
+
+        Where frames are missing, their source could not be decoded from where the reading
+        began: it is read again from further ahead, in the end from its beginning.
+        """
+        ways = (order.commands(replace(site, least_margin=margin)) for margin in LEAST_MARGINS)
         commands = next(ways)
         while True:
             try:
@@ -153,7 +207,7 @@ class FfmpegRuns:
         self, run: Run, order: Order, source: SourceHandle, commands: Sequence[FfmpegCommand]
     ) -> Made:
         run.enter(pb.EXPORT_PHASE_ENCODING)
-        seconds = await self.make(
+        results = await self.make(
             *(run, commands, source),
             family=order.family,
             deadline=order.deadline,
@@ -166,7 +220,8 @@ class FfmpegRuns:
         run.enter(pb.EXPORT_PHASE_VERIFYING)
         facts = await self.inspect(path)
         order.check(facts)
-        return Made(path, facts, seconds, loudness)
+        seconds = sum(result.wall_seconds for result in results)
+        return Made(path, facts, seconds, loudness, results=results)
 
     async def _level(
         self, run: Run, order: Order, level: Level, path: Path
@@ -215,8 +270,8 @@ class FfmpegRuns:
         deadline: Deadline,
         rate: pb.Rational,
         told: Told | None = None,
-    ) -> float:
-        """Run the commands; return how many seconds that took.
+    ) -> list[FfmpegResult]:
+        """Run the commands; return what each has taken.
 
         Args:
             readables: everything that they read through the gateway.
@@ -226,7 +281,7 @@ class FfmpegRuns:
             MediaError, DomainError: what FFmpeg ended with, or the true reason when what it
                 reads is lost.
         """
-        started = time.monotonic()
+        results = []
         frames_before = 0
         for command in commands:
             command.write_scripts()
@@ -247,14 +302,14 @@ class FfmpegRuns:
                 environment=command.environment,
             )
             try:
-                await unless_lost(process.run(), *readables)
+                results.append(await unless_lost(process.run(), *readables))
             except TimeLimitExceeded:
                 raise deadline.exceeded() from None
             finally:
                 used = self._metrics.cpu_seconds.labels(pb.EncoderFamily.Name(family))
                 used.inc(process.cpu_seconds)
             frames_before += command.frame_count
-        return time.monotonic() - started
+        return results
 
     async def inspect(self, path: Path, *, decode_keyframes: bool = False) -> OutputFacts:
         """Return what is in a finished file.

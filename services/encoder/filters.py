@@ -99,6 +99,7 @@ def video_graph(
     first_input: int = 0,
     pad: str = "v",
     fields: Sequence[str] = (),
+    fill: bool = False,
 ) -> str:
     """Return the graph from the inputs' stream number `stream` to one pad.
 
@@ -114,13 +115,19 @@ def video_graph(
         pad: its name, which those on the way to it begin with.
         fields: filters that make whole pictures of two fields each. They look at the pictures
             before and after, and so come before anything is cut.
+        fill: whether pictures that are missing are filled, wherever they are.
     """
     branches = []
     for number, reading in enumerate(readings):
         span = reading.end - reading.start
         start = _seconds(timeline.of(reading.piece).time(reading.start))
         chain = [*fields, *picture] if picture_first else [*fields]
-        if reading.start == reading.begins:
+        if fill:
+            # Laid on the grid, held at the end, and at the beginning held or left out.
+            chain += [f"setpts=PTS-({start})/TB", f"fps={timeline.rate}"]
+            chain += ["tpad=stop=-1:stop_mode=clone", f"fps={timeline.rate}:start_time=0"]
+            chain.append(f"trim=end_frame={span}")
+        elif reading.start == reading.begins:
             # What a damaged beginning lacks is filled with the first picture there is.
             chain.append(f"fps={timeline.rate}:start_time={start}")
             chain.append(f"trim=end_frame={span}")
@@ -154,6 +161,8 @@ def audio_graph(
     streams: Sequence[int],
     cut: SoundCut,
     fold: Sequence[str] = (),
+    *,
+    fill: bool = False,
 ) -> str:
     """Return the graph from the inputs' sound to the pad `[a]`.
 
@@ -163,8 +172,12 @@ def audio_graph(
     Args:
         streams: number of the stream in each input; two are its left and its right.
         fold: filters that make two channels of the stream's, where FFmpeg does not do so itself.
+        fill: whether every hole is filled, not those alone that cannot come of rounding.
     """
     rate = timeline.rate
+    # Shorter than any codec's frame but for the shortest of Opus, one of which may be lost, and
+    # longer than what timestamps are off in sources that are whole.
+    least_hole = 0.005 if fill else 0.015
     branches = []
     frame = cut.first_frame
     count = 0
@@ -188,7 +201,8 @@ def audio_graph(
             *fold,
             # Silence where the sound begins later or has holes; jitter is left alone.
             # More channels are mixed into two without exceeding full scale.
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={least_hole}"
+            ":rematrix_maxval=1",
             f"aformat=sample_fmts=fltp:channel_layouts={'mono' if len(streams) > 1 else 'stereo'}",
             f"apad=whole_len={whole}",
         ]

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from services.encoder.errors import (
     SourceUnavailable,
 )
 from services.encoder.inspect_cues import inspect_cues
+from services.encoder.inspect_damage import Wanted, inspect_damage
 from services.encoder.inspect_joins import inspect_joins
 from services.encoder.inspect_output import inspect_output
 from services.encoder.inspect_source import inspect_source
@@ -144,20 +146,38 @@ def _answer(request: dict[str, Any]) -> bytes:
 
 
 def _done(request: dict[str, Any]) -> bytes:
-    if "copy" in request:
-        return copy_pictures(request["copy"])
-    if "survey" in request:
-        return survey_parts(request["survey"])
-    if "joins" in request:
-        return inspect_joins(Path(request["path"]), request["joins"])
-    if "path" in request:
-        facts = inspect_output(Path(request["path"]), decode_keyframes=request["decode_keyframes"])
-        return facts.to_json()
-    if "stream" in request:
-        place = (request["url"], request["size_bytes"], request["container"])
-        return inspect_cues(*place, request["stream"], request["spans"])
+    return next((do for name, do in _KINDS.items() if name in request), _inspect_source)(request)
+
+
+def _inspect_output(request: dict[str, Any]) -> bytes:
+    facts = inspect_output(Path(request["path"]), decode_keyframes=request["decode_keyframes"])
+    return facts.to_json()
+
+
+def _inspect_cues(request: dict[str, Any]) -> bytes:
+    place = (request["url"], request["size_bytes"], request["container"])
+    return inspect_cues(*place, request["stream"], request["spans"])
+
+
+def _inspect_damage(request: dict[str, Any]) -> bytes:
+    wanted = Wanted.from_request(request["wanted"])
+    return inspect_damage(request["url"], request["size_bytes"], wanted)
+
+
+def _inspect_source(request: dict[str, Any]) -> bytes:
     info = inspect_source(request["url"], request["size_bytes"], request["etag"])
     return info.SerializeToString()
+
+
+# What is asked, by what the request says; a source is examined where it says none of these.
+_KINDS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "copy": lambda request: copy_pictures(request["copy"]),
+    "survey": lambda request: survey_parts(request["survey"]),
+    "joins": lambda request: inspect_joins(Path(request["path"]), request["joins"]),
+    "path": _inspect_output,
+    "stream": _inspect_cues,
+    "wanted": _inspect_damage,
+}
 
 
 def _confine(cpu_seconds: int, file_bytes: int) -> None:

@@ -43,10 +43,12 @@ FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 # has cut off, and whom the pictures of Dolby Vision are for that know nothing of it.
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
-_REQUEST_TIMEOUT = 60.0
+REQUEST_TIMEOUT = 60.0
 # How it says that pictures consist of fields. Of the words for their order in the file and in time
 # the first holds: writers do not tell the two apart.
 _FIELDS = re.compile(r"\((?:[^()]*, )?(top|bottom)(?: coded)? first(?: \(swapped\))?[,)]")
+# FFmpeg's default; it says of more that there is no memory for them.
+MAX_STREAMS = 1000
 # More are never listed, nor longer: what is known of a source goes with its tasks.
 MAX_AUDIO_STREAMS = 64
 
@@ -58,19 +60,19 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
         InvalidSource: it is not a video that can be exported; the message says why.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(url, size_bytes, _REQUEST_TIMEOUT)
+    file = HttpFile(url, size_bytes, REQUEST_TIMEOUT)
     try:
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        with _open(file, file, head) as container:
-            _refuse_cut_off(container, head, size_bytes)
+        with open_source(file, file, head) as container:
+            missing = _missing_bytes(container, head, size_bytes)
             jumps = _jumps(file, container, size_bytes)
-            info = None if jumps else _describe(container)
+            info = None if jumps else _describe_what_is_there(container, size_bytes, missing)
         if info is None:
 
             def describe(piece: Slice) -> pb.SourceInfo:
-                with _open(piece, file, head) as container:
-                    return _describe(container)
+                with open_source(piece, file, head) as container:
+                    return _describe(container, size_bytes)
 
             info = describe_pieces(file, size_bytes, jumps, describe)
     except (av.FFmpegError, OSError, EOFError) as error:
@@ -91,19 +93,24 @@ def _jumps(file: HttpFile, container: InputContainer, size_bytes: int) -> list[i
     return find_jumps(file.read_at, size_bytes, _video_stream(container).id)
 
 
-def _open(part: HttpFile | Slice, file: HttpFile, head: bytes) -> InputContainer:
+def open_source(part: HttpFile | Slice, file: HttpFile, head: bytes) -> InputContainer:
     """Open a file, or a part of it."""
     try:
         return av.open(
             part,
             "r",
-            options={"format_whitelist": ",".join(FORMATS)},
+            options={"format_whitelist": ",".join(FORMATS), "max_streams": str(MAX_STREAMS)},
             metadata_errors="replace",
             buffer_size=1 << 16,
         )
     except av.FFmpegError as error:
         if file.failure is not None:
             raise
+        if isinstance(error, av.MemoryError):
+            raise InvalidSource(
+                f"the video has more than {MAX_STREAMS:,} tracks, or an index that is too large"
+                " to be read"
+            ) from error
         raise InvalidSource(_why_not_a_video(head)) from error
 
 
@@ -115,20 +122,33 @@ def _why_not_a_video(head: bytes) -> str:
     return f"the file is not a video in a supported format ({FORMATS_IN_WORDS})"
 
 
-def _refuse_cut_off(container: InputContainer, head: bytes, size_bytes: int) -> None:
-    """Raise where the container or its index names bytes that the file does not have."""
+def _missing_bytes(container: InputContainer, head: bytes, size_bytes: int) -> int:
+    """Return how many bytes the container or its index names that the file does not have."""
     ends = [
         entry.pos + entry.size for stream in container.streams for entry in stream.index_entries
     ]
-    missing = max(announced_end(head), *ends, 0) - size_bytes
-    if missing > 0:
-        raise InvalidSource(f"the video is incomplete: its last {missing} bytes are missing")
+    return max(announced_end(head), *ends, size_bytes) - size_bytes
 
 
-def _describe(container: InputContainer) -> pb.SourceInfo:
+def _describe_what_is_there(
+    container: InputContainer, size_bytes: int, missing: int
+) -> pb.SourceInfo:
+    try:
+        info = _describe(container, size_bytes)
+    except InvalidSource as error:
+        if not missing:
+            raise
+        raise InvalidSource(
+            f"the video is incomplete: its last {missing} bytes are missing"
+        ) from error
+    info.missing_bytes = missing
+    return info
+
+
+def _describe(container: InputContainer, size_bytes: int) -> pb.SourceInfo:
     video = _video_stream(container)
     sounds = _audio_streams(container)
-    timing = find_timing(container, video)
+    timing = find_timing(container, video, size_bytes)
     info = pb.SourceInfo(container=container.format.name)
     info.duration.CopyFrom(_duration(timing.frame_count / timing.rate))
     info.first_frame_time.CopyFrom(_duration(timing.first_time))

@@ -43,13 +43,20 @@ DEFAULT_SEEK_MARGIN = Fraction(12)
 DECODER_THREADS = 8
 
 
-def global_options(ffmpeg: Path) -> list[str]:
-    """Return what every run begins with."""
+def global_options(ffmpeg: Path, *, tolerant: bool = False) -> list[str]:
+    """Return what every run begins with.
+
+    Args:
+        tolerant: whether what cannot be decoded is passed over.
+    """
+    # A cut connection or a damaged packet must end the run, not shorten the file. One that may
+    # pass over damage ends by nothing that it reads; what it says meanwhile is but a warning.
+    errors = ["-max_error_rate", "1"] if tolerant else ["-xerror"]
+    level = "warning" if tolerant else "error"
     return [
-        *(str(ffmpeg), "-nostdin", "-y", "-hide_banner", "-loglevel", "error", "-nostats"),
+        *(str(ffmpeg), "-nostdin", "-y", "-hide_banner", "-loglevel", level, "-nostats"),
         *("-progress", "pipe:1", "-stats_period", "0.5"),
-        # A cut connection or a damaged packet must end the run, not shorten the file.
-        "-xerror",
+        *errors,
         *("-max_alloc", str(MAX_ALLOC_BYTES)),
     ]
 
@@ -107,8 +114,6 @@ def source_input(
         *("-protocol_whitelist", "http,tcp"),
         # Only what the probe found: a playlist or a script is never followed.
         *("-format_whitelist", info.container),
-        # A packet that a recording lost the half of costs its frame, not the export.
-        *("-fflags", "+discardcorrupt"),
         *("-max_pixels", str(MAX_PIXELS), "-http_proxy", ""),
         *("-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-max_redirects", "0"),
         *("-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_delay_max", "2"),

@@ -6,17 +6,21 @@ it can use it; and one that is there already is not made again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from services.common.content_key import Toolchain, audio_key, video_key
+from services.common.frames import FrameRange
 from services.encoder.board import Run
 from services.encoder.command import audio_commands, video_commands
 from services.encoder.containers import form_of_sound
 from services.encoder.copying import copy_part
+from services.encoder.cues import Cues
+from services.encoder.damage import Wanted
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
@@ -36,16 +40,25 @@ from videoexport.v1 import task_pb2
 Fill = Callable[[Order, SourceHandle, Path], Awaitable[Made]]
 
 
+class KeyOf(Protocol):
+    """Names a part."""
+
+    def __call__(self, *, tolerant: bool) -> bytes:
+        """Return the content key; another one where damage was passed over."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A stored part.
 
     Attributes:
         frames_per_second: frames encoded per second; 0 where the part was there already.
+        warnings: what the owner should know.
     """
 
     stored: task_pb2.StoredPart
     frames_per_second: float = 0.0
+    warnings: Sequence[pb.ExportWarning] = ()
 
 
 class PartEncode:
@@ -79,27 +92,16 @@ class PartEncode:
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         chunk = work.chunk
-        frames = chunk.end_frame - chunk.start_frame
-        wanted = pb.Plan(
-            frame_count=frames,
-            frame_rate=chunk.frame_rate,
-            width=chunk.width,
-            height=chunk.height,
-        )
         deadline = Deadline.after(work.time_limit)
 
         async def order(handle: SourceHandle, folder: Path) -> Order:
             await self._watermarks.make(run, user_id, chunk, folder, deadline)
-            subtitles = await subtitles_of_chunk(handle, chunk, deadline)
-            return Order(
-                commands=lambda site: video_commands(site=site, chunk=chunk, subtitles=subtitles),
-                check=lambda facts: check_output(facts, wanted),
-                family=chunk.family,
-                rate=chunk.frame_rate,
-                deadline=deadline,
-            )
+            return video_order(work, deadline, await subtitles_of_chunk(handle, chunk, deadline))
 
-        key = video_key(user_id, source, chunk, self._tools)
+        def key(*, tolerant: bool) -> bytes:
+            chunk.tolerant = tolerant
+            return video_key(user_id, source, chunk, self._tools)
+
         if chunk.copied:
             copy = partial(self._copy, run, source.size_bytes, chunk)
             return await self._make(run, user_id, source, order, key, copy)
@@ -121,21 +123,14 @@ class PartEncode:
             DomainError: STORAGE_UNAVAILABLE, SCRATCH_FULL.
         """
         soundtrack = work.soundtrack
-        rate = Fraction(soundtrack.frame_rate.numerator, soundtrack.frame_rate.denominator)
-        frames = sum(span.end_frame - span.start_frame for span in soundtrack.spans)
-        duration = frames / rate
 
         async def order(_: SourceHandle, __: Path) -> Order:
-            return Order(
-                commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
-                check=lambda facts: check_soundtrack(facts, duration),
-                family=pb.ENCODER_FAMILY_CPU,
-                rate=soundtrack.frame_rate,
-                deadline=Deadline.after(work.time_limit),
-                level=_level(soundtrack, samples_of(frames, rate)),
-            )
+            return audio_order(work)
 
-        key = audio_key(user_id, source, soundtrack, self._tools)
+        def key(*, tolerant: bool) -> bytes:
+            soundtrack.tolerant = tolerant
+            return audio_key(user_id, source, soundtrack, self._tools)
+
         return await self._make(run, user_id, source, order, key)
 
     async def _copy(
@@ -161,7 +156,7 @@ class PartEncode:
         user_id: str,
         source: task_pb2.TaskSource,
         order_of: Callable[[SourceHandle, Path], Awaitable[Order]],
-        key: bytes,
+        key_of: KeyOf,
         fill: Fill | None = None,
     ) -> Part:
         """Make a part unless it is there.
@@ -170,6 +165,7 @@ class PartEncode:
             fill: how; by default by running the order's commands.
         """
         fill = fill or partial(self._runs.fill, run)
+        key = key_of(tolerant=False)
         reference = storage.ObjectRef(cache_key=key.hex())
         [there] = await self._storage.stat(user_id, [reference])
         if there.exists:
@@ -183,13 +179,63 @@ class PartEncode:
                 finally:
                     self._metrics.bytes_read.inc(handle.bytes_read)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
-            upload = storage.CreateUploadRequest(cache_key=reference.cache_key)
+            if made.damage is not None:
+                # Nobody plans with this key or looks for it: whoever needs the part makes it
+                # again, and so hears of the damage.
+                key = key_of(tolerant=True)
+            upload = storage.CreateUploadRequest(cache_key=key.hex())
             stored = await self._storage.upload(user_id, upload, made.path)
         self._metrics.bytes_written.inc(stored.size_bytes)
         frames_per_second = made.facts.frame_count / made.seconds if made.seconds else 0.0
         if frames_per_second:
             self._metrics.encoded(order.family, frames_per_second, order.rate)
-        return Part(task_pb2.StoredPart(key=key, size_bytes=stored.size_bytes), frames_per_second)
+        part = task_pb2.StoredPart(key=key, size_bytes=stored.size_bytes)
+        return Part(part, frames_per_second, made.warnings(order.rate))
+
+
+def video_order(
+    work: task_pb2.VideoTask, deadline: Deadline, subtitles: Cues | None = None
+) -> Order:
+    """Return what the pictures of a chunk are made of.
+
+    Args:
+        subtitles: of the source, where some are drawn into them.
+    """
+    chunk = work.chunk
+    frames = FrameRange(chunk.start_frame, chunk.end_frame)
+    planned = pb.Plan(
+        frame_count=frames.frame_count,
+        frame_rate=chunk.frame_rate,
+        width=chunk.width,
+        height=chunk.height,
+    )
+    wanted = Wanted(chunk.info, chunk.frame_rate, [frames], pictures=True, sound=False)
+    return Order(
+        commands=lambda site: video_commands(site=site, chunk=chunk, subtitles=subtitles),
+        check=lambda facts: check_output(facts, planned),
+        family=chunk.family,
+        rate=chunk.frame_rate,
+        deadline=deadline,
+        wanted=wanted if work.tolerate_damage else None,
+    )
+
+
+def audio_order(work: task_pb2.AudioTask) -> Order:
+    """Return what the sound of an output is made of."""
+    soundtrack = work.soundtrack
+    rate = Fraction(soundtrack.frame_rate.numerator, soundtrack.frame_rate.denominator)
+    spans = [FrameRange(span.start_frame, span.end_frame) for span in soundtrack.spans]
+    frames = sum(span.frame_count for span in spans)
+    wanted = Wanted(*(soundtrack.info, soundtrack.frame_rate, spans), pictures=False, sound=True)
+    return Order(
+        commands=lambda site: audio_commands(site=site, soundtrack=soundtrack),
+        check=lambda facts: check_soundtrack(facts, frames / rate),
+        family=pb.ENCODER_FAMILY_CPU,
+        rate=soundtrack.frame_rate,
+        deadline=Deadline.after(work.time_limit),
+        level=_level(soundtrack, samples_of(frames, rate)),
+        wanted=wanted if work.tolerate_damage else None,
+    )
 
 
 def _level(soundtrack: task_pb2.Soundtrack, samples: int) -> Level | None:

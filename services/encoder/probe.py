@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,7 +35,14 @@ from services.encoder.inspection import (
 from services.encoder.output_facts import OutputFacts, check_output
 from videoexport.v1 import export_pb2 as pb
 
-__all__ = ["OutputFacts", "check_output", "probe", "start_fork_server", "verify_output"]
+__all__ = [
+    "OutputFacts",
+    "check_output",
+    "look_for_damage",
+    "probe",
+    "start_fork_server",
+    "verify_output",
+]
 
 
 class ReadingFailed(Exception):
@@ -123,6 +130,28 @@ async def read_cues(
         ]
         found = Cues(tuple(dict.fromkeys((*found.cues, *cues))), told["looks"])
     return found
+
+
+async def look_for_damage(
+    url: str, *, size_bytes: int, wanted: Mapping[str, object], timeout: float
+) -> bytes:
+    """Return where a source cannot be decoded, as `inspect_damage` says it.
+
+    Args:
+        url: as for `probe`.
+        wanted: what is looked through, as JSON values.
+        timeout: as for `probe`.
+
+    Raises:
+        InvalidSource: it cannot be read at all.
+        SourceUnavailable, TimeLimitExceeded, ReadingFailed: as for `probe`.
+    """
+    answer = await ask({"url": url, "size_bytes": size_bytes, "wanted": wanted}, timeout)
+    if answer[:1] == OK:
+        return answer[1:]
+    if answer[:1] == UNAVAILABLE:
+        raise SourceUnavailable(answer[1:].decode())
+    raise InvalidSource(answer[1:].decode() or "the video is damaged and cannot be read")
 
 
 async def start_fork_server() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
+from math import floor
 
 import av
 from av.container import InputContainer
@@ -59,8 +60,11 @@ class Timing:
     ahead: int | None
 
 
-def find_timing(container: InputContainer, video: VideoStream) -> Timing:
+def find_timing(container: InputContainer, video: VideoStream, size_bytes: int) -> Timing:
     """Return the frame grid; `container` is read from its beginning.
+
+    Args:
+        size_bytes: of the file, which may end before its index does.
 
     Raises:
         InvalidSource: no picture can be decoded, or the video has no length.
@@ -93,6 +97,10 @@ def find_timing(container: InputContainer, video: VideoStream) -> Timing:
         # Matroska's index is read when it is first needed, which was just now.
         index = _Index.of(video)
         complete = "matroska" in container.format.name
+    if (lost := index.first_lost(size_bytes)) is not None:
+        # Whatever shows before it is due to be decoded was decoded before it.
+        there = floor((lost - (head.ahead or 0)) * tick * rate)
+        frame_count = min(frame_count, there)
     if not 0 < frame_count / rate <= MAX_SECONDS:
         raise InvalidSource("the video says that it lasts for days, or not at all")
     interval = index.keyframe_interval(round(frame_count / rate / tick)) if complete else None
@@ -194,22 +202,32 @@ def _times(packets: list[Packet[VideoStream]]) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """What the container's index says: times of packets and of keyframes, in its order.
+    """What the container's index says: times of packets and of keyframes, and where packets end.
 
     PyAV's entries point into memory that reading on moves, so they are copied.
     """
 
     times: list[int]
     keyframes: list[int]
+    ends: list[int]
 
     @classmethod
     def of(cls, video: VideoStream) -> _Index:
         entries = [
-            (entry.timestamp, entry.is_keyframe)
+            (entry.timestamp, entry.is_keyframe, entry.pos + entry.size)
             for entry in video.index_entries
             if not entry.is_discard
         ]
-        return cls([time for time, _ in entries], [time for time, key in entries if key])
+        return cls(
+            [time for time, _, _ in entries],
+            [time for time, key, _ in entries if key],
+            [end for _, _, end in entries],
+        )
+
+    def first_lost(self, size_bytes: int) -> int | None:
+        """Return when, from the first, the first packet is decoded that a file does not have."""
+        pairs = zip(self.times, self.ends, strict=True)
+        return next((time - self.times[0] for time, end in pairs if end > size_bytes), None)
 
     def keyframe_interval(self, length: int) -> int | None:
         """Return the longest distance from a keyframe to the next or to the end."""

@@ -85,7 +85,8 @@ class Jumps:
         odd, last = self._odd, self._last
         self._odd = None
         if last is not None and odd is not None:
-            if abs(_later(stamp.time, odd.time)) < abs(_later(stamp.time, last)):
+            behind = _later(stamp.time, last)
+            if behind <= 0 or abs(_later(stamp.time, odd.time)) < behind:
                 self.found.append(odd.begins)
         elif last is not None and self._jumps(stamp, last):
             self._odd = stamp

@@ -13,11 +13,13 @@ import structlog
 
 from services.common.codecs import has_pictures
 from services.common.errors import Reason, as_sentence
+from services.common.frames import joined
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.codecs import SOUND_ENCODER, encoder_name
 from services.encoder.command import extras_of, whole_commands
 from services.encoder.cues import Cues
+from services.encoder.damage import Wanted
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
 from services.encoder.extras import Extras
@@ -111,7 +113,8 @@ class WholeEncode:
         frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
         if facts.frame_count:
             self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
-        warnings = (*result.warnings, *loudness_warnings(output))
+        damage = result.made.warnings(work.plan.frame_rate)
+        warnings = (*result.warnings, *damage, *loudness_warnings(output))
         return Encoded(output, warnings, frames_per_second)
 
     async def _make(
@@ -129,7 +132,7 @@ class WholeEncode:
                 await self._watermarks.make(run, user_id, work.plan, folder, deadline)
                 subtitles = await subtitles_of_plan(handle, work.info, work.plan, deadline)
                 try:
-                    order = _order(work, work.family, deadline, subtitles)
+                    order = order_of(work, work.family, deadline, subtitles)
                     made = await self._runs.fill(run, order, handle, folder)
                     return _Result(made, work.family, work.family_reason)
                 except (EncoderFailed, EncodeStalled, OutputMismatch) as error:
@@ -139,7 +142,7 @@ class WholeEncode:
                     self._metrics.fallbacks.inc()
                     reason = as_sentence(f"The GPU failed, so the CPU encoded: {error}")
                 run.live.family = cpu = pb.ENCODER_FAMILY_CPU
-                order = _order(work, cpu, deadline, subtitles)
+                order = order_of(work, cpu, deadline, subtitles)
                 made = await self._runs.fill(run, order, handle, folder)
                 warning = pb.ExportWarning(code=Reason.GPU_FALLBACK, message=reason)
                 return _Result(made, cpu, reason, (warning,))
@@ -147,12 +150,13 @@ class WholeEncode:
                 self._metrics.bytes_read.inc(handle.bytes_read)
 
 
-def _order(
+def order_of(
     work: task_pb2.WholeTask,
     family: pb.EncoderFamily.ValueType,
     deadline: Deadline,
-    subtitles: Cues | None,
+    subtitles: Cues | None = None,
 ) -> Order:
+    """Return what the file of a task is made of."""
     return Order(
         commands=lambda site: whole_commands(
             site=site, info=work.info, plan=work.plan, family=family, subtitles=subtitles
@@ -163,6 +167,16 @@ def _order(
         deadline=deadline,
         pictures=has_pictures(work.plan.format),
         level=_level(work.plan, extras_of(work.info, work.plan, subtitles)),
+        wanted=_wanted(work) if work.tolerate_damage else None,
+    )
+
+
+def _wanted(work: task_pb2.WholeTask) -> Wanted:
+    plan = work.plan
+    return Wanted(
+        *(work.info, plan.frame_rate, joined(plan.segments)),
+        pictures=has_pictures(plan.format),
+        sound=plan.has_audio,
     )
 
 

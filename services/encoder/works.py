@@ -71,10 +71,12 @@ class Works:
             case "video":
                 part = await self._parts.video(run, user, source, task.video)
                 done.part.CopyFrom(part.stored)
+                done.warnings.extend(part.warnings)
                 done.frames_per_second = part.frames_per_second
             case "audio":
                 part = await self._parts.audio(run, user, source, task.audio)
                 done.part.CopyFrom(part.stored)
+                done.warnings.extend(part.warnings)
             case "assemble":
                 output = await self._assembly.run(run, user, source, task.assemble, upload)
                 done = _delivered(output)

@@ -10,27 +10,32 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from google.protobuf.duration_pb2 import Duration
+from prometheus_client import CollectorRegistry
+
 from services.api.chunks import ChunkLengths, borders, chunks_of
+from services.common import ids
 from services.common.codecs import container_of
+from services.common.damage import merged_warnings
 from services.common.frames import FrameRange
 from services.common.sound import chosen_stream, with_sound_of
+from services.common.subjects import Lane
 from services.common.subtitles import burnt_stream
 from services.encoder.assembly import assemble_command
-from services.encoder.command import (
-    FfmpegCommand,
-    Site,
-    audio_commands,
-    extras_of,
-    video_commands,
-    whole_commands,
-)
+from services.encoder.board import Run
+from services.encoder.command import FfmpegCommand, Site, extras_of
+from services.encoder.deadline import Deadline
 from services.encoder.extras import Extras
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
-from services.encoder.ffmpeg_runs import LEAST_MARGINS
+from services.encoder.ffmpeg_runs import FfmpegRuns, Order
+from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts, check_output
+from services.encoder.parts import audio_order, video_order
 from services.encoder.probe import probe, verify_output
+from services.encoder.settings import EncoderSettings
 from services.encoder.source_gateway import SourceGateway
 from services.encoder.subtitles import subtitles_of_chunk, subtitles_of_plan
+from services.encoder.whole import order_of
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer
 from tests.media.watermarks import LIMIT, make_mark
@@ -45,7 +50,12 @@ PlanOf = Callable[[pb.SourceInfo], pb.Plan]
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export and how it was made."""
+    """A finished export and how it was made.
+
+    Attributes:
+        commands: the last ones.
+        warnings: what its owner is told of the source.
+    """
 
     path: Path
     info: pb.SourceInfo
@@ -55,6 +65,7 @@ class Export:
     results: tuple[FfmpegResult, ...]
     bytes_read: int
     bytes_sent: int
+    warnings: tuple[pb.ExportWarning, ...]
 
 
 def plan_of(
@@ -120,36 +131,49 @@ async def export(
         if chosen is not None:
             plan.audio_stream = chosen
         info = with_sound_of(info, plan)
+        work = task_pb2.WholeTask(
+            info=info,
+            plan=plan,
+            family=pb.ENCODER_FAMILY_CPU,
+            time_limit=Duration(seconds=120),
+            tolerate_damage=True,
+        )
+        run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask(frame_count=plan.frame_count))
         async with gateway.expose(server.source()) as handle:
             await make_mark(gateway, plan, image, folder)
             subtitles = await subtitles_of_plan(handle, info, plan, LIMIT)
-            for margin in LEAST_MARGINS:
-                site = Site(find_ffmpeg(), handle.url, threads, folder, margin)
-                commands = whole_commands(
-                    site=site,
-                    info=info,
-                    plan=plan,
-                    family=pb.ENCODER_FAMILY_CPU,
-                    subtitles=subtitles,
-                )
-                results = []
-                for command in commands:
-                    command.write_scripts()
-                    process = FfmpegProcess(
-                        command.arguments,
-                        stall_timeout,
-                        time_limit=120,
-                        environment=command.environment,
-                    )
-                    results.append(await process.run())
-                facts = await verify_output(commands[-1].output)
-                if facts.frame_count == plan.frame_count:
-                    break
+            deadline = Deadline.after(work.time_limit)
+            order, commands = _noting(order_of(work, work.family, deadline, subtitles))
+            runs = _runs(folder, stall_timeout, threads)
+            made = await runs.fill(run, order, handle, folder)
             bytes_read = handle.bytes_read
         bytes_sent = server.bytes_sent - before
-    path = commands[-1].output
-    check_output(facts, plan)
-    return Export(path, info, plan, facts, commands, tuple(results), bytes_read, bytes_sent)
+    return Export(
+        *(made.path, info, plan, made.facts, tuple(commands), tuple(made.results)),
+        *(bytes_read, bytes_sent, tuple(made.warnings(plan.frame_rate))),
+    )
+
+
+def _runs(folder: Path, stall_timeout: float = 30.0, threads: int = 1) -> FfmpegRuns:
+    settings = EncoderSettings(
+        nats_url="nats://unused",
+        storage_address="unused",
+        scratch_dir=folder,
+        encoder_threads=threads,
+        stall_timeout=stall_timeout,
+    )
+    return FfmpegRuns(settings, find_ffmpeg(), EncoderMetrics(CollectorRegistry()))
+
+
+def _noting(order: Order) -> tuple[Order, list[FfmpegCommand]]:
+    """Return an order, and the list that holds the last runs that were made for it."""
+    made: list[FfmpegCommand] = []
+
+    def commands(site: Site) -> Sequence[FfmpegCommand]:
+        made[:] = order.commands(site)
+        return tuple(made)
+
+    return replace(order, commands=commands), made
 
 
 @dataclass(frozen=True)
@@ -159,6 +183,7 @@ class Joined:
     Attributes:
         chunks: where each part with pictures begins and ends.
         parts: the files, the sound last.
+        warnings: what its owner is told of the source.
     """
 
     path: Path
@@ -167,6 +192,7 @@ class Joined:
     facts: OutputFacts
     chunks: tuple[Range, ...]
     parts: tuple[Path, ...]
+    warnings: tuple[pb.ExportWarning, ...]
 
 
 async def export_in_parts(
@@ -185,7 +211,6 @@ async def export_in_parts(
         planned: makes the plan, in place of `ranges` and `size`.
         image: of its watermark.
     """
-    ffmpeg = find_ffmpeg()
     async with (
         ObjectServer.serving(await asyncio.to_thread(source.read_bytes)) as server,
         SourceGateway() as gateway,
@@ -200,9 +225,9 @@ async def export_in_parts(
         chunks = [
             chunk for start, end in ranges for chunk in chunks_of(start, end, places, lengths)
         ]
-        works: list[tuple[FfmpegCommand, ...]] = []
-        for number, chunk in enumerate(chunks):
-            site = Site(ffmpeg, handle.url, 1, folder / f"chunk{number}")
+        limit = Duration(seconds=120)
+        orders: list[Order] = []
+        for chunk in chunks:
             spec = task_pb2.VideoChunk(
                 info=info,
                 frame_rate=rate,
@@ -218,26 +243,27 @@ async def export_in_parts(
                 burnt_subtitles=burnt_stream(plan),
                 watermark=plan.watermark if plan.HasField("watermark") else None,
             )
-            site.folder.mkdir()
-            await make_mark(gateway, spec, image, site.folder)
+            place = folder / f"chunk{len(orders)}"
+            place.mkdir()
+            await make_mark(gateway, spec, image, place)
             drawn = await subtitles_of_chunk(handle, spec, LIMIT)
-            works.append(video_commands(site=site, chunk=spec, subtitles=drawn))
+            video = task_pb2.VideoTask(chunk=spec, time_limit=limit, tolerate_damage=True)
+            orders.append(video_order(video, Deadline.after(limit), drawn))
         if plan.has_audio:
-            site = Site(ffmpeg, handle.url, 1, folder / "sound")
             spans = [task_pb2.FrameSpan(start_frame=a, end_frame=b) for a, b in ranges]
             codec = container_of(plan.format).audio_codec
             track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
-            works.append(audio_commands(site=site, soundtrack=track))
-        for commands in works:
-            commands[0].output.parent.mkdir(exist_ok=True)
-            for command in commands:
-                command.write_scripts()
-                environment = command.environment
-                await FfmpegProcess(
-                    command.arguments, time_limit=120, environment=environment
-                ).run()
+            audio = task_pb2.AudioTask(soundtrack=track, time_limit=limit, tolerate_damage=True)
+            orders.append(audio_order(audio))
+            (folder / "sound").mkdir()
+        parts, warnings = [], []
+        names = [f"chunk{number}" for number in range(len(chunks))]
+        for name, order in zip([*names, "sound"], orders, strict=False):
+            run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
+            made = await _runs(folder / name).fill(run, order, handle, folder / name)
+            parts.append(made.path)
+            warnings += made.warnings(rate)
         subtitles = await subtitles_of_plan(handle, info, plan, LIMIT)
-        parts = [commands[-1].output for commands in works]
         path, facts = await _assemble(
             gateway, parts, chunks, plan, folder, extras_of(info, plan, subtitles)
         )
@@ -249,6 +275,7 @@ async def export_in_parts(
         facts,
         tuple((chunk.start, chunk.end) for chunk in chunks),
         tuple(parts),
+        tuple(merged_warnings(*warnings)),
     )
 
 

@@ -36,6 +36,7 @@ class Copied:
 
     Attributes:
         bytes_read: of the source, to copy and to encode.
+        warnings: what its owner is told of the source; such an export has none.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Copied:
     pieces: tuple[Piece, ...]
     parts: tuple[Path, ...]
     bytes_read: int
+    warnings: tuple[pb.ExportWarning, ...] = ()
 
 
 @asynccontextmanager

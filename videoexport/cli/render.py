@@ -13,6 +13,8 @@ _FAMILIES = {
     export_pb2.ENCODER_FAMILY_CPU: "CPU",
     export_pb2.ENCODER_FAMILY_NVENC: "GPU",
 }
+# Of a warning; --json has them all.
+MAX_TIME_RANGES = 8
 
 # Characters of what a file says of itself that a line has room for.
 _MOST_SAID = 60
@@ -95,6 +97,11 @@ def _trouble(export: export_pb2.Export) -> Iterator[Pair]:
 def _result(export: export_pb2.Export, file: Path | None) -> Iterator[Pair]:
     for warning in export.warnings:
         yield "Warning", warning.message
+        for each in warning.time_ranges[:MAX_TIME_RANGES]:
+            yield "", f"{clock(each.start_time)} to {clock(each.end_time)}"
+        more = len(warning.time_ranges) - MAX_TIME_RANGES
+        if more > 0:
+            yield "", f"and {more} more"
     if not export.HasField("output"):
         return
     output = export.output
@@ -349,7 +356,10 @@ def _short(text: str) -> str:
 def source_details(info: export_pb2.SourceInfo) -> str:
     """Return what a source is, for `probe`."""
     told = [*_video(info), *_audio(info), *_metadata(info)]
-    return details([*told, ("Size", size(info.size_bytes))])
+    rows = [*told, ("Size", size(info.size_bytes))]
+    if info.missing_bytes:
+        rows.append(("Incomplete", f"its last {info.missing_bytes:,} bytes are missing"))
+    return details(rows)
 
 
 def _video(info: export_pb2.SourceInfo) -> Iterator[Pair]:

@@ -2061,23 +2061,61 @@ class ExportWarning(_message.Message):
 
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_RANGES_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Output only. Stable reason from the table in docs/errors.md, such as `GPU_FALLBACK`."""
     message: _builtins.str
     """Output only. One sentence for a person."""
+    @_builtins.property
+    def time_ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeRange]:
+        """Output only. What it is about, from the beginning of the source, in order and apart from each
+        other, at most 50; near ones are told as one. Empty where it is not about certain times.
+        """
+
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
+        time_ranges: _abc.Iterable[Global___TimeRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "time_ranges", b"time_ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportWarning: _TypeAlias = ExportWarning  # noqa: Y015
+
+@_typing.final
+class TimeRange(_message.Message):
+    """A half-open range of source time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant, from the beginning of the source."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """Output only. First instant after it."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeRange: _TypeAlias = TimeRange  # noqa: Y015
 
 @_typing.final
 class SourceInfo(_message.Message):
@@ -2097,12 +2135,18 @@ class SourceInfo(_message.Message):
     SUBTITLE_STREAMS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     TIME_BREAKS_FIELD_NUMBER: _builtins.int
+    MISSING_BYTES_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """Output only. Container format as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     size_bytes: _builtins.int
     """Output only. Size of the object in bytes."""
     etag: _builtins.str
     """Output only. ETag of the object that was examined."""
+    missing_bytes: _builtins.int
+    """Output only. Bytes at the end of the object that its container or index speaks of and that it
+    does not have. Durations and counts are then of what is there, which is exported by naming
+    segments of it.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Output only. Duration of the video on its frame grid."""
@@ -2160,10 +2204,11 @@ class SourceInfo(_message.Message):
         subtitle_streams: _abc.Iterable[Global___SubtitleStream] | None = ...,
         metadata: Global___SourceMetadata | None = ...,
         time_breaks: _abc.Iterable[Global___TimeBreak] | None = ...,
+        missing_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "duration", b"duration", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "chapters", b"chapters", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "size_bytes", b"size_bytes", "subtitle_streams", b"subtitle_streams", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_streams", b"audio_streams", "chapters", b"chapters", "container", b"container", "duration", b"duration", "etag", b"etag", "first_frame_time", b"first_frame_time", "metadata", b"metadata", "missing_bytes", b"missing_bytes", "size_bytes", b"size_bytes", "subtitle_streams", b"subtitle_streams", "time_breaks", b"time_breaks", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

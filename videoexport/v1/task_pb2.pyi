@@ -195,10 +195,13 @@ class WholeTask(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     FAMILY_REASON_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TOLERATE_DAMAGE_FIELD_NUMBER: _builtins.int
     family: _export_pb2.EncoderFamily.ValueType
     """Required. The family to encode with."""
     family_reason: _builtins.str
     """Required. Why this family, in one sentence; becomes Output.encoder_reason."""
+    tolerate_damage: _builtins.bool
+    """Whether a damaged source is made of all the same, as far as it can be decoded, with a warning."""
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """Required. What the source is."""
@@ -219,10 +222,11 @@ class WholeTask(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         family_reason: _builtins.str = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        tolerate_damage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "family_reason", b"family_reason", "info", b"info", "plan", b"plan", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "family_reason", b"family_reason", "info", b"info", "plan", b"plan", "time_limit", b"time_limit", "tolerate_damage", b"tolerate_damage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +242,9 @@ class VideoTask(_message.Message):
 
     CHUNK_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TOLERATE_DAMAGE_FIELD_NUMBER: _builtins.int
+    tolerate_damage: _builtins.bool
+    """As in WholeTask; the part is then stored under a key of its own, which nobody plans with."""
     @_builtins.property
     def chunk(self) -> Global___VideoChunk:
         """Required. What to make."""
@@ -251,10 +258,11 @@ class VideoTask(_message.Message):
         *,
         chunk: Global___VideoChunk | None = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        tolerate_damage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "time_limit", b"time_limit", "tolerate_damage", b"tolerate_damage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,6 +284,7 @@ class VideoChunk(_message.Message):
     FAMILY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
+    TOLERANT_FIELD_NUMBER: _builtins.int
     BURNT_SUBTITLES_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     VIDEO_CODEC_FIELD_NUMBER: _builtins.int
@@ -299,6 +308,10 @@ class VideoChunk(_message.Message):
     """
     fit: _export_pb2.Fit.ValueType
     """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    tolerant: _builtins.bool
+    """Whether what cannot be decoded is passed over. Set by the encoder, for the part's key alone,
+    once it has found the source damaged there.
+    """
     burnt_subtitles: _builtins.int
     """Stream of subtitles that are drawn into the pictures. Default: none. With the source and the
     frames it says which, so that the chunk's key is the same whatever is shown elsewhere.
@@ -336,6 +349,7 @@ class VideoChunk(_message.Message):
         family: _export_pb2.EncoderFamily.ValueType = ...,
         generation: _builtins.int = ...,
         fit: _export_pb2.Fit.ValueType = ...,
+        tolerant: _builtins.bool = ...,
         burnt_subtitles: _builtins.int | None = ...,
         watermark: _export_pb2.Watermark | None = ...,
         video_codec: _export_pb2.VideoCodec.ValueType = ...,
@@ -344,7 +358,7 @@ class VideoChunk(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "frame_rate", b"frame_rate", "info", b"info", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "video_codec", b"video_codec", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles", "burnt_subtitles", b"burnt_subtitles", "copied", b"copied", "dynamic_range", b"dynamic_range", "end_frame", b"end_frame", "family", b"family", "fit", b"fit", "frame_rate", b"frame_rate", "generation", b"generation", "height", b"height", "info", b"info", "quality", b"quality", "start_frame", b"start_frame", "tolerant", b"tolerant", "video_codec", b"video_codec", "watermark", b"watermark", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burnt_subtitles: _TypeAlias = _typing.Literal["burnt_subtitles"]  # noqa: Y015
     _WhichOneofArgType__burnt_subtitles: _TypeAlias = _typing.Literal["_burnt_subtitles", b"_burnt_subtitles"]  # noqa: Y015
@@ -360,6 +374,9 @@ class AudioTask(_message.Message):
 
     SOUNDTRACK_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TOLERATE_DAMAGE_FIELD_NUMBER: _builtins.int
+    tolerate_damage: _builtins.bool
+    """As in WholeTask; the part is then stored under a key of its own, which nobody plans with."""
     @_builtins.property
     def soundtrack(self) -> Global___Soundtrack:
         """Required. What to make."""
@@ -373,10 +390,11 @@ class AudioTask(_message.Message):
         *,
         soundtrack: Global___Soundtrack | None = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        tolerate_damage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["soundtrack", b"soundtrack", "time_limit", b"time_limit", "tolerate_damage", b"tolerate_damage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,11 +411,14 @@ class Soundtrack(_message.Message):
     SPANS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
+    TOLERANT_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """As in VideoChunk."""
     loudness_lufs: _builtins.float
     """Loudness in LUFS that the sound is brought to. Default: as loud as it is."""
+    tolerant: _builtins.bool
+    """As in VideoChunk."""
     codec: Global___AudioCodec.ValueType
     """Codec of the sound. Default: AUDIO_CODEC_AAC."""
     @_builtins.property
@@ -420,11 +441,12 @@ class Soundtrack(_message.Message):
         spans: _abc.Iterable[Global___FrameSpan] | None = ...,
         generation: _builtins.int = ...,
         loudness_lufs: _builtins.float | None = ...,
+        tolerant: _builtins.bool = ...,
         codec: Global___AudioCodec.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "frame_rate", b"frame_rate", "info", b"info", "loudness_lufs", b"loudness_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "codec", b"codec", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs", "codec", b"codec", "frame_rate", b"frame_rate", "generation", b"generation", "info", b"info", "loudness_lufs", b"loudness_lufs", "spans", b"spans", "tolerant", b"tolerant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
     _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015

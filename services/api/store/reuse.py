@@ -58,10 +58,12 @@ class ReuseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def finished(self, user_id: str, fingerprint: bytes) -> task_pb2.CopyTask | None:
-        """Return the file of an identical export, if there is one."""
+    async def finished(
+        self, user_id: str, fingerprint: bytes
+    ) -> tuple[task_pb2.CopyTask, Sequence[pb.ExportWarning]] | None:
+        """Return the file of an identical export, if there is one, and what is told of it."""
         query = (
-            select(exports.c.id, exports.c.output_run_id, exports.c.output)
+            select(exports.c.id, exports.c.output_run_id, exports.c.output, exports.c.warnings)
             .where(
                 exports.c.user_id == user_id,
                 exports.c.fingerprint == fingerprint,
@@ -76,7 +78,11 @@ class ReuseStore:
         if row is None:
             return None
         output = from_json(row.output, pb.Output())
-        return task_pb2.CopyTask(export_id=row.id, run_id=row.output_run_id, output=output)
+        told = [from_json(item, pb.ExportWarning()) for item in row.warnings]
+        # The others are about how it was made, or are told again of the copy.
+        damage = [warning for warning in told if warning.code == Reason.SOURCE_DAMAGED]
+        copy = task_pb2.CopyTask(export_id=row.id, run_id=row.output_run_id, output=output)
+        return copy, damage
 
     async def makers(self, user_id: str, keys: Sequence[bytes]) -> dict[bytes, str]:
         """Return, of those of the parts that are there, the exports that made them."""

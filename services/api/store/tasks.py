@@ -65,6 +65,7 @@ from services.api.store.runs import begin_run, end_run, is_winner, unfinished_ru
 from services.api.store.task_states import finish_task, make_pending, set_processing
 from services.api.store.work import (
     PARTS,
+    add_warnings,
     assemble_if_ready,
     end_tasks,
     made_by_others,
@@ -72,6 +73,7 @@ from services.api.store.work import (
     set_plan,
     take_from,
 )
+from services.common.damage import merged_warnings
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -287,6 +289,8 @@ class TaskStore:
                 part_key=part.key,
                 reused=reused,
             )
+            if event.succeeded.warnings:
+                await add_warnings(connection, task.export_id, event.succeeded.warnings)
             if task.part_key is not None and part.key != task.part_key:
                 await take_from(connection, task.export_id, task.part_key, part.key)
             if await set_progress(connection, task.export_id, "ENCODING") == 0:
@@ -318,7 +322,7 @@ class TaskStore:
             await set_processing(connection, task)
             record = await _lock_export(connection, task.export_id)
             output = await _with_reuse(connection, task, event.succeeded.output)
-            warnings = (*record.warnings, *event.succeeded.warnings)
+            warnings = merged_warnings(*record.warnings, *event.succeeded.warnings)
             values = {
                 "output": to_json(output),
                 "output_run_id": event.run_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +24,10 @@ from services.api.models import exports, tasks
 from services.api.states import ACTIVE_TASKS, IN_FLIGHT_TASKS, TaskState, task_sources
 from services.api.store.assembly import with_other_key
 from services.api.store.garbage import discard_run_objects
-from services.api.store.records import ExportRecord, NewTask, Planned, to_json
+from services.api.store.records import ExportRecord, NewTask, Planned, from_json, to_json
 from services.api.store.reuse import use_parts
+from services.common.damage import merged_warnings
+from videoexport.v1 import export_pb2 as pb
 
 # The kinds that encode pictures: what a watcher sees as frames.
 PICTURES = ("WHOLE", "VIDEO")
@@ -107,13 +109,13 @@ async def plan_again(
 
 async def set_plan(connection: AsyncConnection, record: ExportRecord, planned: Planned) -> None:
     """Keep the plan of an export, and store its tasks."""
-    warnings = {item.code: item for item in (*record.warnings, *planned.warnings)}
+    warnings = merged_warnings(*record.warnings, *planned.warnings)
     await connection.execute(
         update(exports)
         .where(exports.c.id == record.id)
         .values(
             plan=to_json(planned.plan),
-            warnings=[to_json(item) for item in warnings.values()],
+            warnings=[to_json(item) for item in warnings],
             fingerprint=planned.fingerprint,
             phase="WAITING",
             updated_at=func.now(),
@@ -123,6 +125,20 @@ async def set_plan(connection: AsyncConnection, record: ExportRecord, planned: P
         *(connection, record.id, record.user_id, record.priority, planned.work),
         created_at=record.created_at,
     )
+
+
+async def add_warnings(
+    connection: AsyncConnection, export_id: str, warnings: Iterable[pb.ExportWarning]
+) -> None:
+    """Tell the owner of an export more."""
+    this = exports.c.id == export_id
+    query = select(exports.c.warnings).where(this).with_for_update()
+    known = [
+        from_json(item, pb.ExportWarning())
+        for item in (await connection.execute(query)).scalar_one()
+    ]
+    told = [to_json(item) for item in merged_warnings(*known, *warnings)]
+    await connection.execute(update(exports).where(this).values(warnings=told))
 
 
 async def assemble_if_ready(connection: AsyncConnection, export_id: str) -> None:

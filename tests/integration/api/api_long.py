@@ -107,10 +107,11 @@ class LongCase:
         found: bool = False,
         fps: float = 0,
         attempt: int = 1,
+        warnings: Sequence[pb.ExportWarning] = (),
     ) -> Applied:
         """Apply that a part is stored."""
         part = task_pb2.StoredPart(key=key or task.part_key or b"", size_bytes=9, found=found)
-        done = task_pb2.TaskSucceeded(part=part, frames_per_second=fps)
+        done = task_pb2.TaskSucceeded(part=part, frames_per_second=fps, warnings=warnings)
         event = self.event(self.run(), task=task.id, attempt=attempt, succeeded=done)
         return await self.rig.tasks.part_succeeded(event)
 

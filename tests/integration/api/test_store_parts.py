@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 from api_long import CPU, GPU, LONG_INFO, TOOLS, LongCase, long_export, marked, seconds
@@ -15,11 +16,13 @@ from services.api.store.records import Planned
 from services.api.store.reuse import PartName
 from services.api.store.tasks import Applied
 from services.api.work import work_in_parts
+from services.common.damage import damage_warning, time_range
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
+GPU_FALLBACK = pb.ExportWarning(code="GPU_FALLBACK", message="The GPU could not do it.")
 # The whole source, its beginning and another piece; what both show is made once.
 FIRST = (seconds(0, 40), seconds(50, 90))
 
@@ -323,6 +326,56 @@ async def test_output_of_a_part_is_no_output(rig: Rig) -> None:
     assert await rig.deletions() == [("anna", "run_old")]
 
 
+# A damaged source
+
+
+def damage(*tenths: tuple[int, int]) -> pb.ExportWarning:
+    return damage_warning(time_range(Fraction(a, 10), Fraction(b, 10)) for a, b in tenths)
+
+
+async def test_damage_that_parts_tell_of_is_told_together(rig: Rig) -> None:
+    case = await long_export(rig)
+    await rig.dispatch()
+    for number, task in enumerate(case.work[:-1]):
+        told = {0: [damage((10, 20))], 5: [damage((400, 401))], 12: [damage((15, 30))]}
+        await case.made(
+            task, key=b"tolerant" * 4 if number == 5 else None, warnings=told.get(number, [])
+        )
+    assert await rig.dispatch() == [case.assembly.id]
+    await case.joined("run_1")
+    record = await case.now()
+    assert record.warnings == (damage((10, 30), (400, 401)),)
+    message = task_pb2.Task.FromString(
+        await rig.value(f"SELECT message FROM tasks WHERE id = '{case.assembly.id}'")
+    )
+    assert message.assemble.video[5].key == b"tolerant" * 4
+
+
+async def test_part_of_damaged_source_is_made_again_for_every_export(rig: Rig) -> None:
+    """What passes over damage is stored under a key that no plan names, so nobody misses it."""
+    case = await long_export(rig)
+    await rig.dispatch()
+    await case.made(case.video[0], key=b"tolerant" * 4, warnings=[damage((10, 20))])
+    for task in case.work[1:-1]:
+        await case.made(task)
+    again = await long_export(rig)
+    assert [task.made for task in again.work[:-1]] == [False, *[True] * 12]
+    assert (await again.now()).warnings == ()
+
+
+async def test_damage_is_told_with_the_file_that_is_taken_over(rig: Rig) -> None:
+    case = await long_export(rig, fingerprint=b"same")
+    await rig.dispatch()
+    await case.made(case.video[0], warnings=[damage((10, 20)), GPU_FALLBACK])
+    for task in case.work[1:-1]:
+        await case.made(task)
+    await rig.dispatch()
+    await case.joined("run_1")
+    found = await rig.reuse.finished("anna", b"same")
+    assert found is not None
+    assert found[1] == [damage((10, 20))]
+
+
 # An identical export
 
 
@@ -332,8 +385,10 @@ async def test_identical_finished_export_is_found_while_its_file_is_there(rig: R
     await case.finish("run_1")
     found = await rig.reuse.finished("anna", b"same")
     assert found is not None
-    assert (found.export_id, found.run_id) == (case.id, "run_1")
-    assert found.output.frame_count == 2400
+    copied, told = found
+    assert (copied.export_id, copied.run_id) == (case.id, "run_1")
+    assert copied.output.frame_count == 2400
+    assert told == []
     assert await rig.reuse.finished("ben", b"same") is None
     assert await rig.reuse.finished("anna", b"other") is None
     await rig.sql("UPDATE exports SET expires_at = now() + interval '59 minutes'")

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import pytest
 
 from services.encoder.errors import InvalidSource
@@ -69,22 +68,3 @@ async def test_sound_that_changes_its_channels_is_refused_only_where_it_is_wante
         await export(source, [(50, 150)], tmp_path)
     made = await export(source, [(130, 140)], tmp_path)
     assert [picture.number for picture in read_pictures(made.path)] == list(range(30, 40))
-
-
-@pytest.mark.parametrize(("kind", "what"), [("video", "pictures"), ("audio", "sound")])
-async def test_damage_is_a_fault_of_the_source_only_where_it_is_wanted(
-    clip: MakeClip, tmp_path: Path, kind: str, what: str
-) -> None:
-    path = clip(PLAIN)
-    content = bytearray(path.read_bytes())
-    with av.open(str(path)) as file:
-        stream = file.streams.get({kind: 0})[0]
-        packets = [(packet.pos, packet.size) for packet in file.demux(stream) if packet.size]
-    for pos, size in packets[len(packets) // 2 : len(packets) // 2 + 40]:
-        content[pos : pos + size] = bytes(size)
-    damaged = tmp_path / "damaged.mp4"
-    damaged.write_bytes(content)
-    with pytest.raises(InvalidSource, match=f"damaged: some of its {what} cannot be decoded"):
-        await export(damaged, None, tmp_path)
-    made = await export(damaged, [(10, 20)], tmp_path)
-    assert [picture.number for picture in read_pictures(made.path)] == list(range(10, 20))

@@ -136,6 +136,26 @@ BROKEN: tuple[Recipe, ...] = (
     _refused("index cut off, mp4", _changed(PLAIN, _cut(0.7)), INCOMPLETE),
     _refused("media cut off, mp4", _changed(IN_FRONT, _cut(0.7)), INCOMPLETE),
     _case(
+        "media cut off, mp4, what is there",
+        _changed(IN_FRONT, _cut(0.7)),
+        shows=PLAIN,
+        segments=((0, 40), (50, 60), (9, 20)),
+    ),
+    _case(
+        "media cut off, mp4, more than is there",
+        _changed(IN_FRONT, _cut(0.7)),
+        shows=PLAIN,
+        segments=((0, 40), (50, 80)),
+        refused=Refused(reason="INVALID_SEGMENTS", words=r"the source ends at 2\.\d+ s"),
+    ),
+    _refused("media cut off, mkv", _changed(MKV, _cut(0.7)), INCOMPLETE),
+    _case(
+        "media cut off, mkv, what is there",
+        _changed(MKV, _cut(0.7)),
+        shows=MKV,
+        segments=((0, 40), (50, 60), (9, 20)),
+    ),
+    _case(
         "cut off, ts",
         _changed(TS, _cut(0.7)),
         shows=TS,
@@ -168,8 +188,8 @@ BROKEN: tuple[Recipe, ...] = (
             f"{count} bit{'s' * (count > 1)} flipped, {clip.container}",
             _changed(clip, _flip(count)),
             shows=clip,
-            # What is damaged may look so; all else is right.
-            least_right=0.6,
+            damaged=True,
+            least_right=0.5,
             delta_e=None,
             clicks=False,
         )

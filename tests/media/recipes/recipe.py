@@ -101,8 +101,9 @@ class Recipe:
         rate: that the output must have; by default the clip's.
         numbers: of the frames of the grid, where no clip says; else by the rule of frames.
         in_order: frames need only be readable and in order, as where they are made of fields.
-        least_right: share of the frames that must be the right ones. Where that is not all,
-            the others may look damaged.
+        damaged: whether the owner may be told of damage. Pictures may look so then, at the times
+            that are told and nowhere else; clicks are not looked for.
+        least_right: share of the frames that must be the right ones all the same.
         box: left, top, width and height of the picture in the output; by default all of it.
         made_size: of the output, where `size` is None.
         delta_e: by how much each corner's colour may be off.
@@ -140,6 +141,7 @@ class Recipe:
     rate: Fraction | None = None
     numbers: Sequence[int] | None = None
     in_order: bool = False
+    damaged: bool = False
     least_right: float = 1.0
     box: Box | None = None
     made_size: tuple[int, int] | None = None

@@ -151,6 +151,25 @@ TIME: tuple[Recipe, ...] = (
         shows=replace(PLAIN, audio_delay=-0.52),
         silent=((3.48, 4.0),),
     ),
+    *(
+        _case(
+            f"pictures begin 0.52 s late, {container}",
+            Remade(
+                of=(PLAIN, PLAIN),
+                before={0: ("-itsoffset", "0.52")},
+                arguments=("-map", "0:v", "-map", "1:a", "-c", "copy"),
+                container=container,
+            ),
+            shows=replace(PLAIN, audio_delay=-0.52, container=container),
+            silent=((3.48, 4.0),),
+        )
+        for container in ("mkv", "ts")
+    ),
+    _case(
+        "pictures shown before they are decoded, by negative offsets",
+        Remade(of=(PLAIN,), arguments=("-c", "copy", "-movflags", "negative_cts_offsets")),
+        shows=PLAIN,
+    ),
     _case(
         "begins within a GOP by its edit list",
         Remade(of=(PLAIN,), before={0: ("-ss", "0.48")}),

@@ -100,6 +100,7 @@ def test_whole_task_is_its_whole_input() -> None:
             family=CPU,
             family_reason=choice.reason,
             time_limit=message.whole.time_limit,
+            tolerate_damage=True,
         ),
     )
     # Ten minutes, and twenty times what libx264 takes at 70 million pixels a second.

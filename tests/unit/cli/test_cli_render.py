@@ -95,6 +95,30 @@ def test_export_details_list_what_is_wrong() -> None:
     assert "segments[3].end_time: is too late" in shown
 
 
+def test_warning_says_when() -> None:
+    export = export_pb2.Export(id="exp_3", state=export_pb2.EXPORT_STATE_COMPLETED)
+    warning = export.warnings.add(code="SOURCE_DAMAGED", message="The source is damaged.")
+    for second in range(10):
+        place = warning.time_ranges.add()
+        place.start_time.seconds, place.end_time.seconds = 10 * second, 10 * second + 1
+    lines = [line.strip() for line in render.export_details(export).splitlines()]
+    at = next(n for n, line in enumerate(lines) if line.endswith("The source is damaged."))
+    assert lines[at + 1] == "0:00:00.000 to 0:00:01.000"
+    assert lines[at + 8] == "0:01:10.000 to 0:01:11.000"
+    assert lines[at + 9] == "and 2 more"
+
+
+def test_source_that_is_interlaced_or_incomplete_says_so() -> None:
+    info = export_pb2.SourceInfo(missing_bytes=4000)
+    info.video.field_order = export_pb2.FIELD_ORDER_BOTTOM_FIRST
+    shown = render.source_details(info)
+    assert "bottom field first" in shown
+    assert "4,000 bytes are missing" in shown
+    plain = render.source_details(export_pb2.SourceInfo())
+    assert "Interlaced" not in plain
+    assert "Incomplete" not in plain
+
+
 def test_exports_table_has_a_line_each_and_the_total() -> None:
     page = export_service_pb2.ListExportsResponse(exports=[EXPORT, EXPORT], total_size=7)
     lines = render.exports_table(page).splitlines()

@@ -79,6 +79,7 @@ CHUNK_CHANGES: dict[str, Callable[[task_pb2.VideoChunk], object]] = {
     "burnt_subtitles": lambda it: setattr(it, "burnt_subtitles", 0),
     "copied": lambda it: setattr(it, "copied", True),
     "watermark": lambda it: setattr(it.watermark, "etag", "mark"),
+    "tolerant": lambda it: setattr(it, "tolerant", True),
 }
 
 

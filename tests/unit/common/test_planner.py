@@ -80,6 +80,15 @@ def test_plan_without_segments_is_the_whole_source() -> None:
     assert plan.duration == Duration(seconds=10)
 
 
+def test_source_that_is_incomplete_is_exported_by_its_segments_alone() -> None:
+    info = source()
+    info.missing_bytes = 4000
+    assert plan_of(info, segment(0, 1)).frame_count > 0
+    with pytest.raises(DomainError, match="its last 4,000 bytes are missing") as refused:
+        plan_of(info)
+    assert refused.value.reason is Reason.INVALID_SOURCE
+
+
 def test_plan_of_three_segments_counts_their_frames() -> None:
     plan = plan_of(source(), segment(1, 3), segment(5, "5.5"), segment(9, 10))
     assert ranges(plan) == [(25, 75), (125, 138), (225, 250)]

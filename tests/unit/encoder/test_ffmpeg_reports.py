@@ -2,9 +2,20 @@
 
 import pytest
 
-from services.encoder.errors import EncoderFailed, InvalidSource, MediaError, ScratchFull
+from services.encoder.errors import (
+    DamagedSource,
+    EncoderFailed,
+    InvalidSource,
+    MediaError,
+    ScratchFull,
+)
 from services.encoder.ffmpeg import Progress, ProgressParser
-from services.encoder.ffmpeg_failure import failure_of, last_meaningful_line
+from services.encoder.ffmpeg_failure import (
+    complains,
+    failure_in_spite_of,
+    failure_of,
+    last_meaningful_line,
+)
 
 BLOCK = """frame=1250
 fps=249.51
@@ -102,9 +113,15 @@ RESTARTED = "Non-monotonic DTS; previous: 1024, current: 0; Error submitting a p
 @pytest.mark.parametrize(
     ("line", "kind", "words"),
     [
-        (f"[vist#0:0/h264 @ 0x5] [dec:h264 @ 0x5] {ENDED}", InvalidSource, "some of its pictures"),
-        (f"[aist#0:1/aac @ 0x5] [dec:aac @ 0x5] {ENDED}", InvalidSource, "some of its sound"),
-        (f"[in#0/flv @ 0x5] {ENDED}", InvalidSource, "some of its data"),
+        (f"[vist#0:0/h264 @ 0x5] [dec:h264 @ 0x5] {ENDED}", DamagedSource, "some of its pictures"),
+        (f"[aist#0:1/aac @ 0x5] [dec:aac @ 0x5] {ENDED}", DamagedSource, "some of its sound"),
+        (
+            "[aist#0:1/aac @ 0x5] [dec:aac @ 0x5] Task finished with error code: -1 "
+            "(Operation not permitted)",
+            DamagedSource,
+            "some of its sound",
+        ),
+        (f"[in#0/flv @ 0x5] {ENDED}", DamagedSource, "some of its data"),
         (f"[vf#0:0 @ 0x5] {ENDED}", EncoderFailed, ""),
         (f"[enc:libx264 @ 0x5] {ENDED}", EncoderFailed, ""),
         (
@@ -123,6 +140,39 @@ def test_only_what_comes_of_the_source_is_blamed_on_it(
     failure = failure_of(["[h264 @ 0x5] error while decoding MB 5 2, bytestream -33", line], None)
     assert type(failure) is kind
     assert words in failure.message
+
+
+def test_damage_that_a_decoder_has_met_is_told_from_the_others() -> None:
+    for line, decoded in (
+        (f"[vist#0:0/h264 @ 0x5] [dec:h264 @ 0x5] {ENDED}", True),
+        (f"[in#0/mpegts @ 0x5] {ENDED}", False),
+    ):
+        failure = failure_of([line], None)
+        assert isinstance(failure, DamagedSource)
+        assert failure.decoded is decoded
+
+
+@pytest.mark.parametrize(
+    ("line", "odd"),
+    [
+        ("[in#0/matroska,webm @ 0x5] Invalid track number 3", True),
+        ("[h264 @ 0x5] error while decoding MB 5 2, bytestream -33", True),
+        ("[mp3float @ 0x5] Header missing", True),
+        # Usual where decoding begins within a stream.
+        ("[h264 @ 0x5] mmco: unref short failure", False),
+        ("[hevc @ 0x5] Could not find ref with POC 80", False),
+        ("[aost#0:1/aac @ 0x5] something", False),
+        ("[out#0/mp4 @ 0x5] something", False),
+        ("", False),
+    ],
+)
+def test_what_is_odd_of_a_source_is_noticed_in_a_run_that_ends_well(line: str, odd: bool) -> None:
+    assert complains([line]) is odd
+
+
+def test_sound_that_began_anew_is_wrong_in_a_run_that_ends_well() -> None:
+    assert isinstance(failure_in_spite_of([f"[aost#0:1/aac @ 0x5] {RESTARTED}"]), InvalidSource)
+    assert failure_in_spite_of([f"[aost#0:1/copy @ 0x5] {RESTARTED}"]) is None
 
 
 def test_full_disk_is_no_fault_of_the_source() -> None:

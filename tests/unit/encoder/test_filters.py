@@ -136,7 +136,7 @@ def test_video_graph_of_one_range_selects_nothing() -> None:
 PIECES = [Reading((FrameRange(10, 20), FrameRange(25, 30)))]
 FROM_SOURCE = (
     "atrim=0.400000:1.200000,asetpts=PTS-(0.400000)/TB,{fold}"
-    "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
+    "aresample=48000:async=1:first_pts=0:min_hard_comp=0.015:rematrix_maxval=1,"
     "aformat=sample_fmts=fltp:channel_layouts={layout},apad=whole_len=38400"
 )
 TO_OUTPUT = (
@@ -177,7 +177,7 @@ def test_sound_of_one_piece_is_not_split() -> None:
     graph = audio_graph(readings, Timeline(Fraction(25), Fraction(0)), [1], SoundCut(0, 5))
     assert graph == (
         "[0:1]atrim=0.000000:0.200000,asetpts=PTS-(0.000000)/TB,"
-        "aresample=48000:async=1:first_pts=0:min_hard_comp=0.03:rematrix_maxval=1,"
+        "aresample=48000:async=1:first_pts=0:min_hard_comp=0.015:rematrix_maxval=1,"
         "aformat=sample_fmts=fltp:channel_layouts=stereo,apad=whole_len=9600,"
         "atrim=start_sample=0:end_sample=9600,asetpts=N/SR/TB[a0];\n"
         "[a0]apad=whole_len=9600,atrim=end_sample=9600,asetpts=N/SR/TB[a]\n"

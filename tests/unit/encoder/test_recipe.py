@@ -73,6 +73,9 @@ def sources() -> list[pb.SourceInfo]:
         other.video.pixel_format, other.video.rotation = pixels, rotation
         other.video.codec, other.video.color_transfer = "vp9", transfer
         other.video.variable_frame_rate = rotation == 90
+        if container == "mpegts":
+            other.time_breaks.add(position=188, frame=150)
+            other.size_bytes = 1000
         if transfer:
             other.video.field_order = pb.FIELD_ORDER_TOP_FIRST
         other.video.sample_aspect_ratio.CopyFrom(pb.Rational(numerator=4, denominator=3))
@@ -130,9 +133,12 @@ def everything() -> list[FfmpegCommand]:
                     commands += video_commands(site=SITE, chunk=chunk)
                     again = replace(SITE, least_margin=Fraction(60))
                     commands += video_commands(site=again, chunk=chunk)
+                    tolerant = replace(SITE, least_margin=Fraction(12), tolerant=True)
+                    commands += video_commands(site=tolerant, chunk=chunk)
         for codec in (task_pb2.AUDIO_CODEC_UNSPECIFIED, task_pb2.AUDIO_CODEC_OPUS):
             track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
             commands += audio_commands(site=SITE, soundtrack=track)
+            commands += audio_commands(site=replace(SITE, tolerant=True), soundtrack=track)
         commands += other_codecs(info, rate)
     commands += beside_copies(plain, rate)
     return [*commands, *sounds(plain, rate, spans)]
