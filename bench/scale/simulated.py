@@ -13,9 +13,9 @@ from bench.scale.source import source_info
 from bench.scale.spans import Span
 from services.common.times import timestamp_of
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand
 from services.encoder.deadline import Deadline
 from services.encoder.ffmpeg import Progress
+from services.encoder.ffmpeg_command import FfmpegCommand
 from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
 from services.encoder.output_facts import OutputFacts
 from services.encoder.readable import Readable

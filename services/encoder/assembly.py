@@ -11,7 +11,6 @@ from services.common.errors import DomainError, Reason
 from services.common.frames import FrameRange
 from services.encoder.board import Run
 from services.encoder.codecs import PICTURES_AHEAD, joined_pictures
-from services.encoder.command import FfmpegCommand, concat_script, timeline_of, with_head
 from services.encoder.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
 from services.encoder.copying import Survey, check_joins, checks_of, survey
 from services.encoder.cues import shown
@@ -26,7 +25,9 @@ from services.encoder.errors import (
     SourceUnavailable,
 )
 from services.encoder.extras import NO_EXTRAS, Extras
+from services.encoder.ffmpeg_command import FfmpegCommand, concat_script, with_head
 from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.job import timeline_of
 from services.encoder.loudness import read_tag
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.options import RW_TIMEOUT_MICROSECONDS, global_options

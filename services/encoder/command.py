@@ -1,156 +1,27 @@
-"""From a source and a plan to the FFmpeg runs that make a file of it. Pure: no I/O.
-
-Everything that decides the file's bytes is in the argument lists and the graphs beside
-them, so equal tasks give equal files: threads are pinned, versions and dates are kept out,
-and every length is counted in frames or samples. A change to what they make needs a new
-RECIPE_VERSION in services/common/content_key.py.
-"""
+"""From the tasks of the queue to the FFmpeg runs that do them. Pure: no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
-from services.common.codecs import container_of, has_pictures, is_ten_bit
+from services.common.codecs import has_pictures
 from services.common.frames import FrameRange, joined
-from services.common.sound import pair_of
 from services.common.subtitles import burnt_stream
-from services.encoder.codecs import audio_codec, joined_pictures, video_codec
+from services.encoder.codecs import video_codec
 from services.encoder.containers import (
-    MP4_FORMAT,
-    clean_output,
-    draft_file,
     form_of_sound,
-    output_file,
 )
-from services.encoder.cues import Cues, burnt, shown
+from services.encoder.cues import Cues, shown
 from services.encoder.extras import NO_EXTRAS, Extras
-from services.encoder.fields import field_filters
-from services.encoder.filters import (
-    Drawn,
-    SoundCut,
-    Timeline,
-    audio_graph,
-    samples_of,
-    video_graph,
-)
-from services.encoder.fonts import fonts_in
-from services.encoder.marking import mark_filters, place_of
-from services.encoder.matching import matched_codec
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.job import Job, commands_of, timeline_of
 from services.encoder.options import (
-    DECODER_THREADS,
     devices,
-    escaped,
-    first_read,
-    fraction,
     global_options,
-    source_input,
 )
 from services.encoder.picture import picture_filters
-from services.encoder.pieces import pieces_of
-from services.encoder.readings import (
-    Reading,
-    input_limit,
-    max_gap,
-    readings_of,
-    split_readings,
-)
-from services.encoder.stereo import fold
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class FfmpegCommand:
-    """One run of FFmpeg.
-
-    Attributes:
-        arguments: the whole list, the program first.
-        scripts: files that must be there when it starts, with their text. Graphs
-            go by file because an argument holds at most 128 KiB.
-        output: the file it makes.
-        frame_count: frames that it encodes; 0 when it joins finished parts.
-        environment: variables that it needs beside the usual ones.
-    """
-
-    arguments: tuple[str, ...]
-    scripts: Mapping[Path, str]
-    output: Path
-    frame_count: int
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def write_scripts(self) -> None:
-        """Write the scripts where the arguments say they are."""
-        for path, text in self.scripts.items():
-            path.write_text(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where the runs of a task take place.
-
-    Attributes:
-        ffmpeg: the program.
-        url: the source as the gateway serves it, on loopback HTTP, without secrets.
-        threads: of an encode on the CPU; other counts may give other bytes.
-        folder: where scripts and outputs go; nothing else is in it.
-        least_margin: seconds that readings begin early at the least, because with the usual
-            margin frames were missing.
-        tolerant: whether what cannot be decoded is passed over: frames that are missing are
-            filled with the nearest earlier picture, sound with silence.
-    """
-
-    ffmpeg: Path
-    url: str
-    threads: int
-    folder: Path
-    least_margin: Fraction = Fraction(0)
-    tolerant: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is the same for all runs of a task.
-
-    Attributes:
-        picture: size, fit, quality, codec and dynamic range of the pictures; None where only
-            sound is made.
-        form: of the file that comes out; its sound is coded as goes with it.
-        draft: whether the sound stays uncompressed, to be made louder or quieter.
-        stitchable: whether what comes out is joined with others of its kind.
-        extras: what goes into the finished file beside them.
-        burnt: subtitles of the source that are drawn into the pictures.
-    """
-
-    site: Site
-    info: pb.SourceInfo
-    timeline: Timeline
-    ranges: Sequence[FrameRange]
-    family: pb.EncoderFamily.ValueType
-    picture: pb.Plan | None
-    sound: bool
-    form: pb.Format.ValueType = pb.FORMAT_MP4
-    draft: bool = False
-    stitchable: bool = False
-    extras: Extras = NO_EXTRAS
-    burnt: Cues | None = None
-
-    @property
-    def frame_count(self) -> int:
-        """Frames of the output."""
-        return sum(frames.frame_count for frames in self.ranges)
-
-    @property
-    def audio_codec(self) -> task_pb2.AudioCodec.ValueType:
-        """Codec of the finished sound."""
-        return container_of(self.form).audio_codec
-
-    def file(self, name: str, *, draft: bool) -> Path:
-        """Return where a file goes, or an intermediate step to it."""
-        folder = self.site.folder
-        return draft_file(folder, name) if draft else output_file(folder, name, self.form)
 
 
 def whole_commands(
@@ -176,8 +47,8 @@ def whole_commands(
     draft = plan.HasField("loudness_lufs")
     ranges = [FrameRange(segment.start_frame, segment.end_frame) for segment in plan.segments]
     timeline = timeline_of(info, plan.frame_rate)
-    return _commands(
-        _Job(
+    return commands_of(
+        Job(
             *(site, info, timeline, ranges, family),
             picture=plan if has_pictures(plan.format) else None,
             sound=plan.has_audio,
@@ -224,8 +95,8 @@ def video_commands(
         picture.watermark.CopyFrom(chunk.watermark)
     ranges = [FrameRange(chunk.start_frame, chunk.end_frame)]
     timeline = timeline_of(chunk.info, chunk.frame_rate)
-    return _commands(
-        _Job(
+    return commands_of(
+        Job(
             *(site, chunk.info, timeline, ranges, chunk.family),
             picture=picture,
             sound=False,
@@ -243,8 +114,8 @@ def audio_commands(*, site: Site, soundtrack: task_pb2.Soundtrack) -> tuple[Ffmp
     ranges = [FrameRange(span.start_frame, span.end_frame) for span in soundtrack.spans]
     timeline = timeline_of(soundtrack.info, soundtrack.frame_rate)
     family = pb.ENCODER_FAMILY_CPU
-    return _commands(
-        _Job(
+    return commands_of(
+        Job(
             *(site, soundtrack.info, timeline, ranges, family),
             picture=None,
             sound=True,
@@ -277,193 +148,3 @@ def trial_command(
         ),
         *("-frames:v", "10", "-f", "null", "-"),
     )
-
-
-def timeline_of(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
-    """Return the grid of a source at a rate."""
-    return Timeline(Fraction(rate.numerator, rate.denominator), fraction(info.first_frame_time))
-
-
-def _commands(job: _Job) -> tuple[FfmpegCommand, ...]:
-    rate = job.timeline.rate
-    readings = readings_of(job.ranges, pieces_of(job.info, rate), max_gap(job.info.video, rate))
-    limit = input_limit(job.info, pictures=job.picture is not None)
-    parts = split_readings(readings, limit)
-    if len(parts) == 1:
-        return (_encode(job, _result(job), parts[0], 0, parts=False),)
-    commands = []
-    first_frame = 0
-    for index, part in enumerate(parts):
-        commands.append(_encode(job, f"part{index}", part, first_frame, parts=True))
-        first_frame += commands[-1].frame_count
-    return (*commands, _join(job, commands))
-
-
-def _result(job: _Job) -> str:
-    """Return the name of the file that the runs of a task make."""
-    return "draft" if job.draft else "output"
-
-
-def _encode(
-    job: _Job, name: str, readings: Sequence[Reading], first_frame: int, *, parts: bool
-) -> FfmpegCommand:
-    """Return the run that reads `readings` and encodes them into one file."""
-    frame_count = sum(reading.frame_count for reading in readings)
-    lossless = parts or job.draft
-    output = job.file(name, draft=lossless)
-    graphs = _graphs(job, name, readings, first_frame)
-    begin = global_options(job.site.ffmpeg, tolerant=job.site.tolerant)
-    arguments = [*begin, "-copyts", *devices(job.family)]
-    threads = max(1, min(job.site.threads, DECODER_THREADS // len(readings)))
-    for reading in readings:
-        first = first_read(
-            *(job.info, job.timeline.rate, reading.start),
-            sound=job.sound,
-            least_margin=job.site.least_margin,
-        )
-        arguments += source_input(
-            *(reading.url(job.site.url), job.info, job.timeline.of(reading.piece), first),
-            begins=reading.begins,
-            threads=threads,
-            on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
-        )
-    if not parts:
-        arguments += job.extras.inputs(job.site.folder)
-    arguments += ["-filter_complex_threads", str(job.site.threads)]
-    for graph in graphs:
-        if graph.suffix == ".txt":
-            arguments += ["-/filter_complex", str(graph)]
-    if job.picture is not None:
-        if job.picture.quality == pb.QUALITY_SOURCE:
-            codec = matched_codec(job.info.video, threads=job.site.threads)
-        else:
-            codec = video_codec(
-                *(job.family, job.picture.video_codec, job.picture.quality),
-                threads=job.site.threads,
-                stitchable=parts or job.stitchable,
-                ten_bit=is_ten_bit(job.info.video, job.picture.dynamic_range),
-            )
-        arguments += ["-map", "[v]", *codec]
-    if job.sound:
-        # Parts keep the sound as it is: compressed pieces do not join to the sample.
-        arguments += ["-map", "[a]", *audio_codec(job.audio_codec, lossless=lossless)]
-    extras = NO_EXTRAS if parts else job.extras
-    arguments += extras.options(len(readings))
-    described = extras.described_by(len(readings))
-    arguments += clean_output(output, draft=lossless, described_by=described)
-    scripts = {**graphs, **extras.scripts(job.site.folder)}
-    environment: dict[str, str] = {}
-    if job.burnt is not None:
-        fonts, environment = fonts_in(job.site.folder)
-        scripts |= fonts
-    return FfmpegCommand(tuple(arguments), scripts, output, frame_count, environment)
-
-
-def may_repeat_frames(
-    info: pb.SourceInfo, rate: Fraction, family: pb.EncoderFamily.ValueType
-) -> bool:
-    """Return whether frames of the source may be shown for more than one frame of the output.
-
-    Only a complete index of mov and mp4 names every picture; matroska's has keyframes alone,
-    and any other may hide a pause. Being wrong about a steady source costs little: cuts from
-    an mkv of 1920×1080 took as long either way. On the GPU frames are few and large;
-    joining inputs that each have their own pool of them is left to the end.
-    """
-    video = info.video
-    own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
-    every_picture_known = info.container == MP4_FORMAT and video.HasField("max_keyframe_interval")
-    repeats = video.variable_frame_rate or rate > own_rate or not every_picture_known
-    return repeats and family == pb.ENCODER_FAMILY_CPU
-
-
-def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
-    graphs = {}
-    if job.picture is not None:
-        video = job.info.video
-        mark = mark_filters(job.site.folder, job.picture, video)
-        filters: list[str] = []
-        if job.burnt is not None:
-            script = job.site.folder / f"{name}.ass"
-            ranges = [frames for reading in readings for frames in reading.ranges]
-            size = (job.picture.width, job.picture.height)
-            graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
-            filters.append(f"ass=filename={escaped(script)}")
-        after: list[str] = []
-        if job.family == pb.ENCODER_FAMILY_NVENC and (filters or mark):
-            ten_bit = is_ten_bit(video, job.picture.dynamic_range)
-            after = [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
-        graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
-            readings,
-            job.timeline,
-            video.index,
-            picture_filters(job.family, video, job.picture),
-            drawn=Drawn(mark, place_of(job.picture.watermark, job.picture.width), filters, after),
-            picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
-            fields=field_filters(job.info),
-            fill=job.site.tolerant,
-        )
-    if job.sound:
-        pair = pair_of(job.info)
-        graphs[job.site.folder / f"{name}.audio.txt"] = audio_graph(
-            readings,
-            job.timeline,
-            pair or [job.info.audio.index],
-            SoundCut(first_frame, job.frame_count),
-            [] if pair else fold(job.info.audio),
-            fill=job.site.tolerant,
-        )
-    return graphs
-
-
-def _join(job: _Job, parts: Sequence[FfmpegCommand]) -> FfmpegCommand:
-    """Return the run that puts finished parts together, without encoding pictures."""
-    folder = job.site.folder
-    output = job.file(_result(job), draft=job.draft)
-    script = folder / "parts.ffconcat"
-    names = [part.output.name for part in parts]
-    text = concat_script(names, [part.frame_count for part in parts], job.timeline.rate)
-    arguments = [*global_options(job.site.ffmpeg), "-protocol_whitelist", "file"]
-    arguments += ["-format_whitelist", f"concat,{MP4_FORMAT}"]
-    arguments += ["-f", "concat", "-i", str(script), *job.extras.inputs(folder)]
-    if job.picture is not None:
-        codec = job.picture.video_codec
-        arguments += ["-map", "0:v:0", *joined_pictures(codec, job.timeline.rate)]
-    if job.sound:
-        samples = samples_of(job.frame_count, job.timeline.rate)
-        counted = f"asetpts=N/SR/TB,apad=whole_len={samples},atrim=end_sample={samples}"
-        arguments += ["-map", "0:a:0", "-filter:a", counted]
-        arguments += audio_codec(job.audio_codec, lossless=job.draft)
-    arguments += job.extras.options(1)
-    described = job.extras.described_by(1)
-    arguments += clean_output(output, draft=job.draft, described_by=described)
-    scripts = {script: text, **job.extras.scripts(folder)}
-    return FfmpegCommand(tuple(arguments), scripts, output, 0)
-
-
-def concat_script(
-    names: Sequence[str], frame_counts: Sequence[int], rate: Fraction, options: str = ""
-) -> str:
-    """Return a script for FFmpeg's concat demuxer.
-
-    It counts in microseconds, which a frame rarely is a whole number of: so each length is
-    the distance of two rounded places, lest a thousand rounding errors add up.
-
-    Args:
-        names: of the files, as URLs or relative to the script.
-        options: lines that go with every file.
-    """
-    lines = ["ffconcat version 1.0"]
-    frames, place = 0, 0
-    for name, frame_count in zip(names, frame_counts, strict=True):
-        frames += frame_count
-        end = round(frames * 1_000_000 / rate)
-        lines += [f"file {name}", f"duration {(end - place) / 1e6:.6f}"]
-        lines += [options] if options else []
-        place = end
-    return "\n".join(lines) + "\n"
-
-
-def with_head(script: str, name: str) -> str:
-    """Return a script that begins with a file without pictures, for what that says of them."""
-    first, rest = script.split("\n", 1)
-    return f"{first}\nfile {name}\nduration 0\n{rest}"

@@ -12,7 +12,6 @@ import structlog
 
 from services.common.codecs import container_of
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand, Site
 from services.encoder.containers import output_file
 from services.encoder.damage import Damage, Wanted, find_damage
 from services.encoder.deadline import Deadline
@@ -24,6 +23,7 @@ from services.encoder.errors import (
 )
 from services.encoder.extras import NO_EXTRAS, Extras
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.ffmpeg_failure import complains
 from services.encoder.loudness import (
     Aim,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from services.common.errors import Reason
 from services.encoder.codecs import audio_codec, copied_pictures
-from services.encoder.command import FfmpegCommand
 from services.encoder.containers import clean_output, demuxer_of
 from services.encoder.errors import OutputMismatch
 from services.encoder.extras import NO_EXTRAS, Extras
+from services.encoder.ffmpeg_command import FfmpegCommand
 from services.encoder.filters import SAMPLE_RATE
 from services.encoder.options import escaped, global_options
 from videoexport.v1 import export_pb2 as pb

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from services.encoder.board import Run
-from services.encoder.command import Site
 from services.encoder.deadline import Deadline
+from services.encoder.ffmpeg_command import Site
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.quality import Side, model_of, quality_commands, read_quality

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from services.common.frames import FrameRange
-from services.encoder.command import FfmpegCommand, Site, may_repeat_frames
 from services.encoder.errors import OutputMismatch
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.fields import field_filters
 from services.encoder.filters import Timeline, video_graph
+from services.encoder.job import may_repeat_frames
 from services.encoder.options import first_read, fraction, global_options, source_input
 from services.encoder.picture import picture_filters
 from services.encoder.pieces import pieces_of

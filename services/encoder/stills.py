@@ -11,10 +11,10 @@ from pathlib import Path
 from services.common.planner import duration_of
 from services.common.stills import POSTER, SHEETS, VTT, vtt_of
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand
 from services.encoder.containers import demuxer_of
 from services.encoder.deadline import Deadline
 from services.encoder.errors import OutputMismatch
+from services.encoder.ffmpeg_command import FfmpegCommand
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.options import escaped, global_options
 from services.encoder.storage import StorageClient

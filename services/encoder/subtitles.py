@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from services.common.frames import FrameRange, joined
-from services.encoder.command import timeline_of
 from services.encoder.cues import Cues
 from services.encoder.deadline import Deadline
 from services.encoder.fonts import font_folders
+from services.encoder.job import timeline_of
 from services.encoder.probe import read_cues
 from services.encoder.readable import unless_lost
 from services.encoder.source_gateway import SourceHandle

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand
 from services.encoder.deadline import Deadline
 from services.encoder.errors import (
     EncoderFailed,
@@ -15,6 +14,7 @@ from services.encoder.errors import (
     SourceChanged,
     SourceNotFound,
 )
+from services.encoder.ffmpeg_command import FfmpegCommand
 from services.encoder.ffmpeg_runs import FfmpegRuns
 from services.encoder.marking import MARK, margin_of
 from services.encoder.options import MAX_PIXELS, RW_TIMEOUT_MICROSECONDS, global_options

@@ -23,10 +23,11 @@ from services.common.subjects import Lane
 from services.common.subtitles import burnt_stream
 from services.encoder.assembly import assemble_command
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand, Site, extras_of
+from services.encoder.command import extras_of
 from services.encoder.deadline import Deadline
 from services.encoder.extras import Extras
 from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.ffmpeg_runs import FfmpegRuns, Order
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts, check_output

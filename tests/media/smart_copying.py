@@ -16,9 +16,10 @@ from services.api.chunks import Piece, pieces_of
 from services.common.planner import duration_of
 from services.common.smart_copy import plan_with_copies
 from services.encoder.assembly import assemble_command
-from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
+from services.encoder.command import audio_commands, video_commands
 from services.encoder.copying import Survey, check_joins, checks_of, copy_part, survey
 from services.encoder.ffmpeg import FfmpegProcess, find_ffmpeg
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.output_facts import OutputFacts, check_output
 from services.encoder.probe import probe, verify_output
 from services.encoder.source_gateway import SourceGateway, SourceHandle

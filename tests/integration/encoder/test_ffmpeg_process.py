@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from services.encoder.capabilities import prove_encoder
-from services.encoder.command import FfmpegCommand, Site, whole_commands
+from services.encoder.command import whole_commands
 from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
@@ -35,6 +35,7 @@ from services.encoder.ffmpeg import (
     ffmpeg_build,
     find_ffmpeg,
 )
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.output_facts import check_output
 from services.encoder.probe import probe, verify_output
 from services.encoder.source_gateway import SourceGateway, SourceHandle

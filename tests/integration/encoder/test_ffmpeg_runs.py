@@ -14,10 +14,10 @@ from services.common import ids
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing
 from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.ffmpeg_runs import LEAST_MARGINS, FfmpegRuns, Order
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.command import Site, video_commands
+from services.encoder.command import video_commands
 from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg_command import Site
 from services.encoder.probe import probe
 from services.encoder.source_gateway import SourceGateway
 from tests.integration.encoder.probing import probe_bytes

