@@ -41,8 +41,8 @@ NAMES = {H264: "H.264", HEVC: "HEVC", AV1: "AV1", VP9: "VP9"}
 
 # What a picture takes of the CPU, and of the file, beside H.264: measured at medium quality
 # (docs/quality.md), good to a factor of two.
-COST = {H264: 1.0, HEVC: 3.0, AV1: 1.5, VP9: 4.0}
-SIZE = {H264: 1.0, HEVC: 0.7, AV1: 0.6, VP9: 0.7}
+COST = {H264: 1.0, HEVC: 1.7, AV1: 1.2, VP9: 2.2}
+SIZE = {H264: 1.0, HEVC: 0.8, AV1: 0.9, VP9: 0.8}
 # Sound alone is counted in frames of pictures of this size.
 SOUND_WIDTH, SOUND_HEIGHT = 1280, 720
 

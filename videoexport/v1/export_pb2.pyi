@@ -369,9 +369,11 @@ class _VideoCodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VideoCodec
     VIDEO_CODEC_H264: _VideoCodec.ValueType  # 1
     """H.264 (AVC): plays everywhere."""
     VIDEO_CODEC_HEVC: _VideoCodec.ValueType  # 2
-    """HEVC (H.265): smaller; needs a player of the last ten years."""
+    """HEVC (H.265): needs a player of the last ten years; usually smaller than H.264."""
     VIDEO_CODEC_AV1: _VideoCodec.ValueType  # 3
-    """AV1: smaller still; needs a player of the last five years."""
+    """AV1: needs a player of the last five years; noisy pictures are much smaller than with H.264,
+    still ones may be larger.
+    """
     VIDEO_CODEC_VP9: _VideoCodec.ValueType  # 4
     """VP9: for browsers; in WebM alone."""
 
@@ -383,9 +385,11 @@ VIDEO_CODEC_UNSPECIFIED: VideoCodec.ValueType  # 0
 VIDEO_CODEC_H264: VideoCodec.ValueType  # 1
 """H.264 (AVC): plays everywhere."""
 VIDEO_CODEC_HEVC: VideoCodec.ValueType  # 2
-"""HEVC (H.265): smaller; needs a player of the last ten years."""
+"""HEVC (H.265): needs a player of the last ten years; usually smaller than H.264."""
 VIDEO_CODEC_AV1: VideoCodec.ValueType  # 3
-"""AV1: smaller still; needs a player of the last five years."""
+"""AV1: needs a player of the last five years; noisy pictures are much smaller than with H.264,
+still ones may be larger.
+"""
 VIDEO_CODEC_VP9: VideoCodec.ValueType  # 4
 """VP9: for browsers; in WebM alone."""
 Global___VideoCodec: _TypeAlias = VideoCodec  # noqa: Y015
