@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import av
+import av.logging
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.packet import Packet
@@ -21,6 +23,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from services.encoder.container_head import HEAD_BYTES
+from services.encoder.demuxing import packets_of
 from services.encoder.errors import SourceUnavailable
 from services.encoder.http_file import HttpFile
 from services.encoder.inspect_source import REQUEST_TIMEOUT, open_source
@@ -136,12 +139,14 @@ class _Pictures:
     Attributes:
         due: in order of decoding.
         whole, marred: when the decoded ones show, without and with damage.
+        trouble: when those show before which something got lost on the way to the decoder.
         reach: how long before a picture others show that are decoded after it.
     """
 
     due: list[_Due] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
     marred: list[float] = field(default_factory=list)
+    trouble: list[float] = field(default_factory=list)
     reach: float = 0.0
 
     def set_reach(self) -> None:
@@ -158,7 +163,9 @@ def _look(container: InputContainer, index: int, span: Span, wanted: Wanted, fou
     stream = container.streams[index]
     tick = float(stream.time_base or 1)
     pictures = _Pictures()
-    for packet, frames in _decoded(container, stream, start - wanted.margin, end + _AHEAD):
+    for packet, frames, lost in _decoded(container, stream, start - wanted.margin, end + _AHEAD):
+        if lost and packet.pts is not None:
+            pictures.trouble.append(packet.pts * tick)
         if packet.pts is not None and not packet.is_discard:
             lasts = (packet.duration or 0) * tick
             pictures.due.append(
@@ -195,13 +202,14 @@ def _damaged(pictures: _Pictures, there: list[float], usual: float, *, steady: b
     found = list(pictures.marred)
     found += [due.time for due in pictures.due if not _has(there, due.time, usual)]
     torn = [due.time for due in pictures.due if due.torn]
-    # Packets that are lost leave no trace but the hole, and others torn; sources whose rate
-    # varies have holes by themselves.
+    # Packets that are lost leave no trace but the hole and the trouble beside it; sources whose
+    # rate varies have holes by themselves.
+    trouble = [*torn, *pictures.trouble]
     found += [
         before + usual
         for before, after in pairwise(there)
         if after - before > 1.5 * usual
-        and (steady or any(before - _TORN < time < after + _TORN for time in torn))
+        and (steady or any(before - _TORN < time < after + _TORN for time in trouble))
     ]
     # Some decoders say it of another picture, and recordings that were joined lack nothing.
     found += [time for time in torn if any(abs(time - other) < _TORN for other in found)]
@@ -231,7 +239,7 @@ def _listen(container: InputContainer, index: int, span: Span, found: Found) -> 
     start, end = span
     stream = container.streams[index]
     heard_to = None
-    for _, frames in _decoded(container, stream, start - _SOUND_MARGIN, end):
+    for _, frames, _ in _decoded(container, stream, start - _SOUND_MARGIN, end):
         for frame in frames:
             if not isinstance(frame, AudioFrame) or frame.pts is None:
                 continue
@@ -243,30 +251,44 @@ def _listen(container: InputContainer, index: int, span: Span, found: Found) -> 
         found.sound.append((start if heard_to is None else heard_to, end))
 
 
-_Frames = list[Any]
-
-
 def _decoded(
     container: InputContainer, stream: Stream, start: float, end: float
-) -> Iterator[tuple[Packet[Any], _Frames]]:
-    """Yield packets from before `start` to `end`, each with what has come of them by then."""
+) -> Iterator[tuple[Packet[Any], list[Any], bool]]:
+    """Yield packets from before `start` to `end`.
+
+    Each with the frames that have come out by then, and whether what takes the file apart has
+    complained on the way to it.
+    """
     tick = float(stream.time_base or 1)
     begins = (container.start_time or 0) / av.time_base
-    container.seek(int(max(start, begins) / tick), stream=stream)
-    packets = container.demux(stream)
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as said:
+            container.seek(int(max(start, begins) / tick), stream=stream)
+            for packet in _packets(container, stream):
+                lost = any(name == container.format.name for _, name, _ in said)
+                time = packet.pts if packet.dts is None else packet.dts
+                last = time is not None and time * tick > end
+                frames: list[Any] = []
+                with suppress(av.FFmpegError):
+                    frames += packet.decode()
+                with suppress(av.FFmpegError):
+                    if last:
+                        frames += stream.codec_context.decode(None)  # type: ignore[attr-defined]
+                yield packet, frames, lost
+                if last:
+                    return
+                said.clear()
+    finally:
+        av.logging.set_level(level)
+
+
+def _packets(container: InputContainer, stream: Stream) -> Iterator[Packet[Any]]:
+    """Yield packets until there are no more, or the file cannot be taken apart further."""
+    packets = packets_of(container, stream)
     while True:
         try:
-            packet = next(packets)
+            yield next(packets)
         except (StopIteration, av.InvalidDataError):
-            return
-        time = packet.pts if packet.dts is None else packet.dts
-        last = time is not None and time * tick > end
-        try:
-            frames = list(packet.decode())
-            if last:
-                frames += stream.codec_context.decode(None)  # type: ignore[attr-defined]
-        except av.FFmpegError:
-            frames = []
-        yield packet, frames
-        if last:
             return

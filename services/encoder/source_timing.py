@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from services.encoder.demuxing import packets_of
 from services.encoder.errors import InvalidSource
 from services.encoder.frame_rate import choose_grid, choose_rate, fits_grid
 from services.encoder.options import REORDERED_FRAMES
@@ -148,7 +149,7 @@ class _Head:
         frame = None
         packets = []
         at_end = True
-        for packet in islice(container.demux(video), _UNDECODABLE_PACKETS):
+        for packet in islice(packets_of(container, video), _UNDECODABLE_PACKETS):
             if packet.has_sidedata("encryption_info"):
                 raise InvalidSource("the video is encrypted")
             packets.append(packet)
@@ -189,7 +190,7 @@ def _closed(
     if "matroska" in container.format.name or len(index.keyframes) < 2:
         return True
     container.seek(index.keyframes[len(index.keyframes) // 2], stream=video)
-    packet = next(container.demux(video), None)
+    packet = next(packets_of(container, video), None)
     return packet is not None and _ahead(packet) == ahead
 
 
@@ -268,7 +269,7 @@ def _tail(container: InputContainer, video: VideoStream, usual: int) -> tuple[in
     for seconds in _TAIL_SECONDS:
         container.seek(int((start + max(length - seconds, Fraction(0))) / tick), stream=video)
         last = end = None
-        for packet in container.demux(video):
+        for packet in packets_of(container, video):
             for time in _times([packet]):
                 if last is None or time > last:
                     last, end = time, time + (packet.duration or usual)

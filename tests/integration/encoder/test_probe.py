@@ -160,6 +160,14 @@ async def test_source_without_an_index_has_no_keyframes_to_tell(clip: MakeClip) 
     assert list(info.video.keyframes) == []
 
 
+async def test_stream_that_a_broadcast_begins_on_the_way_is_passed_over(clip: MakeClip) -> None:
+    mute = clip(Clip(frames=50, container="ts", clicks=None)).read_bytes()
+    later = clip(Clip(frames=50, container="ts", first_frame_time=2.08)).read_bytes()
+    info = await probe_bytes(mute + later)
+    assert not info.HasField("audio")
+    assert info.video.frame_count == 100
+
+
 async def test_cover_picture_is_not_the_video(clip: MakeClip, tmp_path: Path) -> None:
     cover, covered = tmp_path / "cover.png", tmp_path / "covered.mp4"
     await run_ffmpeg("-f", "lavfi", "-i", "color=red:size=640x640", "-frames:v", "1", cover)
