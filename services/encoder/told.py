@@ -59,7 +59,8 @@ def clean(text: str, most: int, *, lines: bool = False) -> str:
     # Ten times as much may be spaces; beyond, nobody has written it to be read.
     rows = text[: 10 * most].splitlines()
     cleaned = (" ".join(_shown(row).split()) for row in rows)
-    return ("\n" if lines else " ").join(row for row in cleaned if row or lines).strip()[:most]
+    told = ("\n" if lines else " ").join(row for row in cleaned if row or lines)
+    return told.strip()[:most].strip()
 
 
 def _shown(row: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.caller import has_control_characters
@@ -39,6 +39,7 @@ def test_lines_stay_where_they_may() -> None:
 
 
 @given(st.text(alphabet=st.characters(), max_size=300), st.integers(1, 50))
+@example("000\r0", 4)
 def test_no_text_holds_what_cannot_be_shown(text: str, most: int) -> None:
     cleaned = clean(text, most)
     assert len(cleaned) <= most
