@@ -23,6 +23,7 @@ from services.encoder.filters import (
     SoundCut,
     Timeline,
     audio_graph,
+    drawn_graph,
     samples_of,
     video_graph,
 )
@@ -127,6 +128,17 @@ class _Job:
     def frame_count(self) -> int:
         """Frames of the output."""
         return sum(frames.frame_count for frames in self.ranges)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether something is drawn onto the pictures."""
+        marked = self.picture is not None and self.picture.HasField("watermark")
+        return marked or self.burnt is not None
+
+    @property
+    def fitted_on_gpu(self) -> bool:
+        """Whether the GPU makes pictures of the output's size; else they stay here until then."""
+        return self.family == pb.ENCODER_FAMILY_NVENC and not self.drawn
 
 
 def whole_commands(
@@ -279,7 +291,7 @@ def _encode(
         arguments += source_input(
             *(job.site.url, job.info, job.timeline, first),
             threads=threads,
-            on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
+            on_cpu=not job.fitted_on_gpu,
         )
     if not parts:
         arguments += job.extras.inputs(job.site.folder)
@@ -323,7 +335,7 @@ def _may_repeat_frames(job: _Job) -> bool:
         "max_keyframe_interval"
     )
     repeats = video.variable_frame_rate or job.timeline.rate > own_rate or not every_picture_known
-    return repeats and job.family == pb.ENCODER_FAMILY_CPU
+    return repeats and not job.fitted_on_gpu
 
 
 def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
@@ -338,16 +350,19 @@ def _graphs(job: _Job, name: str, readings: Sequence[Reading], first_frame: int)
             size = (job.picture.width, job.picture.height)
             graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
             filters.append(f"ass=filename={escaped(script)}")
-        on_gpu = job.family == pb.ENCODER_FAMILY_NVENC
-        after = ["hwupload_cuda"] if on_gpu and (filters or mark) else []
         graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
             readings,
             job.timeline,
             video.index,
             picture_filters(job.family, video, job.picture),
-            drawn=Drawn(mark, place_of(job.picture.watermark, job.picture.width), filters, after),
             picture_first=_may_repeat_frames(job),
+            out="bare" if job.drawn else "v",
         )
+        if job.drawn:
+            place = place_of(job.picture.watermark, job.picture.width)
+            after = ["hwupload_cuda"] if job.family == pb.ENCODER_FAMILY_NVENC else []
+            graph = drawn_graph(Drawn(mark, place, filters, after))
+            graphs[job.site.folder / f"{name}.drawn.txt"] = graph
     if job.sound:
         pair = pair_of(job.info)
         graphs[job.site.folder / f"{name}.audio.txt"] = audio_graph(

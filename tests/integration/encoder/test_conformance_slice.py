@@ -28,6 +28,10 @@ SLICE = (
     "sound begins 1.5 s late",
     "5.1 folded to stereo",
     "parts",
+    "chapters and tags, mkv",
+    "kept, srt of an mkv",
+    "burnt in, mov_text of an mp4",
+    "a PNG",
     "index cut off, mp4",
 )
 CASE = Recipe(name="case", topic="topic", source=PLAIN, segments=((10, 30), (50, 80)), joins=2)
