@@ -51,9 +51,6 @@ class Drawn:
     after: Sequence[str] = ()
 
 
-NOTHING = Drawn()
-
-
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """The grid on the source's own clock.
@@ -94,7 +91,6 @@ def video_graph(
     stream: int,
     picture: Sequence[str],
     *,
-    drawn: Drawn = NOTHING,
     picture_first: bool = False,
     first_input: int = 0,
     pad: str = "v",
@@ -105,7 +101,6 @@ def video_graph(
 
     Args:
         picture: filters that every frame of the output goes through.
-        drawn: what is drawn onto the frames of the output, last of all.
         picture_first: whether frames go through them before they are laid on the
             grid. `fps` fills a pause with all its repeats at once: as references
             to one finished picture they cost nothing, while as inputs of a filter
@@ -145,14 +140,20 @@ def video_graph(
     tail = [f"settb={tick.numerator}/{tick.denominator}", "setpts=N"]
     if not picture_first:
         tail += picture
-    concat = "concat=n={}:v=1:a=0"
+    return _join(branches, pad, len(readings), "concat=n={}:v=1:a=0", tail)
+
+
+def drawn_graph(drawn: Drawn) -> str:
+    """Return the graph that draws onto frames, from the pad `[bare]` to the pad `[v]`.
+
+    A graph of its own: FFmpeg hands frames from one to another a few at a time. Within one, all
+    repeats of a pause become pictures of their own before the first of them is encoded, for each
+    is drawn onto: a minute's pause of 1920×1080 took 4.9 GB.
+    """
     if not drawn.mark:
-        tail += [*drawn.filters, *drawn.after]
-        return _join(branches, pad, len(readings), concat, tail)
-    branches.append(f"{','.join(drawn.mark)}[mark]")
-    graph = _join(branches, pad, len(readings), concat, tail, "unmarked")
-    overlaid = [f"overlay={drawn.place}:format=auto", *drawn.filters, *drawn.after]
-    return f"{graph.rstrip()};\n[unmarked][mark]{','.join(overlaid)}[{pad}]\n"
+        return f"[bare]{','.join([*drawn.filters, *drawn.after])}[v]\n"
+    chain = [f"overlay={drawn.place}:format=auto", *drawn.filters, *drawn.after]
+    return f"{','.join(drawn.mark)}[mark];\n[bare][mark]{','.join(chain)}[v]\n"
 
 
 def audio_graph(

@@ -32,6 +32,7 @@ from services.encoder.filters import (
     SoundCut,
     Timeline,
     audio_graph,
+    drawn_graph,
     samples_of,
     video_graph,
 )
@@ -94,6 +95,27 @@ class Job:
         return sum(frames.frame_count for frames in self.ranges)
 
     @property
+    def drawn(self) -> bool:
+        """Whether something is drawn onto the pictures."""
+        marked = self.picture is not None and self.picture.HasField("watermark")
+        return marked or self.burnt is not None
+
+    @property
+    def fitted_on_gpu(self) -> bool:
+        """Whether the GPU makes pictures of the output's size; else they stay here until then."""
+        return self.family == pb.ENCODER_FAMILY_NVENC and not self.drawn
+
+    @property
+    def pictures_first(self) -> bool:
+        """Whether pictures are finished before they are laid on the grid.
+
+        On the GPU frames are few and large; joining inputs that each have their own pool of them
+        is left to the end.
+        """
+        repeats = self.site.tolerant or may_repeat_frames(self.info, self.timeline.rate)
+        return repeats and not self.fitted_on_gpu
+
+    @property
     def audio_codec(self) -> task_pb2.AudioCodec.ValueType:
         """Codec of the finished sound."""
         return container_of(self.form).audio_codec
@@ -150,7 +172,7 @@ def _encode(
             *(reading.url(job.site.url), job.info, job.timeline.of(reading.piece), first),
             begins=reading.begins,
             threads=threads,
-            on_cpu=job.family == pb.ENCODER_FAMILY_CPU,
+            on_cpu=not job.fitted_on_gpu,
         )
     if not parts:
         arguments += job.extras.inputs(job.site.folder)
@@ -184,21 +206,17 @@ def _encode(
     return FfmpegCommand(tuple(arguments), scripts, output, frame_count, environment)
 
 
-def may_repeat_frames(
-    info: pb.SourceInfo, rate: Fraction, family: pb.EncoderFamily.ValueType
-) -> bool:
+def may_repeat_frames(info: pb.SourceInfo, rate: Fraction) -> bool:
     """Return whether frames of the source may be shown for more than one frame of the output.
 
     Only a complete index of mov and mp4 names every picture; matroska's has keyframes alone,
     and any other may hide a pause. Being wrong about a steady source costs little: cuts from
-    an mkv of 1920×1080 took as long either way. On the GPU frames are few and large;
-    joining inputs that each have their own pool of them is left to the end.
+    an mkv of 1920×1080 took as long either way.
     """
     video = info.video
     own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
     every_picture_known = info.container == MP4_FORMAT and video.HasField("max_keyframe_interval")
-    repeats = video.variable_frame_rate or rate > own_rate or not every_picture_known
-    return repeats and family == pb.ENCODER_FAMILY_CPU
+    return video.variable_frame_rate or rate > own_rate or not every_picture_known
 
 
 def _graphs(job: Job, name: str, readings: Sequence[Reading], first_frame: int) -> dict[Path, str]:
@@ -213,20 +231,24 @@ def _graphs(job: Job, name: str, readings: Sequence[Reading], first_frame: int) 
             size = (job.picture.width, job.picture.height)
             graphs[script] = burnt(job.burnt, ranges, job.timeline, *size)
             filters.append(f"ass=filename={escaped(script)}")
-        after: list[str] = []
-        if job.family == pb.ENCODER_FAMILY_NVENC and (filters or mark):
-            ten_bit = is_ten_bit(video, job.picture.dynamic_range)
-            after = [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
         graphs[job.site.folder / f"{name}.video.txt"] = video_graph(
             readings,
             job.timeline,
             video.index,
             picture_filters(job.family, video, job.picture),
-            drawn=Drawn(mark, place_of(job.picture.watermark, job.picture.width), filters, after),
-            picture_first=may_repeat_frames(job.info, job.timeline.rate, job.family),
+            picture_first=job.pictures_first,
+            pad="bare" if job.drawn else "v",
             fields=field_filters(job.info),
             fill=job.site.tolerant,
         )
+        if job.drawn:
+            after: list[str] = []
+            if job.family == pb.ENCODER_FAMILY_NVENC:
+                ten_bit = is_ten_bit(video, job.picture.dynamic_range)
+                after = [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
+            place = place_of(job.picture.watermark, job.picture.width)
+            graph = drawn_graph(Drawn(mark, place, filters, after))
+            graphs[job.site.folder / f"{name}.drawn.txt"] = graph
     if job.sound:
         pair = pair_of(job.info)
         graphs[job.site.folder / f"{name}.audio.txt"] = audio_graph(

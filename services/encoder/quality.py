@@ -163,7 +163,7 @@ def _compare(
                 timeline,
                 side.info.video.index,
                 [*picture, f"format={output.info.video.pixel_format}"],
-                picture_first=may_repeat_frames(side.info, rate, cpu),
+                picture_first=may_repeat_frames(side.info, rate),
                 fields=field_filters(side.info),
                 first_input=inputs,
                 pad=pad,

@@ -109,3 +109,17 @@ async def test_encode_lists_every_violation(
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "segments[0].end_time" in str(refused.value.details())
     assert "(and 2 more)" in str(refused.value.details())
+
+
+@pytest.mark.usefixtures("idle")
+async def test_encode_makes_no_stills(
+    client: AsyncClient, clip: MakeClip, stub: EncoderServiceStub
+) -> None:
+    settings = pb.ExportSettings(poster=pb.PosterSettings())
+    request = service.EncodeRequest(
+        source=pb.Source(video_id=await client.upload(clip(SHORT))), settings=settings
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Encode(request, metadata=call_metadata(client.user), timeout=20).read()
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "settings.poster: is made for exports alone" in str(refused.value.details())

@@ -34,6 +34,10 @@ SLICE = (
     "sound alone in M4A",
     "HDR10 kept in HEVC",
     "HLG kept in VP9",
+    "chapters and tags, mkv",
+    "kept, srt of an mkv",
+    "burnt in, mov_text of an mp4",
+    "a PNG",
     "index cut off, mp4",
 )
 CASE = Recipe(name="case", topic="topic", source=PLAIN, segments=((10, 30), (50, 80)), joins=2)

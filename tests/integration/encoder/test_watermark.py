@@ -242,3 +242,22 @@ async def pictures(path: Path) -> list[Picture]:
             return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
 
     return await asyncio.to_thread(read)
+
+
+async def test_pause_takes_no_more_memory_for_being_drawn_onto(tmp_path: Path) -> None:
+    source = tmp_path / "source.mkv"
+    await run_ffmpeg(
+        *("-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=2", "-fps_mode", "passthrough"),
+        # The picture of the first second is shown for a minute longer.
+        *("-vf", r"setpts=PTS+gt(N\,25)*60/TB", "-c:v", "libx264", "-preset", "ultrafast", source),
+    )
+
+    def larger(info: pb.SourceInfo) -> pb.Plan:
+        plan = planned(info)
+        plan.width, plan.height, plan.quality = 640, 360, pb.QUALITY_LOW
+        return plan
+
+    made = await export(source, None, tmp_path, planned=larger, image=image("png"))
+    assert made.plan.frame_count > 1500
+    # All of its frames at once are half a gigabyte.
+    assert max(result.peak_memory_bytes for result in made.results) < 250 << 20

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from services.encoder.command import Site, video_commands
 from services.encoder.marking import mark_filters, place_of
 from services.encoder.picture import picture_filters
 from services.encoder.watermark import mark_command
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 PLACES = {
     pb.WATERMARK_POSITION_TOP_LEFT: (20, 20),
@@ -73,3 +76,28 @@ def test_image_is_read_as_one_still_picture_of_few_formats() -> None:
     assert "scale=w=100:h=400:force_original_aspect_ratio=decrease" in text
     assert "colorchannelmixer=aa=0.500000" in text
     assert command.output == Path("/scratch/mark.png")
+
+
+@pytest.mark.parametrize("family", [pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC])
+def test_drawing_is_the_last_but_for_the_way_to_the_gpu(family: pb.EncoderFamily.ValueType) -> None:
+    rate = pb.Rational(numerator=25, denominator=1)
+    chunk = task_pb2.VideoChunk(
+        info=pb.SourceInfo(video=pb.VideoStream(width=640, height=360, frame_rate=rate)),
+        frame_rate=rate,
+        end_frame=50,
+        width=640,
+        height=360,
+        family=family,
+    )
+    chunk.watermark.margin = 0.05
+    site = Site(Path("/ffmpeg"), "http://127.0.0.1/x", 1, Path("/scratch"))
+    [command] = video_commands(site=site, chunk=chunk)
+    bare = command.scripts[Path("/scratch/output.video.txt")]
+    drawn = command.scripts[Path("/scratch/output.drawn.txt")]
+    assert bare.endswith("[bare]\n")
+    assert "cuda" not in bare
+    upload = ",format=yuv420p,hwupload_cuda" if family == pb.ENCODER_FAMILY_NVENC else ""
+    assert drawn.endswith(f":format=auto{upload}[v]\n")
+    assert "[bare][mark]overlay=" in drawn
+    graphs = [each for option, each in pairwise(command.arguments) if option == "-/filter_complex"]
+    assert graphs == ["/scratch/output.video.txt", "/scratch/output.drawn.txt"]
