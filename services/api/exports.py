@@ -272,8 +272,14 @@ class Exports:
     async def _urls(
         self, record: ExportRecord, run_id: str
     ) -> dict[str, storage_pb.SignDownloadResponse]:
-        """Return new download URLs of an output's files, by name; that of the video by none."""
-        files = [""] if record.output is None else ["", *files_of(record.output)]
+        """Return new download URLs of an output's files, by name; that of the video by none.
+
+        One of a still that cannot be had at the moment is left out.
+
+        Raises:
+            DomainError: OBJECT_NOT_FOUND, STORAGE_UNAVAILABLE; of the video.
+        """
+        stills = [] if record.output is None else files_of(record.output)
         lifetime = self._url_lifetime(record)
 
         form = (record.plan or record.settings).format
@@ -285,8 +291,16 @@ class Exports:
             name = "" if file else f"{record.id}.{container_of(form).suffix}"
             return await self._storage.sign(record.user_id, reference, lifetime, file_name=name)
 
-        signed = await asyncio.gather(*map(sign, files))
-        return dict(zip(files, signed, strict=True))
+        urls = {"": await sign("")}
+        signed = await asyncio.gather(*map(sign, stills), return_exceptions=True)
+        for name, answer in zip(stills, signed, strict=True):
+            if isinstance(answer, DomainError):
+                log.warning("no url of a still", export_id=record.id, reason=answer.reason)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                urls[name] = answer
+        return urls
 
     def _url_lifetime(self, record: ExportRecord) -> timedelta:
         """Return how long a URL works: no longer than its file, but a minute at least."""

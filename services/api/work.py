@@ -127,8 +127,9 @@ def measure_task(order: Order, info: pb.SourceInfo, plan: pb.Plan) -> NewTask:
     spans = compared_spans(plan.frame_count, rate)
     for span in spans:
         work.spans.add(start_frame=span.start, end_frame=span.end)
-    work.time_limit.CopyFrom(order.limits.of(plan, plan.frame_count))
-    return _new(message, "MEASURE", Lane.CPU, sum(span.frame_count for span in spans))
+    compared = sum(span.frame_count for span in spans)
+    work.time_limit.CopyFrom(order.limits.of(plan, compared))
+    return _new(message, "MEASURE", Lane.CPU, compared)
 
 
 def work_in_parts(

@@ -20,9 +20,13 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         held = " or ".join(NAMES[each] for each in container.codecs)
         problem = f"{container.name} is made with {held}, not with {NAMES[codec]}"
         violations.append(Violation("settings.video_codec", problem))
-    burnt = settings.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN
-    if burnt or settings.HasField("watermark"):
-        violations += _drawn("subtitles" if burnt else "watermark", settings)
+    drawn = []
+    if settings.subtitles.mode == pb.SUBTITLE_MODE_BURN_IN:
+        drawn.append("subtitles")
+    if settings.HasField("watermark"):
+        drawn.append("watermark")
+    if drawn:
+        violations += _drawn(" and ".join(drawn), settings)
     if settings.quality == pb.QUALITY_SOURCE and (container.name != "MP4" or codec != H264):
         problem = "QUALITY_SOURCE copies H.264 into MP4, so both must be what is asked for"
         violations.append(Violation("settings.quality", problem))
@@ -40,10 +44,12 @@ def _drawn(what: str, settings: pb.ExportSettings) -> list[Violation]:
     problems = {
         "quality": f"QUALITY_SOURCE copies pictures as they are, without any {what} drawn in",
         "measure_quality": f"the source's pictures have no {what} in them to compare with",
+        "dynamic_range": f"{what} would be drawn as bright as HDR can be; choose SDR",
     }
     given = {
         "quality": settings.quality == pb.QUALITY_SOURCE,
         "measure_quality": settings.measure_quality,
+        "dynamic_range": settings.dynamic_range == pb.DYNAMIC_RANGE_KEEP,
     }
     return [
         Violation(f"settings.{name}", problem) for name, problem in problems.items() if given[name]

@@ -41,8 +41,9 @@ def merged_warnings(*warnings: pb.ExportWarning) -> Sequence[pb.ExportWarning]:
     """Return one warning a code: the last, and of a damaged source one with all its places."""
     found = {warning.code: warning for warning in warnings}
     damaged = [warning for warning in warnings if warning.code == Reason.SOURCE_DAMAGED]
-    if len(damaged) > 1:
-        ranges = [each for warning in damaged for each in warning.time_ranges]
+    ranges = [each for warning in damaged for each in warning.time_ranges]
+    # Another version may tell of none.
+    if len(damaged) > 1 and ranges:
         found[Reason.SOURCE_DAMAGED] = damage_warning(ranges)
     return list(found.values())
 

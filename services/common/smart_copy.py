@@ -26,7 +26,7 @@ def is_examined(info: pb.SourceInfo) -> bool:
 def copied_run(video: pb.VideoStream, span: FrameRange) -> FrameRange | None:
     """Return the frames of a span that whole groups of pictures fill; None where there are none."""
     first = bisect_left(video.keyframes, span.start)
-    if first == len(video.keyframes):
+    if first == len(video.keyframes) or video.keyframes[first] >= span.end:
         return None
     end = span.end
     if end != video.frame_count:

@@ -96,7 +96,7 @@ class StorageCalls:
         [found] = await self.stat(user_id, [storage.ObjectRef(source=image)])
         problem = None
         if not found.exists:
-            problem = f"there is no {name_of(image).replace('video', 'image', 1)}"
+            problem = f"there is no {name_of(image, kind='image')}"
         elif found.size_bytes > MAX_IMAGE_BYTES:
             problem = f"has {found.size_bytes} bytes; at most {MAX_IMAGE_BYTES} are drawn"
         if problem is not None:
@@ -165,8 +165,12 @@ class StorageCalls:
         )
 
 
-def name_of(source: pb.Source) -> str:
-    """Return a source as a person would name it."""
+def name_of(source: pb.Source, kind: str = "video") -> str:
+    """Return a source as a person would name it.
+
+    Args:
+        kind: what was uploaded.
+    """
     if source.WhichOneof("kind") == "video_id":
-        return f"video {source.video_id}"
+        return f"{kind} {source.video_id}"
     return f"object s3://{source.s3_object.bucket}/{source.s3_object.key}"

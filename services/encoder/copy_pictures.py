@@ -40,7 +40,13 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
     rate, digest = Fraction(order["rate"]), sha256()
     try:
         with (
-            av.open(file, "r", options={"format_whitelist": MP4_FORMAT}) as source,
+            av.open(
+                file,
+                "r",
+                options={"format_whitelist": MP4_FORMAT},
+                # Titles in any encoding are nothing to what is copied.
+                metadata_errors="replace",
+            ) as source,
             av.open(
                 order["part"],
                 "w",
@@ -62,7 +68,7 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
                 part.mux(packet)
     except Damaged as error:
         raise NotCopyable(str(error)) from error
-    except (av.FFmpegError, EOFError) as error:
+    except (av.FFmpegError, OSError, EOFError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise ScratchFull("there is no room for the part") from error
         if file.failure is not None:

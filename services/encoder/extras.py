@@ -67,6 +67,11 @@ class Extras:
         return self.form == pb.FORMAT_WEBM
 
     @property
+    def _text_of_cues(self) -> str:
+        """All that is said, which may be nothing: of drawings no text is left."""
+        return subrip(self.cues)
+
+    @property
     def _described(self) -> bool:
         return bool(self.metadata.tags or self.metadata.chapters)
 
@@ -75,7 +80,7 @@ class Extras:
         inputs: list[str] = []
         for there, kind, name in (
             (self._described, "ffmetadata", METADATA),
-            (self.cues, "srt", SUBTITLES),
+            (self._text_of_cues, "srt", SUBTITLES),
         ):
             if there:
                 inputs += ["-protocol_whitelist", "file", "-f", kind, "-i", str(folder / name)]
@@ -84,8 +89,8 @@ class Extras:
     def scripts(self, folder: Path) -> Mapping[Path, str]:
         """Return the files that those inputs are, with their text."""
         scripts = {folder / METADATA: self._text()} if self._described else {}
-        if self.cues:
-            scripts[folder / SUBTITLES] = subrip(self.cues)
+        if text := self._text_of_cues:
+            scripts[folder / SUBTITLES] = text
         return scripts
 
     def described_by(self, first: int) -> int:
@@ -104,8 +109,10 @@ class Extras:
         for kind, said in (("v", pictures), ("a", told.audio_language)):
             if language := three_letters(said):
                 options += [f"-metadata:s:{kind}:0", f"language={language}"]
-        if not self._webm and any(tag.key not in KEPT for tag in told.tags):
-            # The usual list of an mp4 has no place for these, so all are in another one.
+        mov = self.form == pb.FORMAT_MOV
+        if not self._webm and any(mov or tag.key not in KEPT for tag in told.tags):
+            # The usual list of an mp4 has no place for these, and that of a mov for few at all,
+            # so all are in another one.
             options += ["-movflags", "+use_metadata_tags"]
         if told.chapters and not self._webm:
             ticks = self.rate.numerator
@@ -115,7 +122,7 @@ class Extras:
         return [*options, *self._subtitle_options(first + 1 if self._described else first)]
 
     def _subtitle_options(self, number: int) -> list[str]:
-        if not self.cues or self.subtitles is None:
+        if not self._text_of_cues or self.subtitles is None:
             return []
         options = ["-map", f"{number}:s:0", "-c:s", "webvtt" if self._webm else "mov_text"]
         if language := three_letters(self.subtitles.language):

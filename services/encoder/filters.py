@@ -152,7 +152,7 @@ def drawn_graph(drawn: Drawn) -> str:
     """
     if not drawn.mark:
         return f"[bare]{','.join([*drawn.filters, *drawn.after])}[v]\n"
-    chain = [f"overlay={drawn.place}:format=auto", *drawn.filters, *drawn.after]
+    chain = [f"overlay={drawn.place}:format=yuv420", *drawn.filters, *drawn.after]
     return f"{','.join(drawn.mark)}[mark];\n[bare][mark]{','.join(chain)}[v]\n"
 
 

@@ -32,7 +32,7 @@ class HttpFile:
         """
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
-        self._target = parts.path
+        self._target = parts._replace(scheme="", netloc="").geturl()
         self._size = size_bytes
         self._block_bytes = block_bytes
         self._position = 0

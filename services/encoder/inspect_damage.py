@@ -19,12 +19,12 @@ import av.logging
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Discard, Stream
 from av.video.frame import VideoFrame
 
 from services.encoder.container_head import HEAD_BYTES
 from services.encoder.demuxing import packets_of
-from services.encoder.errors import SourceUnavailable
+from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.http_file import HttpFile
 from services.encoder.inspect_source import REQUEST_TIMEOUT, open_source
 
@@ -105,9 +105,9 @@ def inspect_damage(url: str, size_bytes: int, wanted: Wanted) -> bytes:
                     _look(container, wanted.video, span, wanted, found)
                 for index in wanted.audio:
                     _listen(container, index, span, found)
-    except (av.FFmpegError, OSError, EOFError):
+    except (av.FFmpegError, OSError, EOFError, IndexError) as error:
         if file.failure is None:
-            raise
+            raise InvalidSource("the video is damaged and cannot be read") from error
     finally:
         file.close()
     if file.failure is not None:
@@ -260,6 +260,9 @@ def _decoded(
     complained on the way to it.
     """
     tick = float(stream.time_base or 1)
+    # What is cut off of another stream is no end of this one.
+    for other in container.streams:
+        other.discard = Discard.default if other is stream else Discard.all
     begins = (container.start_time or 0) / av.time_base
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)

@@ -134,7 +134,8 @@ def timeline_of(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
 def commands_of(job: Job) -> tuple[FfmpegCommand, ...]:
     rate = job.timeline.rate
     readings = readings_of(job.ranges, pieces_of(job.info, rate), max_gap(job.info.video, rate))
-    limit = input_limit(job.info, pictures=job.picture is not None)
+    held = job.picture if job.pictures_first else None
+    limit = input_limit(job.info, pictures=job.picture is not None, held=held)
     parts = split_readings(readings, limit)
     if len(parts) == 1:
         return (_encode(job, _result(job), parts[0], 0, parts=False),)
@@ -242,10 +243,7 @@ def _graphs(job: Job, name: str, readings: Sequence[Reading], first_frame: int) 
             fill=job.site.tolerant,
         )
         if job.drawn:
-            after: list[str] = []
-            if job.family == pb.ENCODER_FAMILY_NVENC:
-                ten_bit = is_ten_bit(video, job.picture.dynamic_range)
-                after = [f"format={'p010le' if ten_bit else 'yuv420p'}", "hwupload_cuda"]
+            after = ["hwupload_cuda"] if job.family == pb.ENCODER_FAMILY_NVENC else []
             place = place_of(job.picture.watermark, job.picture.width)
             graph = drawn_graph(Drawn(mark, place, filters, after))
             graphs[job.site.folder / f"{name}.drawn.txt"] = graph

@@ -123,11 +123,18 @@ def max_gap(video: pb.VideoStream, rate: Fraction) -> int:
     return int(min(seconds, MAX_GAP_SECONDS) * rate)
 
 
-def input_limit(info: pb.SourceInfo, *, pictures: bool) -> int:
-    """Return how many inputs of this source one run may have open, at least 1."""
+def input_limit(info: pb.SourceInfo, *, pictures: bool, held: pb.Plan | None = None) -> int:
+    """Return how many inputs of this source one run may have open, at least 1.
+
+    Args:
+        held: size of the output, where every input holds pictures that are finished.
+    """
     video = info.video
     depth = 2 if video.bit_depth > 8 else 1
-    frame_bytes = video.width * video.height * depth * 3 // 2 if pictures else 0
+    pixels = video.width * video.height
+    if held is not None:
+        pixels = max(pixels, held.width * held.height)
+    frame_bytes = pixels * depth * 3 // 2 if pictures else 0
     samples = video.frame_count
     if info.HasField("audio"):
         seconds = info.audio.duration.seconds

@@ -255,9 +255,9 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         measure_quality: bool,
         keep_location_and_device: bool,
         subtitles: int | None,
-        subtitle_mode: str,
+        subtitle_mode: str | None,
         watermark: export_pb2.Source | LocalFile | None,
-        watermark_position: str,
+        watermark_position: str | None,
         watermark_margin: float | None,
         watermark_width: float | None,
         watermark_opacity: float | None,
@@ -286,7 +286,9 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         )
         if subtitles is not None:
             settings.subtitles.stream = subtitles
-            settings.subtitles.mode = _SUBTITLE_MODES[subtitle_mode]
+            settings.subtitles.mode = _SUBTITLE_MODES[subtitle_mode or "keep"]
+        elif subtitle_mode is not None:
+            raise click.UsageError("--subtitle-mode needs --subtitles, the stream that it is for.")
         # To ask for how is to ask for it.
         if poster or poster_time is not None or poster_width is not None:
             settings.poster.CopyFrom(
@@ -304,7 +306,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         if watermark is not None:
             settings.watermark.CopyFrom(
                 export_pb2.Watermark(
-                    position=_POSITIONS[watermark_position],
+                    position=_POSITIONS[watermark_position or "bottom-right"],
                     margin=watermark_margin,
                     width=watermark_width,
                     opacity=watermark_opacity,
@@ -314,6 +316,10 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 image = watermark.path
             else:
                 settings.watermark.image.CopyFrom(watermark)
+        elif (watermark_position, watermark_margin, watermark_width, watermark_opacity) != (
+            *(None, None, None, None),
+        ):
+            raise click.UsageError("--watermark-… needs --watermark, the image that it is for.")
         return function(*args, order=Order(segments, settings, image), **kwargs)
 
     options = (
@@ -416,9 +422,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--subtitle-mode",
             type=click.Choice(list(_SUBTITLE_MODES)),
-            default="keep",
-            show_default=True,
-            help="Subtitles as text that players show or not, or drawn into the pictures.",
+            help="Subtitles as text that players show or not, or drawn into the pictures. "
+            "Default: keep.",
         ),
         click.option(
             "--watermark",
@@ -430,9 +435,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--watermark-position",
             type=click.Choice(list(_POSITIONS)),
-            default="bottom-right",
-            show_default=True,
-            help="Where it is.",
+            help="Where it is. Default: bottom-right.",
         ),
         click.option(
             "--watermark-margin",

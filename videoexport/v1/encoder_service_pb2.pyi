@@ -88,7 +88,9 @@ class EncodeRequest(_message.Message):
 
     @_builtins.property
     def settings(self) -> _export_pb2.ExportSettings:
-        """How the output is made; `measure_quality` is refused, for only exports are compared."""
+        """How the output is made. `measure_quality`, `poster` and `sprites` are refused, for these are
+        made for exports alone; with QUALITY_SOURCE it is encoded, in QUALITY_HIGH, and says so.
+        """
 
     def __init__(
         self,

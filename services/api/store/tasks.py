@@ -258,7 +258,10 @@ class TaskStore:
             first = await end_run(connection, event, "SUCCEEDED")
             if not first or task.state not in UNDECIDED_TASKS:
                 return Applied()
-            await finish_task(connection, task.id, TaskState.SUCCEEDED)
+            # What may be planned another time is examined again when it is tried again.
+            again = isinstance(planned, pb.ExportError) and planned.retryable
+            state = TaskState.FAILED if again else TaskState.SUCCEEDED
+            await finish_task(connection, task.id, state)
             record = await _lock_export(connection, task.export_id)
             await keep_probe(connection, source_key(record.user_id, record.source), info)
             if record.state not in ACTIVE_EXPORTS:

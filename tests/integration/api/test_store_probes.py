@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_rig import INFO, PLAN, SOURCE, Case, Rig
+from api_rig import INFO, NO_QUOTAS, PLAN, SOURCE, Case, Rig
 
 from services.api.planning import order_of
 from services.api.states import ExportState
@@ -78,6 +78,21 @@ async def test_probe_that_does_not_fit_the_request_fails_the_export_with_every_v
     assert (record.state, record.error) == (ExportState.FAILED, error)
     assert await kinds(rig) == [("PROBE", "SUCCEEDED")]
     assert await rig.tasks.find_probe(source_key("anna", SOURCE), "etag") == INFO
+
+
+async def test_source_is_examined_again_when_a_plan_that_may_succeed_later_is_tried_again(
+    rig: Rig,
+) -> None:
+    case = await rig.create(probe=True)
+    await case.begin()
+    await probed(case, error=pb.ExportError(code="NO_ENCODER", retryable=True))
+    assert await case.state() is ExportState.FAILED
+    assert await kinds(rig) == [("PROBE", "FAILED")]
+    await rig.exports.retry(case.id, "anna", NO_QUOTAS)
+    assert await rig.dispatch(case.task.lane) == [case.task.id]
+    await case.started("run_2", attempt=2)
+    await probed(case, "run_2", attempt=2)
+    assert await kinds(rig) == [("PROBE", "SUCCEEDED"), ("WHOLE", "PENDING")]
 
 
 async def test_probe_whose_start_was_not_heard_of_can_fail_the_export(rig: Rig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.media.images import image
+from tests.media.recipes.codecs import SDR
 from tests.media.recipes.recipe import PLAIN, Recipe, Refused
 from videoexport.v1 import export_pb2 as pb
 
@@ -17,6 +18,14 @@ def settings(**more: Any) -> pb.ExportSettings:
     named = pb.Source(video_id="vid_" + "0" * 32)
     given: dict[str, Any] = {"position": POSITION, "width": 0.03125, "margin": 0.15}
     return pb.ExportSettings(watermark=pb.Watermark(image=named, **(given | more)))
+
+
+def _coded(
+    codec: pb.VideoCodec.ValueType, form: pb.Format.ValueType = pb.FORMAT_MP4
+) -> pb.ExportSettings:
+    coded = settings()
+    coded.video_codec, coded.format = codec, form
+    return coded
 
 
 def _case(name: str, **more: Any) -> Recipe:
@@ -38,6 +47,13 @@ MARKS: tuple[Recipe, ...] = (
         "on the left, at the top",
         settings=settings(position=pb.WATERMARK_POSITION_TOP_LEFT),
         mark=((38, 38, 8, 8), (0, 192, 0)),
+    ),
+    _case("in HEVC", settings=_coded(pb.VIDEO_CODEC_HEVC), stored=f"hevc yuv420p {SDR}"),
+    _case(
+        "in VP9",
+        settings=_coded(pb.VIDEO_CODEC_VP9, pb.FORMAT_WEBM),
+        stored=f"vp9 yuv420p {SDR}",
+        gpu=False,
     ),
     _case("over a varying rate", source=replace(PLAIN, durations=(1, 2, 1), frames=75)),
     _case(

@@ -248,6 +248,24 @@ def test_subtitles_are_ordered_as_given(
     assert found == wanted
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--subtitle-mode", "burn-in"],
+        ["--watermark-position", "center"],
+        ["--watermark-opacity", "0.5"],
+    ],
+)
+def test_option_that_says_how_needs_the_one_that_says_what(given: list[str]) -> None:
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        raise AssertionError(order)
+
+    with pytest.raises(click.UsageError, match="needs --(subtitles|watermark)"):
+        keep.main(given, standalone_mode=False)
+
+
 def test_watermark_is_ordered_as_given(tmp_path: Path) -> None:
     orders: list[Order] = []
 

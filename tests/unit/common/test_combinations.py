@@ -112,6 +112,9 @@ def test_what_is_drawn_does_not_go_with_copies_nor_with_a_comparison(
 ) -> None:
     found = refused(quality=pb.QUALITY_SOURCE, measure_quality=True, **{name: drawn})
     assert list(found) == ["quality", "measure_quality"]
+    hdr = {"dynamic_range": pb.DYNAMIC_RANGE_KEEP, "video_codec": pb.VIDEO_CODEC_HEVC}
+    assert list(refused(**hdr, **{name: drawn})) == ["dynamic_range"]
+    assert name in found["measure_quality"]
     kept = pb.SubtitleSettings(stream=2)
     assert not refused(quality=pb.QUALITY_SOURCE, measure_quality=True, subtitles=kept)
 

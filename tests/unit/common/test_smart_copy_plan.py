@@ -51,6 +51,13 @@ def planned(
     return plan, [item.message for item in warnings]
 
 
+def test_keyframes_that_begin_after_a_span_are_none_of_it() -> None:
+    video = pb.VideoStream(frame_count=400, keyframes=[100, 200, 300])
+    assert copied_run(video, FrameRange(10, 50)) is None
+    assert copied_run(video, FrameRange(10, 100)) is None
+    assert copied_run(video, FrameRange(10, 250)) == FrameRange(100, 200)
+
+
 @pytest.mark.parametrize(
     ("span", "run"),
     [

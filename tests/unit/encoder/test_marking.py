@@ -96,8 +96,8 @@ def test_drawing_is_the_last_but_for_the_way_to_the_gpu(family: pb.EncoderFamily
     drawn = command.scripts[Path("/scratch/output.drawn.txt")]
     assert bare.endswith("[bare]\n")
     assert "cuda" not in bare
-    upload = ",format=yuv420p,hwupload_cuda" if family == pb.ENCODER_FAMILY_NVENC else ""
-    assert drawn.endswith(f":format=auto{upload}[v]\n")
+    upload = ",hwupload_cuda" if family == pb.ENCODER_FAMILY_NVENC else ""
+    assert drawn.endswith(f":format=yuv420{upload}[v]\n")
     assert "[bare][mark]overlay=" in drawn
     graphs = [each for option, each in pairwise(command.arguments) if option == "-/filter_complex"]
     assert graphs == ["/scratch/output.video.txt", "/scratch/output.drawn.txt"]

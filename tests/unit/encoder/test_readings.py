@@ -87,6 +87,14 @@ def test_fewer_inputs_are_open_at_once_the_larger_the_picture(
     assert low <= input_limit(pb.SourceInfo(video=video), pictures=True) <= high
 
 
+def test_finished_pictures_of_a_larger_output_are_held_by_each_input() -> None:
+    info = pb.SourceInfo(video=pb.VideoStream(width=640, height=360, frame_count=18_000))
+    small, large = pb.Plan(width=320, height=180), pb.Plan(width=3840, height=2160)
+    assert input_limit(info, pictures=True) == 64
+    assert input_limit(info, pictures=True, held=small) == 64
+    assert input_limit(info, pictures=True, held=large) <= 5
+
+
 def test_long_source_still_gets_an_input() -> None:
     video = pb.VideoStream(width=8192, height=8192, bit_depth=12, frame_count=10**8)
     assert input_limit(pb.SourceInfo(video=video), pictures=True) == 1
