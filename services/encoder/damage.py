@@ -55,10 +55,12 @@ class Damage:
 
     Attributes:
         anywhere: whether anything is damaged, wanted or near it.
+        pictures: whether pictures are.
         frames: those that are wanted and damaged, or without their sound.
     """
 
     anywhere: bool = False
+    pictures: bool = False
     frames: list[FrameRange] = field(default_factory=list)
 
     def warnings(self, rate: Fraction) -> list[pb.ExportWarning]:
@@ -93,6 +95,7 @@ async def find_damage(source: SourceHandle, wanted: Wanted, deadline: Deadline) 
             )
         shown += count
         damage.anywhere |= bool(pictures or sound)
+        damage.pictures |= bool(pictures)
         damage.frames += _clipped([*pictures, *sound], clock, ranges)
     if wanted.pictures and not shown:
         raise InvalidSource(

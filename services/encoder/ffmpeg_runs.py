@@ -19,6 +19,7 @@ from services.encoder.errors import (
     DamagedSource,
     FramesMissing,
     InvalidSource,
+    MediaError,
     TimeLimitExceeded,
 )
 from services.encoder.extras import NO_EXTRAS, Extras
@@ -161,8 +162,8 @@ class FfmpegRuns:
             if wanted is None:
                 raise
             damage = await find_damage(source, wanted, order.deadline)
-            # Frames that are missing of a source that is whole are our own fault.
-            if not damage.anywhere and isinstance(error, FramesMissing):
+            # Frames that are missing of a source whose pictures are whole are our own fault.
+            if not damage.pictures and isinstance(error, FramesMissing):
                 raise
             # Where is not known.
             if not damage.anywhere and isinstance(error, DamagedSource) and error.decoded:
@@ -171,7 +172,12 @@ class FfmpegRuns:
         else:
             if wanted is None or not any(complains(each.errors) for each in made.results):
                 return made
-            damage = await find_damage(source, wanted, order.deadline)
+            try:
+                damage = await find_damage(source, wanted, order.deadline)
+            except MediaError as error:
+                # What is made is all there.
+                log.warning("damage was not looked for to the end", problem=error.message)
+                return made
             if not damage.frames:
                 return made
         log.warning("source is damaged; what can be decoded is used", problem=problem)
@@ -179,6 +185,8 @@ class FfmpegRuns:
         try:
             made = await self._fill(run, order, source, order.commands(site))
         except FramesMissing as error:
+            if not damage.pictures:
+                raise
             raise InvalidSource("the video is too damaged to be exported") from error
         return replace(made, damage=damage)
 

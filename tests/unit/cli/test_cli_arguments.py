@@ -262,7 +262,7 @@ def test_option_that_says_how_needs_the_one_that_says_what(given: list[str]) -> 
     def keep(order: Order) -> None:
         raise AssertionError(order)
 
-    with pytest.raises(click.UsageError, match="needs --(subtitles|watermark)"):
+    with pytest.raises(click.UsageError, match=r"needs --(subtitles|watermark)"):
         keep.main(given, standalone_mode=False)
 
 
