@@ -246,7 +246,12 @@ class _ForkServer:
     def send(self, message: bytes, descriptors: list[int]) -> None:
         """Send a request with its descriptors."""
         with self._lock:
-            socket.send_fds(self._running(), [message], descriptors)
+            try:
+                socket.send_fds(self._running(), [message], descriptors)
+            except ConnectionError:
+                # It is dying: its end of the socket goes before it does.
+                self._close()
+                socket.send_fds(self._running(), [message], descriptors)
 
     def stop(self) -> None:
         """End the server and with it its children."""
