@@ -18,7 +18,6 @@ from services.encoder.command import extras_of, whole_commands
 from services.encoder.cues import Cues
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
-from services.encoder.extras import Extras
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from services.encoder.filters import samples_of
 from services.encoder.loudness import loudness_warnings
@@ -160,16 +159,19 @@ def _order(
         family=family,
         rate=work.plan.frame_rate,
         deadline=deadline,
-        level=_level(work.plan, extras_of(work.info, work.plan, subtitles)),
+        level=_level(work, subtitles),
     )
 
 
-def _level(plan: pb.Plan, extras: Extras) -> Level | None:
+def _level(work: task_pb2.WholeTask, subtitles: Cues | None) -> Level | None:
+    plan = work.plan
     if not plan.HasField("loudness_lufs"):
         return None
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     samples = samples_of(plan.frame_count, rate)
-    return Level(plan.loudness_lufs, samples, pictures=True, extras=extras)
+    return Level(
+        plan.loudness_lufs, samples, pictures=True, extras=extras_of(work.info, plan, subtitles)
+    )
 
 
 def output_of(

@@ -74,6 +74,8 @@ CHUNK_CHANGES: dict[str, Callable[[task_pb2.VideoChunk], object]] = {
     "family": lambda it: setattr(it, "family", pb.ENCODER_FAMILY_NVENC),
     "generation": lambda it: setattr(it, "generation", 1),
     "fit": lambda it: setattr(it, "fit", pb.FIT_CROP),
+    "burnt_subtitles": lambda it: setattr(it, "burnt_subtitles", 0),
+    "watermark.etag": lambda it: setattr(it.watermark, "etag", "1"),
 }
 
 
