@@ -22,7 +22,6 @@ from services.encoder.cues import Cues
 from services.encoder.damage import Wanted
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
-from services.encoder.extras import Extras
 from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from services.encoder.filters import samples_of
 from services.encoder.loudness import loudness_warnings
@@ -166,7 +165,7 @@ def order_of(
         rate=work.plan.frame_rate,
         deadline=deadline,
         pictures=has_pictures(work.plan.format),
-        level=_level(work.plan, extras_of(work.info, work.plan, subtitles)),
+        level=_level(work, subtitles),
         wanted=_wanted(work) if work.tolerate_damage else None,
     )
 
@@ -180,12 +179,14 @@ def _wanted(work: task_pb2.WholeTask) -> Wanted:
     )
 
 
-def _level(plan: pb.Plan, extras: Extras) -> Level | None:
+def _level(work: task_pb2.WholeTask, subtitles: Cues | None) -> Level | None:
+    plan = work.plan
     if not plan.HasField("loudness_lufs"):
         return None
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
     samples = samples_of(plan.frame_count, rate)
     pictures = plan.video_codec if has_pictures(plan.format) else None
+    extras = extras_of(work.info, plan, subtitles)
     return Level(plan.loudness_lufs, samples, plan.format, pictures, extras=extras)
 
 
