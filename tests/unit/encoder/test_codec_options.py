@@ -106,7 +106,7 @@ def test_threads_are_no_more_than_a_codec_takes() -> None:
     x265 = video_codec(CPU, HEVC, pb.QUALITY_LOW, threads=64, stitchable=True)
     assert any("pools=64:frame-threads=4:" in option for option in x265)
     svt = video_codec(CPU, AV1, pb.QUALITY_LOW, threads=64, stitchable=True)
-    assert any(option.startswith("lp=6:") for option in svt)
+    assert any(option.startswith("lp=3:") for option in svt)
 
 
 def test_ten_bits_are_told_to_nvenc_which_does_not_see_them() -> None:

@@ -33,7 +33,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "c305840b62e18e7b33ff4782070db16288c5632fe05e5dc04a490fb7abfa5837",
+    2: "47f651e5d4caba69bdee6a6196ebb826e45b5063493067de59cc66301069e164",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
