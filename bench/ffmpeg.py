@@ -14,7 +14,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from services.common.codecs import H264
-from services.encoder.codecs import AUDIO_BIT_RATE, CRF
+from services.encoder.commands.codecs import AUDIO_BIT_RATE, CRF
 from videoexport.v1 import export_pb2 as pb
 
 TIMEOUT_S = 600

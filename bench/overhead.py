@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from bench import ffmpeg, sources
 from bench.report import Figure, say
 from bench.stage import SETTINGS, Stage
-from services.encoder.command import whole_commands
-from services.encoder.ffmpeg_command import Site
+from services.encoder.commands.builder import whole_commands
+from services.encoder.commands.ffmpeg_command import Site
 from videoexport.v1 import export_pb2 as pb
 
 # More than elsewhere: the difference of two short times is noisy.

@@ -22,9 +22,9 @@ from bench.quality import vmaf_of
 from bench.report import EXIT_MISSED, say
 from services.common.codecs import H264, NAMES
 from services.common.geometry import frame_of
-from services.encoder.codecs import CRF, video_codec
-from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
-from services.encoder.picture import picture_filters
+from services.encoder.commands.codecs import CRF, video_codec
+from services.encoder.commands.picture import picture_filters
+from services.encoder.formats.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from videoexport.v1 import export_pb2 as pb
 
 CPU = pb.ENCODER_FAMILY_CPU

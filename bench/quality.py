@@ -12,10 +12,10 @@ import av
 
 from bench import ffmpeg
 from services.common.frames import FrameRange
-from services.encoder.filters import Timeline, video_graph
-from services.encoder.options import fraction
-from services.encoder.picture import picture_filters
-from services.encoder.readings import Reading
+from services.encoder.commands.filters import Timeline, video_graph
+from services.encoder.commands.options import fraction
+from services.encoder.commands.picture import picture_filters
+from services.encoder.commands.readings import Reading
 from videoexport.v1 import export_pb2 as pb
 
 # Of VMAF: every fifth frame. It costs more than decoding, and both sides lose the same ones.

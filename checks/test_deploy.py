@@ -12,7 +12,7 @@ import pytest
 from checks.tool import BIN, ROOT, accepts, not_run_here, run
 from deploy.validate import FOLDERS
 from services.encoder.capabilities import prove_encoder
-from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg.process import find_ffmpeg
 from videoexport.v1 import export_pb2
 
 pytestmark = pytest.mark.timeout(600)

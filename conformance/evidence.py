@@ -14,7 +14,7 @@ from av.container import InputContainer
 from conformance.drawn import read_drawn
 from conformance.marks import read_mark
 from conformance.told import Says, read_told
-from services.encoder.colour_names import MATRICES, PRIMARIES, TRANSFERS
+from services.encoder.formats.colour_names import MATRICES, PRIMARIES, TRANSFERS
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
 from tests.media.recipes.recipe import Box, Colour

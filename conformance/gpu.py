@@ -6,10 +6,10 @@ from pathlib import Path
 
 from conformance.placement import Placement, UnknownFilter, placement
 from services.common.geometry import upright_size
-from services.encoder.codecs import encoder_name
-from services.encoder.command import whole_commands
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.picture import picture_filters
+from services.encoder.commands.builder import whole_commands
+from services.encoder.commands.codecs import encoder_name
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.picture import picture_filters
 from videoexport.v1 import export_pb2 as pb
 
 

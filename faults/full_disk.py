@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg.process import find_ffmpeg
 
 DEVICE = Path("/dev/full")
 # What is made for a run lies in a folder of its own; trials and questions for versions do not.

@@ -26,22 +26,22 @@ from services.common.content_key import Toolchain
 from services.common.logging import configure_logging
 from services.common.nats import connect, first_connection
 from services.common.subjects import CANCEL, Lane
-from services.encoder.assembly import Assembly
 from services.encoder.board import Run, TaskBoard
 from services.encoder.description import EncoderDescription
 from services.encoder.events import HEARTBEAT_INTERVAL, EventPublisher, Reporter
-from services.encoder.ffmpeg import FfmpegBuild
+from services.encoder.ffmpeg.process import FfmpegBuild
 from services.encoder.lanes import LaneConsumer
-from services.encoder.measuring import Measuring
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.parts import PartEncode
 from services.encoder.runner import TaskRunner
 from services.encoder.scratch import prepare_scratch
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.sources.gateway import SourceGateway
 from services.encoder.storage import StorageClient
-from services.encoder.whole import WholeEncode
-from services.encoder.works import Works
+from services.encoder.tasks.assembly import Assembly
+from services.encoder.tasks.measuring import Measuring
+from services.encoder.tasks.parts import PartEncode
+from services.encoder.tasks.whole import WholeEncode
+from services.encoder.tasks.works import Works
 from videoexport.channel import open_channel
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

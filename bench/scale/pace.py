@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from hashlib import sha256
 
-from services.encoder.output_facts import OutputFacts
+from services.encoder.inspection.output_facts import OutputFacts
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

@@ -13,15 +13,15 @@ from bench.scale.source import source_info
 from bench.scale.spans import Span
 from services.common.times import timestamp_of
 from services.encoder.board import Run
+from services.encoder.commands.ffmpeg_command import FfmpegCommand
 from services.encoder.deadline import Deadline
-from services.encoder.ffmpeg import Progress
-from services.encoder.ffmpeg_command import FfmpegCommand
-from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
-from services.encoder.output_facts import OutputFacts
-from services.encoder.readable import Readable
-from services.encoder.source_gateway import SourceHandle, SourceObject
-from services.encoder.sources import SourceProber
+from services.encoder.ffmpeg.process import Progress
+from services.encoder.inspection.output_facts import OutputFacts
+from services.encoder.sources.gateway import SourceHandle, SourceObject
+from services.encoder.sources.prober import SourceProber
+from services.encoder.sources.readable import Readable
 from services.encoder.storage import StorageClient
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns, Made, Order
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2

@@ -18,7 +18,7 @@ from services.common.frames import joined
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
-# Goes up with every change to what services/encoder/job.py makes; a test that holds its
+# Goes up with every change to what services/encoder/commands/job.py makes; a test that holds its
 # whole output fails until it does. Also with what encoders can be asked for:
 # services/api/requirements.py.
 RECIPE_VERSION = 2

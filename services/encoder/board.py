@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from services.common.errors import DomainError, Reason
 from services.common.planner import FRAMES_PER_SOUND
 from services.common.subjects import Lane
-from services.encoder.ffmpeg import Progress
+from services.encoder.ffmpeg.process import Progress
 from services.encoder.metrics import EncoderMetrics
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import structlog
 
 from services.common.codecs import H264, NAMES
-from services.encoder.codecs import ENCODER_NAMES, encoder_name
-from services.encoder.command import trial_command
+from services.encoder.commands.builder import trial_command
+from services.encoder.commands.codecs import ENCODER_NAMES, encoder_name
 from services.encoder.errors import MediaError
-from services.encoder.ffmpeg import FfmpegProcess, ask_ffmpeg
+from services.encoder.ffmpeg.process import FfmpegProcess, ask_ffmpeg
 from videoexport.v1 import export_pb2 as pb
 
 log = structlog.get_logger()

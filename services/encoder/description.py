@@ -11,7 +11,7 @@ from services.common.subjects import Lane
 from services.common.times import timestamp_of
 from services.encoder.board import TaskBoard
 from services.encoder.capabilities import Capabilities
-from services.encoder.ffmpeg import FfmpegBuild
+from services.encoder.ffmpeg.process import FfmpegBuild
 from services.encoder.settings import EncoderSettings
 from videoexport.v1 import export_pb2 as pb
 

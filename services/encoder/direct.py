@@ -20,9 +20,9 @@ from services.common.sound import with_sound_of
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, RELEASED, Run, TaskBoard
 from services.encoder.errors import MediaError
-from services.encoder.sources import SourceProber
+from services.encoder.sources.prober import SourceProber
 from services.encoder.storage import StorageClient
-from services.encoder.whole import WholeEncode
+from services.encoder.tasks.whole import WholeEncode
 from videoexport.v1 import encoder_service_pb2 as service
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage

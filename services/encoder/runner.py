@@ -19,7 +19,7 @@ from services.encoder.board import RELEASED, Run, TaskBoard
 from services.encoder.errors import MediaError, PartMissing
 from services.encoder.events import EventPublisher
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.works import Works, live_of
+from services.encoder.tasks.works import Works, live_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

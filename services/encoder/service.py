@@ -23,29 +23,29 @@ from services.common.nats import ANSWER_SECONDS, connect, connection_problem, fi
 from services.common.server import serving
 from services.common.storage import STORAGE_SERVICE, service_problem
 from services.common.subjects import CANCEL, HELLO, Lane
-from services.encoder.assembly import Assembly
 from services.encoder.board import TaskBoard
 from services.encoder.capabilities import Capabilities, prove_encoders
 from services.encoder.description import EncoderDescription
 from services.encoder.direct import DirectCalls
 from services.encoder.errors import EncoderFailed
 from services.encoder.events import EventPublisher, Reporter
-from services.encoder.ffmpeg import FfmpegBuild, ffmpeg_build, find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg.process import FfmpegBuild, ffmpeg_build, find_ffmpeg
+from services.encoder.inspection.probe import start_fork_server
 from services.encoder.lanes import FETCH_SECONDS, LaneConsumer
-from services.encoder.measuring import Measuring
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.parts import PartEncode
-from services.encoder.probe import start_fork_server
 from services.encoder.runner import TaskRunner
 from services.encoder.scratch import ScratchSpace, prepare_scratch
 from services.encoder.servicer import EncoderServicer
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway
-from services.encoder.sources import SourceProber
+from services.encoder.sources.gateway import SourceGateway
+from services.encoder.sources.prober import SourceProber
 from services.encoder.storage import StorageClient
-from services.encoder.whole import WholeEncode
-from services.encoder.works import Works
+from services.encoder.tasks.assembly import Assembly
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
+from services.encoder.tasks.measuring import Measuring
+from services.encoder.tasks.parts import PartEncode
+from services.encoder.tasks.whole import WholeEncode
+from services.encoder.tasks.works import Works
 from videoexport.channel import open_channel
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

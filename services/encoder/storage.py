@@ -15,7 +15,7 @@ from services.common.caller import as_user
 from services.common.errors import DomainError, Reason
 from services.common.storage import StorageCalls, answer
 from services.encoder.errors import PartMissing
-from services.encoder.source_gateway import SourceObject
+from services.encoder.sources.gateway import SourceObject
 from videoexport.transfer import Patience, TransferError, upload_file
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage

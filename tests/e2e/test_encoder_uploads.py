@@ -19,13 +19,13 @@ from services.common.errors import DomainError, Reason
 from services.common.planner import plan_export
 from services.common.subjects import Lane
 from services.encoder.board import CANCELLED, Run
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg.process import find_ffmpeg
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.sources.gateway import SourceGateway
 from services.encoder.storage import StorageClient
-from services.encoder.whole import Encoded, WholeEncode
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
+from services.encoder.tasks.whole import Encoded, WholeEncode
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg.process import find_ffmpeg
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
 from tests.media.frame_codes import Clip

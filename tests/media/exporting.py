@@ -21,22 +21,22 @@ from services.common.frames import FrameRange
 from services.common.sound import chosen_stream, with_sound_of
 from services.common.subjects import Lane
 from services.common.subtitles import burnt_stream
-from services.encoder.assembly import assemble_command
 from services.encoder.board import Run
-from services.encoder.command import extras_of
+from services.encoder.commands.builder import extras_of
+from services.encoder.commands.extras import Extras
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
-from services.encoder.extras import Extras
-from services.encoder.ffmpeg import FfmpegProcess, FfmpegResult, find_ffmpeg
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.ffmpeg_runs import FfmpegRuns, Order
+from services.encoder.ffmpeg.process import FfmpegProcess, FfmpegResult, find_ffmpeg
+from services.encoder.inspection.output_facts import OutputFacts, check_output
+from services.encoder.inspection.probe import probe, verify_output
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.output_facts import OutputFacts, check_output
-from services.encoder.parts import audio_order, video_order
-from services.encoder.probe import probe, verify_output
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway
-from services.encoder.subtitles import subtitles_of_chunk, subtitles_of_plan
-from services.encoder.whole import order_of
+from services.encoder.sources.gateway import SourceGateway
+from services.encoder.tasks.assembly import assemble_command
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns, Order
+from services.encoder.tasks.parts import audio_order, video_order
+from services.encoder.tasks.subtitles import subtitles_of_chunk, subtitles_of_plan
+from services.encoder.tasks.whole import order_of
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer
 from tests.media.watermarks import LIMIT, make_mark

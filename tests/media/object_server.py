@@ -10,7 +10,7 @@ from typing import Self
 
 from aiohttp import web
 
-from services.encoder.source_gateway import SourceObject
+from services.encoder.sources.gateway import SourceObject
 
 # What a fault does with a request: answers it, or leaves it to the server with None.
 Fault = Callable[["ObjectServer", web.Request], web.StreamResponse | None]

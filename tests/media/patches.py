@@ -11,7 +11,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from services.encoder.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
+from services.encoder.formats.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from tests.media.colour import SRGB_TAGS, Array, Tags, coded, light_of
 from tests.media.frame_codes import ffmpeg_exe
 

@@ -15,14 +15,14 @@ import av
 from services.api.chunks import Piece, pieces_of
 from services.common.planner import duration_of
 from services.common.smart_copy import plan_with_copies
-from services.encoder.assembly import assemble_command
-from services.encoder.command import audio_commands, video_commands
-from services.encoder.copying import Survey, check_joins, checks_of, copy_part, survey
-from services.encoder.ffmpeg import FfmpegProcess, find_ffmpeg
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.output_facts import OutputFacts, check_output
-from services.encoder.probe import probe, verify_output
-from services.encoder.source_gateway import SourceGateway, SourceHandle
+from services.encoder.commands.builder import audio_commands, video_commands
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.ffmpeg.process import FfmpegProcess, find_ffmpeg
+from services.encoder.inspection.output_facts import OutputFacts, check_output
+from services.encoder.inspection.probe import probe, verify_output
+from services.encoder.sources.gateway import SourceGateway, SourceHandle
+from services.encoder.tasks.assembly import assemble_command
+from services.encoder.tasks.copying import Survey, check_joins, checks_of, copy_part, survey
 from tests.media.exporting import Range
 from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb

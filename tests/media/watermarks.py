@@ -12,13 +12,13 @@ from services.common import ids
 from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.deadline import Deadline
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg.process import find_ffmpeg
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway, SourceObject
+from services.encoder.sources.gateway import SourceGateway, SourceObject
 from services.encoder.storage import StorageClient
-from services.encoder.watermark import Watermarks
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
+from services.encoder.tasks.watermark import Watermarks
 from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.encoder.probe import probe
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.inspection.probe import probe
+from services.encoder.sources.gateway import SourceGateway
 from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb
 

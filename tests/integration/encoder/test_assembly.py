@@ -16,15 +16,15 @@ from prometheus_client import CollectorRegistry
 from services.common import ids
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
-from services.encoder.assembly import Assembly
 from services.encoder.board import Run
 from services.encoder.errors import PartMissing, SourceUnavailable
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg.process import find_ffmpeg
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway, SourceObject
+from services.encoder.sources.gateway import SourceGateway, SourceObject
 from services.encoder.storage import StorageClient
+from services.encoder.tasks.assembly import Assembly
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.exporting import Joined, Range, expected_numbers, export_in_parts, plan_of
 from tests.media.frame_codes import Clip, read_frame_numbers

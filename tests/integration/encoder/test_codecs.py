@@ -13,7 +13,7 @@ import pytest
 
 from bench.ffmpeg import complaints
 from services.common.codecs import CONTAINERS, NAMES
-from services.encoder.container_head import index_in_front
+from services.encoder.formats.container_head import index_in_front
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.exporting import (
     HEIGHT,

@@ -10,8 +10,8 @@ from pathlib import Path
 import av
 import pytest
 
-from services.encoder.inspect_source import FORMATS
-from services.encoder.options import SEEK_MARGINS
+from services.encoder.commands.options import SEEK_MARGINS
+from services.encoder.inspection.source import FORMATS
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import (
     Range,

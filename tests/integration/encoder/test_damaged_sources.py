@@ -17,14 +17,14 @@ from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.deadline import Deadline
 from services.encoder.errors import DamagedSource, FramesMissing, InvalidSource, SourceUnavailable
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
+from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.inspection.output_facts import OutputFacts
+from services.encoder.inspection.probe import probe
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.output_facts import OutputFacts
-from services.encoder.probe import probe
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway, SourceHandle
-from services.encoder.whole import order_of
+from services.encoder.sources.gateway import SourceGateway, SourceHandle
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns, Made, Order
+from services.encoder.tasks.whole import order_of
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.exporting import export, export_in_parts, plan_of
 from tests.media.frame_codes import Clip, audio_click_times, read_audio

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from services.encoder.capabilities import prove_encoder
-from services.encoder.command import whole_commands
+from services.encoder.commands.builder import whole_commands
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
@@ -29,16 +30,15 @@ from services.encoder.errors import (
     SourceNotFound,
     TimeLimitExceeded,
 )
-from services.encoder.ffmpeg import (
+from services.encoder.ffmpeg.process import (
     FfmpegProcess,
     Progress,
     ffmpeg_build,
     find_ffmpeg,
 )
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.output_facts import check_output
-from services.encoder.probe import probe, verify_output
-from services.encoder.source_gateway import SourceGateway, SourceHandle
+from services.encoder.inspection.output_facts import check_output
+from services.encoder.inspection.probe import probe, verify_output
+from services.encoder.sources.gateway import SourceGateway, SourceHandle
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.exporting import plan_of
 from tests.media.frame_codes import Clip
@@ -175,7 +175,7 @@ async def test_cancelling_ends_it() -> None:
 async def test_child_that_ignores_term_is_killed_with_its_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.encoder.ffmpeg.TERM_GRACE", 0.2)
+    monkeypatch.setattr("services.encoder.ffmpeg.process.TERM_GRACE", 0.2)
     body = (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"

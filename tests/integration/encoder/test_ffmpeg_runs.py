@@ -14,16 +14,16 @@ from services.common import ids
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from services.encoder.board import Run
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import FramesMissing
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.ffmpeg_runs import LEAST_MARGINS, FfmpegRuns, Order
+from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.inspection.output_facts import OutputFacts
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.output_facts import OutputFacts
 from services.encoder.scratch import scratch
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.sources.gateway import SourceGateway
+from services.encoder.tasks.ffmpeg_runs import LEAST_MARGINS, FfmpegRuns, Order
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.command import video_commands
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_command import Site
-from services.encoder.probe import probe
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.commands.builder import video_commands
+from services.encoder.commands.ffmpeg_command import Site
+from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.inspection.probe import probe
+from services.encoder.sources.gateway import SourceGateway
 from tests.integration.encoder.probing import probe_bytes
 from tests.media.object_server import ObjectServer
 from tests.media.recipes import chosen

@@ -19,8 +19,8 @@ from services.encoder.errors import (
     InvalidSource,
     SourceUnavailable,
 )
-from services.encoder.probe import probe, start_fork_server
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.inspection.probe import probe, start_fork_server
+from services.encoder.sources.gateway import SourceGateway
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.integration.encoder.probing import probe_bytes
 from tests.media.frame_codes import Clip

@@ -16,10 +16,10 @@ from services.encoder.errors import (
     InvalidSource,
     TimeLimitExceeded,
 )
-from services.encoder.fork_server import ForkServer
-from services.encoder.inspection import BEGUN, DEFECT
-from services.encoder.probe import ReadingFailed, probe, start_fork_server
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.inspection.fork_server import ForkServer
+from services.encoder.inspection.probe import ReadingFailed, probe, start_fork_server
+from services.encoder.inspection.protocol import BEGUN, DEFECT
+from services.encoder.sources.gateway import SourceGateway
 from tests.integration.encoder.conftest import MakeClip
 from tests.integration.encoder.probing import probe_bytes
 from tests.media.frame_codes import Clip
@@ -51,7 +51,7 @@ def fork_servers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if "services.encoder.fork_server" in " ".join(child.cmdline())
+        if "services.encoder.inspection.fork_server" in " ".join(child.cmdline())
     ]
 
 
@@ -96,7 +96,7 @@ async def test_descriptors_stay_open_while_a_cancelled_probe_still_sends_them(
         seen.append([os.fstat(descriptor).st_ino for descriptor in descriptors])
         done.set()
 
-    monkeypatch.setattr("services.encoder.probe._server.send", slow)
+    monkeypatch.setattr("services.encoder.inspection.probe._server.send", slow)
     descriptors = psutil.Process().num_fds()
     waiting = asyncio.create_task(probe("http://127.0.0.1:9/x", size_bytes=1000))
     await asyncio.to_thread(began.wait, 5)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from services.common.frames import FrameRange
+from services.encoder.commands.ffmpeg_command import Site
+from services.encoder.commands.quality import Side, model_of, quality_commands, read_quality
 from services.encoder.errors import OutputMismatch
-from services.encoder.ffmpeg import FfmpegProcess, find_ffmpeg
-from services.encoder.ffmpeg_command import Site
-from services.encoder.probe import probe
-from services.encoder.quality import Side, model_of, quality_commands, read_quality
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.ffmpeg.process import FfmpegProcess, find_ffmpeg
+from services.encoder.inspection.probe import probe
+from services.encoder.sources.gateway import SourceGateway
 from tests.media.exporting import Export, export
 from tests.media.object_server import ObjectServer
 from videoexport.v1 import export_pb2 as pb

@@ -12,9 +12,9 @@ import pytest
 from services.api.chunks import Piece
 from services.common.frames import FrameRange
 from services.common.smart_copy import plan_with_copies
-from services.encoder.avc import Configuration
-from services.encoder.copying import check_joins, checks_of, copy_part
 from services.encoder.errors import NotCopyable, OutputMismatch
+from services.encoder.formats.avc import Configuration
+from services.encoder.tasks.copying import check_joins, checks_of, copy_part
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import Range, expected_clicks, expected_numbers
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers

@@ -16,17 +16,17 @@ from prometheus_client import CollectorRegistry
 from services.common import ids
 from services.common.subjects import Lane
 from services.encoder.board import Run
-from services.encoder.command import audio_commands, whole_commands
+from services.encoder.commands.builder import audio_commands, whole_commands
+from services.encoder.commands.filters import samples_of
+from services.encoder.commands.loudness import read_tag
 from services.encoder.deadline import Deadline
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns, Level, Made, Order
-from services.encoder.filters import samples_of
-from services.encoder.loudness import read_tag
+from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.inspection.output_facts import check_output, check_soundtrack
+from services.encoder.inspection.probe import probe
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.output_facts import check_output, check_soundtrack
-from services.encoder.probe import probe
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.sources.gateway import SourceGateway
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from tests.media.exporting import Range, plan_of
 from tests.media.frame_codes import Signal, ffmpeg_exe
 from tests.media.object_server import ObjectServer
@@ -204,7 +204,7 @@ async def test_soundtrack_says_how_loud_it_is(runs: FfmpegRuns, tmp_path: Path) 
 async def test_draft_of_many_inputs_is_levelled_as_a_whole(
     runs: FfmpegRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.encoder.readings.MAX_INPUTS", 2)
+    monkeypatch.setattr("services.encoder.commands.readings.MAX_INPUTS", 2)
     source = clip_with([Track(noise(4, 0.3), "stereo")], tmp_path / "noise.mov")
     ranges = [(80, 100), (0, 20), (60, 80), (20, 45), (10, 30)]
     made = await levelled(runs, source, tmp_path, -20.0, ranges)

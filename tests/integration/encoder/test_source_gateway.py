@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from services.common.errors import DomainError, Reason
-from services.encoder import source_reader
 from services.encoder.errors import SourceChanged, SourceNotFound, SourceUnavailable
-from services.encoder.source_gateway import SourceGateway, SourceHandle, SourceObject
-from services.encoder.source_reader import BLOCK_BYTES, CACHE_BYTES
+from services.encoder.sources.gateway import SourceGateway, SourceHandle, SourceObject
+from services.encoder.sources.prober import reader as source_reader
+from services.encoder.sources.reader import BLOCK_BYTES, CACHE_BYTES
 from tests.media.object_server import Fault, ObjectServer, no_answer, status
 
 CONTENT = random.Random(1).randbytes(10 * BLOCK_BYTES + 1234)

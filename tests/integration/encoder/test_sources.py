@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from services.encoder.errors import MediaError, SourceNotFound, SourceUnavailable
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.source_gateway import SourceGateway, SourceObject
-from services.encoder.sources import SourceProber
+from services.encoder.sources.gateway import SourceGateway, SourceObject
+from services.encoder.sources.prober import SourceProber
 from services.encoder.storage import StorageClient
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.frame_codes import Clip

@@ -18,12 +18,12 @@ from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.deadline import Deadline
 from services.encoder.errors import OutputMismatch
-from services.encoder.ffmpeg import find_ffmpeg
-from services.encoder.ffmpeg_runs import FfmpegRuns
+from services.encoder.ffmpeg.process import find_ffmpeg
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
-from services.encoder.stills import MadeStills, Stills
 from services.encoder.storage import StorageClient
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
+from services.encoder.tasks.stills import MadeStills, Stills
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.frame_codes import Clip, Image, read_frame
 from videoexport.v1 import export_pb2 as pb

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from services.common.frames import FrameRange
-from services.encoder import fonts
-from services.encoder.cues import Cue, Cues, burnt
+from services.encoder.commands import fonts
+from services.encoder.commands.cues import Cue, Cues, burnt
+from services.encoder.commands.filters import Timeline
+from services.encoder.commands.fonts import font_folders, fonts_in
 from services.encoder.errors import InvalidSubtitles
-from services.encoder.filters import Timeline
-from services.encoder.fonts import font_folders, fonts_in
-from services.encoder.probe import probe, read_cues
-from services.encoder.source_gateway import SourceGateway
+from services.encoder.inspection.probe import probe, read_cues
+from services.encoder.sources.gateway import SourceGateway
 from tests.integration.encoder.conftest import run_ffmpeg
 from tests.media.exporting import export
 from tests.media.frame_codes import ffmpeg_exe

@@ -14,17 +14,17 @@ from prometheus_client import CollectorRegistry
 from services.common import ids
 from services.common.subjects import Lane
 from services.encoder.board import Run
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, FramesMissing, TimeLimitExceeded
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.ffmpeg_runs import FfmpegRuns, Made, Order
+from services.encoder.inspection.output_facts import OutputFacts
 from services.encoder.metrics import EncoderMetrics
-from services.encoder.output_facts import OutputFacts
 from services.encoder.settings import EncoderSettings
-from services.encoder.source_gateway import SourceGateway, SourceHandle
-from services.encoder.source_reader import SourceObject
+from services.encoder.sources.gateway import SourceGateway, SourceHandle
+from services.encoder.sources.reader import SourceObject
 from services.encoder.storage import StorageClient
-from services.encoder.whole import WholeEncode
+from services.encoder.tasks.ffmpeg_runs import FfmpegRuns, Made, Order
+from services.encoder.tasks.whole import WholeEncode
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer

@@ -11,7 +11,7 @@ import pytest
 from services.encoder.errors import (
     OutputMismatch,
 )
-from services.encoder.probe import verify_output
+from services.encoder.inspection.probe import verify_output
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.exporting import export
 from tests.media.frame_codes import Clip, ffmpeg_exe

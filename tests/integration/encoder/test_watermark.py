@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from services.common.planner import plan_export
+from services.encoder.commands.marking import MARK
 from services.encoder.errors import InvalidWatermark
-from services.encoder.marking import MARK
-from services.encoder.source_gateway import SourceGateway, SourceObject
+from services.encoder.sources.gateway import SourceGateway, SourceObject
 from tests.integration.encoder.conftest import run_ffmpeg
 from tests.media import watermarks
 from tests.media.exporting import export, export_in_parts

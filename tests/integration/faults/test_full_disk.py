@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults.full_disk import DEVICE, FullDisk
-from services.encoder.ffmpeg import find_ffmpeg
+from services.encoder.ffmpeg.process import find_ffmpeg
 
 pytestmark = pytest.mark.skipif(not DEVICE.exists(), reason="there is no /dev/full here")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.presets import Measured, far_apart, measure, page, reference_of
-from services.encoder.codecs import CRF
+from services.encoder.commands.codecs import CRF
 from tests.media.frame_codes import Clip, generate, read_frame_numbers
 from videoexport.v1 import export_pb2 as pb
 

@@ -26,7 +26,7 @@ from bench.scale.spans import (
 )
 from services.api.chunks import ChunkLengths, borders
 from services.common.planner import plan_export
-from services.encoder.output_facts import check_output, check_soundtrack
+from services.encoder.inspection.output_facts import check_output, check_soundtrack
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

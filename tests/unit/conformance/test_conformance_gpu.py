@@ -11,7 +11,7 @@ import pytest
 from conformance import gpu
 from conformance.gpu import command_problems, gpu_problems
 from conformance.placement import UnknownFilter, placement
-from services.encoder.ffmpeg_command import FfmpegCommand
+from services.encoder.commands.ffmpeg_command import FfmpegCommand
 from videoexport.v1 import export_pb2 as pb
 
 WHOLE = (0, 0, 1, 1)

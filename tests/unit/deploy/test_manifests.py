@@ -13,7 +13,7 @@ import pytest
 from deploy.validate import K8S, Object, problems, render
 from services.common.config import ServiceSettings, load_settings
 from services.common.health import LIVENESS
-from services.encoder.fork_server import MEMORY_BYTES
+from services.encoder.inspection.fork_server import MEMORY_BYTES
 from services.encoder.settings import EncoderSettings
 from tests.unit.deploy.manifests import (
     SECRETS,

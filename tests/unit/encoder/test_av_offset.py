@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.encoder.av_offset import Shown, largest_av_offset
+from services.encoder.inspection.av_offset import Shown, largest_av_offset
 
 TICK, SAMPLE = Fraction(1, 12_800), Fraction(1, 48_000)
 FRAME, PACKET = 512, 1024

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.encoder.avc import (
+from services.encoder.formats.avc import (
     Configuration,
     Damaged,
     StreamParameters,

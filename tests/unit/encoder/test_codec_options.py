@@ -8,11 +8,23 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.codecs import CONTAINERS, NAMES
-from services.encoder.assembly import assemble_command
-from services.encoder.codecs import CQ, CRF, ENCODER_NAMES, audio_codec, encoder_name, video_codec
-from services.encoder.command import audio_commands, trial_command, video_commands, whole_commands
-from services.encoder.containers import clean_output
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.builder import (
+    audio_commands,
+    trial_command,
+    video_commands,
+    whole_commands,
+)
+from services.encoder.commands.codecs import (
+    CQ,
+    CRF,
+    ENCODER_NAMES,
+    audio_codec,
+    encoder_name,
+    video_codec,
+)
+from services.encoder.commands.containers import clean_output
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.tasks.assembly import assemble_command
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.encoder.colour import Colour, colour_of
+from services.encoder.commands.colour import Colour, colour_of
 from videoexport.v1 import export_pb2 as pb
 
 TO_TV, TO_BT709 = ":out_range=tv", ":out_range=tv:out_color_matrix=bt709"

@@ -7,9 +7,14 @@ from pathlib import Path
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.sound import LEFT, RIGHT
-from services.encoder.assembly import assemble_command
-from services.encoder.command import audio_commands, trial_command, video_commands, whole_commands
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.builder import (
+    audio_commands,
+    trial_command,
+    video_commands,
+    whole_commands,
+)
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.tasks.assembly import assemble_command
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

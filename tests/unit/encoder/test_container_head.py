@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.container_head import announced_end, index_in_front, is_mp4, is_playlist
+from services.encoder.formats.container_head import (
+    announced_end,
+    index_in_front,
+    is_mp4,
+    is_playlist,
+)
 
 EBML_HEADER = b"\x1a\x45\xdf\xa3\x84\x42\x86\x81\x01"
 SEGMENT = b"\x18\x53\x80\x67"

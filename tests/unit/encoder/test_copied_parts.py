@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.copied_part import SEAL_BYTES, Seal, read_seal
-from services.encoder.copying import checks_of
-from services.encoder.inspect_joins import AFTER_JOIN, _windows
-from services.encoder.matching import matched_codec
+from services.encoder.commands.matching import matched_codec
+from services.encoder.formats.copied_part import SEAL_BYTES, Seal, read_seal
+from services.encoder.inspection.joins import AFTER_JOIN, _windows
+from services.encoder.tasks.copying import checks_of
 from videoexport.v1 import export_pb2 as pb
 
 ONE, OTHER = Seal(b"\1" * 32, 100), Seal(b"\2" * 32, 150)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.frames import FrameRange
-from services.encoder.cues import (
+from services.encoder.commands.cues import (
     MOST_CUES,
     Cue,
     Cues,
@@ -20,8 +20,8 @@ from services.encoder.cues import (
     shown,
     subrip,
 )
+from services.encoder.commands.filters import Timeline
 from services.encoder.errors import InvalidSubtitles
-from services.encoder.filters import Timeline
 
 # The source begins at 1.5 s of its own clock.
 TIMELINE = Timeline(Fraction(25), Fraction(3, 2))

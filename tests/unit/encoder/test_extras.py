@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.extras import NO_EXTRAS, Extras, three_letters
+from services.encoder.commands.extras import NO_EXTRAS, Extras, three_letters
 from videoexport.v1 import export_pb2 as pb
 
 FOLDER = Path("/scratch")

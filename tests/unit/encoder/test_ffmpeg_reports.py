@@ -9,13 +9,13 @@ from services.encoder.errors import (
     MediaError,
     ScratchFull,
 )
-from services.encoder.ffmpeg import Progress, ProgressParser
-from services.encoder.ffmpeg_failure import (
+from services.encoder.ffmpeg.failure import (
     complains,
     failure_in_spite_of,
     failure_of,
     last_meaningful_line,
 )
+from services.encoder.ffmpeg.process import Progress, ProgressParser
 
 BLOCK = """frame=1250
 fps=249.51

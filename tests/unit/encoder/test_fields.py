@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from services.encoder.fields import field_filters
-from services.encoder.options import first_read
-from services.encoder.picture import padded
+from services.encoder.commands.fields import field_filters
+from services.encoder.commands.options import first_read
+from services.encoder.commands.picture import padded
 from videoexport.v1 import export_pb2 as pb
 
 TOP, BOTTOM = pb.FIELD_ORDER_TOP_FIRST, pb.FIELD_ORDER_BOTTOM_FIRST

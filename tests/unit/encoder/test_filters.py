@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.frames import FrameRange
-from services.encoder.filters import (
+from services.encoder.commands.filters import (
     SoundCut,
     Timeline,
     audio_graph,
     selection,
     video_graph,
 )
-from services.encoder.readings import Reading, group_ranges
+from services.encoder.commands.readings import Reading, group_ranges
 
 NTSC = Fraction(30000, 1001)
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.encoder.frame_rate import choose_grid, choose_rate, fits_grid
+from services.encoder.formats.frame_rate import choose_grid, choose_rate, fits_grid
 
 NTSC = Fraction(30000, 1001)
 MILLISECOND = Fraction(1, 1000)

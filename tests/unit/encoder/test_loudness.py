@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.errors import OutputMismatch
-from services.encoder.loudness import (
+from services.encoder.commands.loudness import (
     Aim,
     Draft,
     Measured,
@@ -19,6 +18,7 @@ from services.encoder.loudness import (
     read_tag,
     tag_command,
 )
+from services.encoder.errors import OutputMismatch
 from videoexport.v1 import export_pb2 as pb
 
 FFMPEG, FOLDER = Path("/opt/ffmpeg"), Path("/scratch/run_1")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.command import Site, video_commands
-from services.encoder.marking import mark_filters, place_of
-from services.encoder.picture import picture_filters
-from services.encoder.watermark import mark_command
+from services.encoder.commands.builder import Site, video_commands
+from services.encoder.commands.marking import mark_filters, place_of
+from services.encoder.commands.picture import picture_filters
+from services.encoder.tasks.watermark import mark_command
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

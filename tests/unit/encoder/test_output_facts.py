@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.encoder.errors import OutputMismatch
-from services.encoder.output_facts import OutputFacts, check_output, verification_of
+from services.encoder.inspection.output_facts import OutputFacts, check_output, verification_of
 from videoexport.v1 import export_pb2 as pb
 
 PLAN = pb.Plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.encoder.picture import picture_filters
+from services.encoder.commands.picture import picture_filters
 from videoexport.v1 import export_pb2 as pb
 
 CPU, GPU = pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC

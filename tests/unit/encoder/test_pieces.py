@@ -7,9 +7,9 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.frames import FrameRange
-from services.encoder.filters import Timeline
-from services.encoder.pieces import pieces_of
-from services.encoder.readings import readings_of
+from services.encoder.commands.filters import Timeline
+from services.encoder.commands.pieces import pieces_of
+from services.encoder.commands.readings import readings_of
 from videoexport.v1 import export_pb2 as pb
 
 PAL = Fraction(25)

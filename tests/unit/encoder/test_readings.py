@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.frames import FrameRange
-from services.encoder.readings import (
+from services.encoder.commands.readings import (
     Reading,
     group_ranges,
     input_limit,

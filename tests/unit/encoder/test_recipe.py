@@ -12,10 +12,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.common.content_key import RECIPE_VERSION
 from services.common.sound import LEFT, RIGHT
-from services.encoder.codecs import ENCODER_NAMES
-from services.encoder.command import audio_commands, video_commands
-from services.encoder.ffmpeg_command import FfmpegCommand, Site
-from services.encoder.loudness import (
+from services.encoder.commands.builder import audio_commands, video_commands
+from services.encoder.commands.codecs import ENCODER_NAMES
+from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.loudness import (
     Aim,
     Draft,
     Measured,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from services.encoder.stereo import fold
+from services.encoder.commands.stereo import fold
 from videoexport.v1 import export_pb2 as pb
 
 

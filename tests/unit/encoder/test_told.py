@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.caller import has_control_characters
-from services.encoder.told import (
+from services.encoder.formats.told import (
     KEPT,
     MAX_VALUE,
     MOST_TAGS,

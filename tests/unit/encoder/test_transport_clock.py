@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.encoder import transport_clock
-from services.encoder.transport_clock import PACKET, SECOND, Jumps, Stamp, find_jumps
+from services.encoder.formats import transport_clock
+from services.encoder.formats.transport_clock import PACKET, SECOND, Jumps, Stamp, find_jumps
 
 VIDEO, AUDIO = 256, 257
 FRAME = SECOND // 25

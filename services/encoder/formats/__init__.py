@@ -1,0 +1,1 @@
+"""What bytes and numbers of media formats mean, read without a library. Pure."""

@@ -1,0 +1,1 @@
+"""Reading media with PyAV, in short-lived child processes."""

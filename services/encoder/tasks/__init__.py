@@ -1,0 +1,1 @@
+"""What the encoder does for a task: encode, join, copy, measure."""
