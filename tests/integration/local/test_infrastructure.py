@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import nats
 import psutil
@@ -110,6 +111,17 @@ def family(pids: dict[str, int]) -> list[psutil.Process]:
     return [*roots, *(child for each in roots for child in each.children(recursive=True))]
 
 
+def listeners(pids: dict[str, int]) -> set[tuple[str, Any]]:
+    """Return the names of processes that listen, with the addresses; of those that go on."""
+    found = set()
+    for process in family(pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sockets = process.net_connections("inet")
+            listening = [each for each in sockets if each.status == psutil.CONN_LISTEN]
+            found |= {(process.name(), each.laddr) for each in listening}
+    return found
+
+
 def alive(processes: list[psutil.Process], within: float = 0) -> list[psutil.Process]:
     _, left = psutil.wait_procs(processes, timeout=within)
     return [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
@@ -176,30 +188,23 @@ async def test_s3_is_ready_once_its_volume_server_has_registered(
 
 
 async def test_everything_listens_on_loopback_only(running):
-    listening = {
-        (process.name(), socket.laddr.ip)
-        for process in family(running.pids)
-        for socket in process.net_connections("inet")
-        if socket.status == psutil.CONN_LISTEN
-    }
+    listening = {(name, address.ip) for name, address in listeners(running.pids)}
     assert {name for name, _ in listening} >= {"nats-server", "weed", "postgres"}
     assert {address for _, address in listening} == {"127.0.0.1"}
 
 
 async def test_only_ports_of_the_book_are_opened(running, root):
     book = set(read_json(root / "shared" / "ports.json").values())
-    opened = {
-        socket.laddr.port
-        for process in family(running.pids)
-        for socket in process.net_connections("inet")
-        if socket.status == psutil.CONN_LISTEN
-    }
+    opened = {address.port for _, address in listeners(running.pids)}
     assert len(opened) >= len(PARTS)
     assert opened <= book
 
 
 async def test_no_secret_is_in_command_lines_or_logs(running):
-    words = [word for process in family(running.pids) for word in process.cmdline()]
+    words = []
+    for process in family(running.pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words += process.cmdline()
     logs = [log.read_text(errors="replace") for log in running.logs.iterdir()]
     assert len(logs) >= 4
     credentials = running.credentials
