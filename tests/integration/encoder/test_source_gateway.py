@@ -14,8 +14,8 @@ from aiohttp import web
 
 from services.common.errors import DomainError, Reason
 from services.encoder.errors import SourceChanged, SourceNotFound, SourceUnavailable
+from services.encoder.sources import reader as source_reader
 from services.encoder.sources.gateway import SourceGateway, SourceHandle, SourceObject
-from services.encoder.sources.prober import reader as source_reader
 from services.encoder.sources.reader import BLOCK_BYTES, CACHE_BYTES
 from tests.media.object_server import Fault, ObjectServer, no_answer, status
 
