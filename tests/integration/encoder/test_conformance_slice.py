@@ -27,6 +27,17 @@ SLICE = (
     "frames dropped here and there, mp4",
     "sound begins 1.5 s late",
     "5.1 folded to stereo",
+    "BT.601 of 525 lines, 4:2:0 of 8 bits",
+    "RGB of 10 bits",
+    "grey of 12 bits of full range",
+    "small and untagged, 25 frames a second: television of 625 lines",
+    "BT.2020 of SDR, 4:2:0 of 10 bits",
+    "P3 of a telephone: sRGB's curve, BT.601's matrix, full range",
+    "alpha over black, FFV1",
+    "HDR10, greys up to 1,000 nits",
+    "HLG, colours",
+    "Dolby Vision on HDR10",
+    "Dolby Vision without a base",
     "parts",
     "HEVC in MOV, in parts",
     "AV1 in MP4",
@@ -63,7 +74,7 @@ async def right(scratch: Path, clip: MakeClip) -> Path:
     folder = scratch / "right"
     folder.mkdir()
     made = await export(clip(PLAIN), None, folder, planned=lambda info: plan_of_case(CASE, info))
-    assert measure(CASE, evidence_of(made.path, PLAIN.tones), RANGES).problems == ()
+    assert measure(CASE, evidence_of(made.path, CASE), RANGES).problems == ()
     return made.path
 
 
@@ -115,7 +126,7 @@ async def test_wrong_file_is_noticed(
 ) -> None:
     wrong = tmp_path / "wrong.mp4"
     await run_ffmpeg("-i", right, *arguments, wrong)
-    problems = measure(CASE, evidence_of(wrong, PLAIN.tones), RANGES).problems
+    problems = measure(CASE, evidence_of(wrong, CASE), RANGES).problems
     assert any(words in problem for problem in problems), problems
 
 

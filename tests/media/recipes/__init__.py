@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.media.recipes.broken import BROKEN
 from tests.media.recipes.codecs import CODEC
 from tests.media.recipes.coding import CODING
+from tests.media.recipes.colours import COLOUR
 from tests.media.recipes.copying import COPYING
 from tests.media.recipes.fields import FIELDS
 from tests.media.recipes.geometry import GEOMETRY
@@ -18,7 +19,7 @@ from tests.media.recipes.telling import TELLING
 from tests.media.recipes.timing import TIME
 
 RECIPES: tuple[Recipe, ...] = (
-    *(*GEOMETRY, *TIME, *CODING, *CODEC, *FIELDS),
+    *(*GEOMETRY, *TIME, *COLOUR, *CODING, *CODEC, *FIELDS),
     *(*SOUND, *TELLING, *SUBTITLES, *MARKS, *COPYING, *BROKEN),
 )
 

@@ -32,6 +32,7 @@ def _case(name: str, source: Any, copied: int = 0, warned: str = "", **more: Any
         size=None,
         copied=copied,
         warned=warned,
+        codes=("COPY_NOT_POSSIBLE",) if warned else (),
         gpu=False,
         **(usual | more),
     )
