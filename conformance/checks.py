@@ -224,7 +224,7 @@ def frame_problems(
 
 def _wanted(
     recipe: Recipe, found: Sequence[int | None], rate: Fraction, ranges: Sequence[Range]
-) -> list[int]:
+) -> list[int | None]:
     """Return the numbers that frames must carry.
 
     Where a picture begins right in the middle of a frame, it may be rounded to either side, but
@@ -233,7 +233,7 @@ def _wanted(
     if recipe.numbers is not None:
         known = dict(enumerate(recipe.numbers))
         return [known.get(frame, -1) for start, end in ranges for frame in range(start, end)]
-    wanted: list[int] = []
+    wanted: list[int | None] = []
     for span in ranges:
         ways = [
             frames_of(recipe.clip, rate, [span], recipe.starts, at_middle=rounded)

@@ -46,7 +46,8 @@ class Evidence:
         drawn: of each frame, whether there are letters on it; empty where nobody asked.
         coloured: patches, where the case has some.
         loudness: in LUFS, and the true peak in dBTP, where a loudness was asked for.
-        step: the most that a sample differs from the one before, where that is asked for.
+        step: the most that a sample differs from the one before, but where the file begins and
+            ends, where that is asked for.
     """
 
     shown: Shown
@@ -62,6 +63,8 @@ class Evidence:
     step: float | None = None
 
 
+# 20 ms, where codecs swing in and out.
+_ENDS = CLICK_SAMPLE_RATE // 50
 NO_PICTURES = Shown((), (), Fraction(0), (0, 0), True)
 
 
@@ -85,7 +88,7 @@ def evidence_of(path: Path, recipe: Recipe) -> Evidence:
     levels = _levels(path, tuple(recipe.levels)) if recipe.levels else {}
     seconds = signal.size / CLICK_SAMPLE_RATE
     loudness = measured_loudness(path) if recipe.settings.HasField("loudness_lufs") else None
-    step = None if recipe.smooth is None else float(np.abs(np.diff(signal)).max())
+    step = None if recipe.smooth is None else float(np.abs(np.diff(signal[_ENDS:-_ENDS])).max())
     found = (stored, told, drawn, marks, coloured, loudness, step)
     return Evidence(shown, heard, seconds, levels, *found)
 

@@ -98,12 +98,11 @@ def still_problems(recipe: Recipe, seen: StillsSeen, frame_count: int) -> list[s
     """
     problems = []
     settings, rate = recipe.settings, recipe.output_rate
-    number = None if seen.poster is None else seen.poster.number
-    if number != recipe.poster:
-        problems.append(f"the poster shows {number} instead of {recipe.poster}")
-    due = fraction_of(settings.poster.time) if settings.HasField("poster") else None
-    if seen.poster_time != due:
-        problems.append(f"the poster is said to be of {seen.poster_time} s instead of {due}")
+    poster = None
+    if seen.poster is not None and seen.poster_time is not None:
+        poster = (round(seen.poster_time * rate), seen.poster.number)
+    if poster != recipe.poster:
+        problems.append(f"the poster is of frame and number {poster} instead of {recipe.poster}")
     pictures = [tile.seen for tile in seen.tiles]
     problems += [_wrong(each) for each in (seen.poster, *pictures) if each and _wrong(each)][:1]
     numbers = [picture.number for picture in pictures]

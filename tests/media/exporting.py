@@ -131,7 +131,7 @@ async def export(
             else plan_of(info, ranges, rate=rate, size=size, quality=quality, fit=fit)
         )
         chosen = chosen_stream(info, pb.ExportSettings(audio_stream=audio_stream))
-        if chosen is not None:
+        if planned is None and chosen is not None:
             plan.audio_stream = chosen
         info = with_sound_of(info, plan)
         work = task_pb2.WholeTask(

@@ -140,7 +140,8 @@ class Recipe:
             not a clip itself.
         starts: seconds of that clip at which frame 0 of the grid is.
         rate: that the output must have; by default the clip's.
-        numbers: of the frames of the grid, where no clip says; else by the rule of frames.
+        numbers: of the frames of the grid, where no clip says, None for those without; else by the
+            rule of frames.
         in_order: frames need only be readable and in order, as where they are made of fields.
         codes: of all warnings that the owner is given. Where that is SOURCE_DAMAGED, the output
             may look and sound so at the times that are told, and nowhere else.
@@ -165,7 +166,8 @@ class Recipe:
         subtitles: of the output, each with its first and last moment in seconds.
         drawn: frames of the output that have letters, and no others; None where that is not
             compared.
-        poster: number that the poster carries; None where there is none.
+        poster: frame of the output that it is of, and the number that it carries; None where
+            there is none.
         tiles: numbers that the sprites carry, in order.
         image: makes the image of the watermark.
         mark: where it must be seen, and in which colour.
@@ -187,7 +189,7 @@ class Recipe:
     shows: Clip | None = None
     starts: Fraction = Fraction(0)
     rate: Fraction | None = None
-    numbers: Sequence[int] | None = None
+    numbers: Sequence[int | None] | None = None
     in_order: bool = False
     codes: Sequence[str] = ()
     least_right: float = 1.0
@@ -207,7 +209,7 @@ class Recipe:
     told: Told | None = None
     subtitles: Sequence[tuple[float, float, str]] = ()
     drawn: Sequence[Range] | None = None
-    poster: int | None = None
+    poster: tuple[int, int] | None = None
     tiles: Sequence[int] = ()
     image: Callable[[], bytes] | None = None
     mark: tuple[Box, Colour] | None = None
