@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from tests.media.recipes.boxes import box, edited
-from tests.media.recipes.coding import VP9
 from tests.media.recipes.recipe import PLAIN, Changed, Edit, Recipe, Refused, Remade
+from tests.media.recipes.timing import VP9
 from videoexport.v1 import export_pb2 as pb
 
 IN_FRONT = replace(PLAIN, muxer=("-movflags", "+faststart"))

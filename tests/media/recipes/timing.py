@@ -58,6 +58,16 @@ def _two_edits(content: bytes) -> bytes:
     return content
 
 
+def _priming(content: bytes) -> bytes:
+    """An mp4 whose sound begins 2,112 samples into its track by its edit list, as Apple's do."""
+
+    def later(old: bytes) -> bytes:
+        assert old[20:24] == (1024).to_bytes(4, "big")
+        return old[:20] + (2112).to_bytes(4, "big") + old[24:]
+
+    return edited(content, (b"moov", b"trak", b"edts", b"elst"), later, track=1)
+
+
 def _one_after_the_other(*contents: bytes) -> bytes:
     return b"".join(contents)
 
@@ -80,6 +90,13 @@ RECORDING = Clip(
     colours=PLAIN.colours,
     tones=PLAIN.tones,
 )
+VP9 = ("-c:v", "libvpx-vp9", "-crf", "16", "-b:v", "0", "-g", "25", "-deadline", "realtime")
+BROWSER: dict[str, Any] = {
+    "container": "webm",
+    "encoder": VP9,
+    "audio_codec": "libopus",
+    "muxer": ("-live", "1"),
+}
 TIME: tuple[Recipe, ...] = (
     *(
         _case(f"{name} frames a second, {container}", clip, segments=LONG_CUTS)
@@ -130,6 +147,33 @@ TIME: tuple[Recipe, ...] = (
             f"screen recording with pauses, {container}",
             replace(RECORDING, container=container),
             segments=((0, 20), (40, 75), (5, 70), (110, 130)),
+        )
+        for container in ("mp4", "mkv")
+    ),
+    # As browsers record: neither lengths of blocks nor of the file, and no index.
+    _case(
+        "screen recording of a browser, webm",
+        replace(RECORDING, **BROWSER),
+        segments=((0, 20), (40, 75), (5, 70), (110, 130)),
+    ),
+    _case("recording of a browser, webm, whole", replace(PLAIN, **BROWSER), segments=None),
+    _case(
+        "a telephone in the dark: 15.55 frames a second on the average",
+        replace(PLAIN, rate=Fraction(30), durations=(*(2,) * 12, 1), gop=15),
+        rate=Fraction(311, 20),
+    ),
+    *(
+        _case(
+            f"timestamps waver by 3 ms, {container}",
+            Remade(
+                of=(replace(PLAIN, b_frames=0),),
+                arguments=(
+                    *("-c", "copy", "-video_track_timescale", "90000", "-bsf:v"),
+                    "setts=ts=if(N\\,TS+(mod(N*7\\,5)-2)*0.0015/TB\\,TS)",
+                ),
+                container=container,
+            ),
+            shows=PLAIN,
         )
         for container in ("mp4", "mkv")
     ),
@@ -196,6 +240,19 @@ TIME: tuple[Recipe, ...] = (
     _case(
         "B-frames without an edit list",
         Remade(of=(PLAIN,), arguments=("-c", "copy", "-use_editlist", "0")),
+        shows=PLAIN,
+    ),
+    _case(
+        "sound begins 2,112 samples into its track",
+        Changed(
+            of=(
+                Remade(
+                    of=(PLAIN,),
+                    arguments=("-c:v", "copy", "-af", "adelay=1088S:all=1", "-c:a", "aac"),
+                ),
+            ),
+            how=_priming,
+        ),
         shows=PLAIN,
     ),
     _case("sound begins 1.5 s late", replace(PLAIN, audio_delay=1.5), joins=1),
