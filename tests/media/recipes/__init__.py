@@ -16,13 +16,14 @@ from tests.media.recipes.marks import MARKS
 from tests.media.recipes.misleading import MISLEADING
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
+from tests.media.recipes.starts import STARTS
 from tests.media.recipes.stills import STILLS
 from tests.media.recipes.subtitles import SUBTITLES
 from tests.media.recipes.telling import TELLING
 from tests.media.recipes.timing import TIME
 
 RECIPES: tuple[Recipe, ...] = (
-    *(*GEOMETRY, *TIME, *COLOUR, *CODING, *CODEC, *FIELDS),
+    *(*GEOMETRY, *TIME, *STARTS, *COLOUR, *CODING, *CODEC, *FIELDS),
     *(*SOUND, *TELLING, *SUBTITLES, *MARKS, *STILLS, *COPYING, *BROKEN, *DAMAGED, *MISLEADING),
 )
 

@@ -38,7 +38,7 @@ def _sound_flipped(count: int, content: bytes) -> bytes:
     """A file with single bits of its sound flipped, the same ones each time."""
     chance = random.Random(count)
     changed = bytearray(content)
-    with av.open(io.BytesIO(content)) as file:
+    with av.open(io.BytesIO(content), "r") as file:
         # A transport stream's packets begin with a head of its own.
         ahead = 30 if "mpegts" in file.format.name else 8
         sounds = [

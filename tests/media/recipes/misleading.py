@@ -33,7 +33,7 @@ def _changed(clip: Clip, how: Edit) -> Changed:
 
 def _pictures(content: bytes) -> list[int]:
     """Return where each picture of a file is stored, in order."""
-    with av.open(io.BytesIO(content)) as file:
+    with av.open(io.BytesIO(content), "r") as file:
         return [packet.pos for packet in file.demux(video=0) if packet.pos is not None]
 
 
