@@ -26,7 +26,13 @@ SLICE = (
     "29.97 frames a second, mkv",
     "frames dropped here and there, mp4",
     "sound begins 1.5 s late",
+    "screen recording of a browser, webm",
     "5.1 folded to stereo",
+    "AC-3, ts",
+    "Opus, mkv",
+    "four pairs of mono tracks, the third asked for",
+    "as loud as the web",
+    "cuts within a low tone do not click, in parts",
     "BT.601 of 525 lines, 4:2:0 of 8 bits",
     "RGB of 10 bits",
     "grey of 12 bits of full range",
@@ -48,8 +54,11 @@ SLICE = (
     "chapters and tags, mkv",
     "kept, srt of an mkv",
     "burnt in, mov_text of an mp4",
-    "a PNG",
+    "half seen",
+    "both, in parts",
     "index cut off, mp4",
+    "bits flipped in the sound alone, mp4",
+    "timestamps go back, mkv",
 )
 CASE = Recipe(name="case", topic="topic", source=PLAIN, segments=((10, 30), (50, 80)), joins=2)
 RANGES = [(10, 30), (50, 80)]
