@@ -10,9 +10,19 @@ from itertools import pairwise
 
 from google.protobuf.duration_pb2 import Duration
 
+from conformance.coloured import patch_problems, worst_patch
 from conformance.drawn import drawn_problems
-from conformance.evidence import Evidence, Heard
-from conformance.expected import CUT_MARGIN, Click, clicks_of, cuts_of, frames_of
+from conformance.evidence import Evidence
+from conformance.expected import clicks_of, cuts_of, frames_of
+from conformance.heard import (
+    aim_problems,
+    click_problems,
+    damaged_spans,
+    length_problems,
+    level_problems,
+    offset_problems,
+    step_problems,
+)
 from conformance.marks import mark_problems
 from conformance.told import subtitle_problems, told_problems
 from services.common.errors import Reason
@@ -25,12 +35,6 @@ from videoexport.v1 import export_pb2 as pb
 BOX_TOLERANCE = 2
 # Timestamps are rounded to ticks that may be as long as 1 ms.
 TIME_TOLERANCE = Fraction(1, 1000)
-LENGTH_TOLERANCE = 0.002
-# What a lossy codec changes of a steady tone, and what is as good as silence.
-LEVEL_TOLERANCE = 0.5
-SILENT = -50.0
-# Clicks further off are other clicks.
-_NEAR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Measured:
 
     Attributes:
         problems: empty where it is what the case says.
-        delta_e: the largest of any corner; None where colours are not compared.
+        delta_e: the largest of any corner, or patch; None where colours are not compared.
         offset: the largest of a click from its picture, in seconds; None without clicks.
         joins: segments whose offset was measured.
     """
@@ -62,22 +66,23 @@ def measure(
         ranges: frames of the output's grid that it shows.
         warnings: that its owner is given.
     """
-    rate = recipe.rate or recipe.clip.rate
-    shown = evidence.shown
+    rate = recipe.output_rate
+    told = told_frames(warnings, rate)
     problems = [*stored_problems(recipe, evidence), *warning_problems(recipe, warnings)]
     if recipe.pictures:
-        problems += [
-            *size_problems(recipe, shown),
-            *time_problems(shown, rate, ranges),
-            *frame_problems(recipe, shown.frames, rate, ranges, told_frames(warnings, rate)),
-        ]
-    pictures = [frame for frame in shown.frames if frame.corners is not None]
-    if not recipe.damaged:
-        problems += [*orientation_problems(pictures), *box_problems(recipe, pictures)]
-    worst = worst_colour(pictures) if recipe.clip.colours is not None else None
+        problems += [*size_problems(recipe, evidence.shown)]
+        problems += time_problems(evidence.shown, rate, ranges)
+    worst = None
+    if recipe.looks is None:
+        found, worst = numbered_problems(recipe, evidence, rate, ranges, told)
+        problems += found
+    elif evidence.coloured is not None:
+        problems += patch_problems(recipe.looks, evidence.coloured)
+        worst = worst_patch(recipe.looks, evidence.coloured)
     problems += colour_problems(recipe, worst)
     problems += length_problems(recipe, evidence, rate, ranges)
     problems += level_problems(recipe, evidence)
+    problems += [*step_problems(recipe, evidence), *aim_problems(recipe, evidence)]
     problems += subtitle_problems(recipe.subtitles, evidence.says.subtitles)
     if recipe.drawn is not None:
         problems += drawn_problems(recipe.drawn, evidence.drawn)
@@ -87,16 +92,38 @@ def measure(
         problems += told_problems(recipe.told, evidence.says, rate)
     offsets: dict[int, float] = {}
     if recipe.sound and recipe.clicks:
-        expected = clicks_of(recipe.clip, rate, ranges, recipe.starts, recipe.silent)
-        found, offsets = click_problems(expected, evidence.clicks, cuts_of(rate, ranges))
+        lost, damaged = damaged_spans(told, rate, ranges)
+        silent = [*recipe.silent, *lost]
+        expected = clicks_of(recipe.clip, rate, ranges, recipe.starts, silent)
+        found, offsets = click_problems(expected, evidence.clicks, cuts_of(rate, ranges), damaged)
         problems += found
         problems += offset_problems(recipe, offsets)
     return Measured(
         tuple(problems),
-        worst,
+        worst if recipe.delta_e is not None else None,
         max(offsets.values(), default=None),
         len(offsets),
     )
+
+
+def numbered_problems(
+    recipe: Recipe,
+    evidence: Evidence,
+    rate: Fraction,
+    ranges: Sequence[Range],
+    told: frozenset[int],
+) -> tuple[list[str], float | None]:
+    """Return what is wrong with pictures that carry numbers, and how far colours are off."""
+    frames = evidence.shown.frames
+    problems = frame_problems(recipe, frames, rate, ranges, told) if recipe.pictures else []
+    source = [frame for start, end in ranges for frame in range(start, end)]
+    pictures = [
+        frame
+        for place, frame in enumerate(frames)
+        if frame.corners is not None and (place >= len(source) or source[place] not in told)
+    ]
+    problems += [*orientation_problems(pictures), *box_problems(recipe, pictures)]
+    return problems, worst_colour(pictures) if recipe.clip.colours is not None else None
 
 
 def stored_problems(recipe: Recipe, evidence: Evidence) -> list[str]:
@@ -151,9 +178,13 @@ def told_frames(warnings: Sequence[pb.ExportWarning], rate: Fraction) -> frozens
 
 
 def warning_problems(recipe: Recipe, warnings: Sequence[pb.ExportWarning]) -> list[str]:
-    """Return whether the owner is told of damage where there is none."""
-    told = [warning.message for warning in warnings if not recipe.damaged]
-    return [f"the owner is warned: {message}" for message in told]
+    """Return whether the owner is told what the case says, and nothing else."""
+    codes = sorted({warning.code for warning in warnings})
+    if codes == sorted(recipe.codes):
+        return []
+    said = "; ".join(f"{warning.code}: {warning.message}" for warning in warnings)
+    wanted = ", ".join(recipe.codes) or "nothing"
+    return [f"the owner is warned of {said or 'nothing'}, not of {wanted}"]
 
 
 def frame_problems(
@@ -193,7 +224,7 @@ def frame_problems(
 
 def _wanted(
     recipe: Recipe, found: Sequence[int | None], rate: Fraction, ranges: Sequence[Range]
-) -> list[int]:
+) -> list[int | None]:
     """Return the numbers that frames must carry.
 
     Where a picture begins right in the middle of a frame, it may be rounded to either side, but
@@ -202,7 +233,7 @@ def _wanted(
     if recipe.numbers is not None:
         known = dict(enumerate(recipe.numbers))
         return [known.get(frame, -1) for start, end in ranges for frame in range(start, end)]
-    wanted: list[int] = []
+    wanted: list[int | None] = []
     for span in ranges:
         ways = [
             frames_of(recipe.clip, rate, [span], recipe.starts, at_middle=rounded)
@@ -248,82 +279,6 @@ def colour_problems(recipe: Recipe, worst: float | None) -> list[str]:
     if recipe.delta_e is None or worst is None or worst <= recipe.delta_e:
         return []
     return [f"colours are off by ΔE2000 {worst:.1f}, more than {recipe.delta_e:g}"]
-
-
-def length_problems(
-    recipe: Recipe, evidence: Evidence, rate: Fraction, ranges: Sequence[Range]
-) -> list[str]:
-    """Return whether there is sound where there must be, as long as the pictures."""
-    seconds = evidence.seconds_of_sound
-    if not recipe.sound:
-        return [] if seconds is None else ["sound where the source has none"]
-    if seconds is None:
-        return ["no sound"]
-    wanted = cuts_of(rate, ranges)[-1]
-    if abs(seconds - wanted) > LENGTH_TOLERANCE:
-        return [f"{seconds:.3f} s of sound to {wanted:.3f} s of pictures"]
-    return []
-
-
-def click_problems(
-    expected: Sequence[Click], heard: Sequence[Heard], cuts: Sequence[float]
-) -> tuple[list[str], dict[int, float]]:
-    """Return whether each click is heard and no other one, and by how much they are off.
-
-    Args:
-        cuts: seconds at which segments begin and end; a click there may be heard in part.
-
-    Returns:
-        What is wrong, and by segment the largest offset in seconds.
-    """
-    problems: list[str] = []
-    offsets: dict[int, float] = {}
-    left = list(heard)
-    for click in expected:
-        near = [each for each in left if abs(each.time - click.time) <= _NEAR]
-        near = [each for each in near if each.tone == click.tone]
-        if not near:
-            problems.append(f"no click at {click.time:.3f} s")
-            continue
-        nearest = min(near, key=lambda each: abs(each.time - click.time))
-        left.remove(nearest)
-        off = abs(nearest.time - click.time)
-        offsets[click.segment] = max(off, offsets.get(click.segment, 0.0))
-    strange = [
-        each for each in left if min(abs(each.time - cut) for cut in cuts) > CUT_MARGIN + 0.005
-    ]
-    if strange:
-        problems.append(f"a click at {strange[0].time:.3f} s that does not belong there")
-    if len(problems) > 2:
-        problems = [problems[0], f"{len(problems) - 1} more clicks wrong"]
-    return problems, offsets
-
-
-def offset_problems(recipe: Recipe, offsets: dict[int, float]) -> list[str]:
-    """Return whether sound and pictures are together, at as many places as must be."""
-    problems = []
-    if offsets and (worst := max(offsets.values())) > recipe.offset:
-        place = max(offsets, key=lambda segment: offsets[segment])
-        problems.append(f"sound is {worst * 1000:.1f} ms off its pictures in segment {place}")
-    if len(offsets) < recipe.joins:
-        problems.append(f"sound and pictures compared at {len(offsets)} of {recipe.joins} places")
-    return problems
-
-
-def level_problems(recipe: Recipe, evidence: Evidence) -> list[str]:
-    """Return whether each tone is as loud on each side as it must be, beside the others."""
-    if not recipe.levels or not evidence.levels:
-        return []
-    found_top = max(max(pair) for pair in evidence.levels.values())
-    wanted_top = max(max(pair) for pair in recipe.levels.values())
-    problems = []
-    for tone, wanted in recipe.levels.items():
-        for side, want, level in zip(("left", "right"), wanted, evidence.levels[tone], strict=True):
-            found, due = level - found_top, want - wanted_top
-            silent = due <= SILENT and found <= SILENT
-            if not silent and abs(found - due) > LEVEL_TOLERANCE:
-                problems.append(f"{tone} Hz is {found:+.1f} dB {side} instead of {due:+.1f}")
-    return problems
 
 
 def refusal_problems(recipe: Recipe, reason: str, sentence: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from services.common.smart_copy import plan_with_copies
@@ -36,4 +37,5 @@ async def export_or_copy(recipe: Recipe, source: Path, folder: Path) -> Export |
     def planned(info: pb.SourceInfo) -> pb.Plan:
         return plan_with_copies(info, segments, recipe.settings)[0]
 
-    return await export(source, None, folder, planned=planned)
+    made = await export(source, None, folder, planned=planned)
+    return replace(made, warnings=(*warnings, *made.warnings))

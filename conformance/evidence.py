@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -11,13 +10,15 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from conformance.coloured import Coloured, read_coloured
 from conformance.drawn import read_drawn
 from conformance.marks import read_mark
 from conformance.told import Says, read_told
-from services.encoder.formats.colour_names import MATRICES, PRIMARIES, TRANSFERS
+from services.encoder.formats.colour_names import MATRICES, PRIMARIES, RANGES, TRANSFERS
 from tests.media.frame_codes import CLICK_SAMPLE_RATE, Signal, click_times, click_tone, read_audio
 from tests.media.read_back import Shown, read_back
-from tests.media.recipes.recipe import Box, Colour
+from tests.media.recipes.recipe import Colour, Recipe
+from tests.media.sounds import measured_loudness
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,13 @@ class Evidence:
     Attributes:
         seconds_of_sound: None without any.
         levels: by tone that was asked for, how loud left and right, in decibels below full scale.
-        stored: codec, pixel format, primaries, transfer and matrix; empty without pictures.
+        stored: codec, pixel format, primaries, transfer, matrix and range; empty without pictures.
         marks: of each frame, the colour where a watermark must be; empty where nobody asked.
         drawn: of each frame, whether there are letters on it; empty where nobody asked.
+        coloured: patches, where the case has some.
+        loudness: in LUFS, and the true peak in dBTP, where a loudness was asked for.
+        step: the most that a sample differs from the one before, but where the file begins and
+            ends, where that is asked for.
     """
 
     shown: Shown
@@ -53,40 +58,39 @@ class Evidence:
     says: Says = field(default_factory=Says)
     drawn: tuple[bool, ...] = ()
     marks: tuple[Colour, ...] = ()
+    coloured: Coloured | None = None
+    loudness: tuple[float, float] | None = None
+    step: float | None = None
 
 
+# 20 ms, where codecs swing in and out.
+_ENDS = CLICK_SAMPLE_RATE // 50
 NO_PICTURES = Shown((), (), Fraction(0), (0, 0), True)
 
 
-def evidence_of(
-    path: Path,
-    clicks: Sequence[int],
-    tones: Sequence[int] = (),
-    *,
-    letters: bool = False,
-    mark: Box | None = None,
-) -> Evidence:
-    """Read a file.
-
-    Args:
-        clicks: tones that clicks may have, in Hz.
-        tones: in Hz, whose loudness is measured.
-        letters: whether to look for some on each frame.
-        mark: where to look for a watermark.
-    """
-    drawn = read_drawn(path) if letters else ()
-    marks = read_mark(path, mark) if mark is not None else ()
+def evidence_of(path: Path, recipe: Recipe) -> Evidence:
+    """Read a file, as far as its case says something of it."""
+    drawn = read_drawn(path) if recipe.drawn is not None else ()
+    marks = read_mark(path, recipe.mark[0]) if recipe.mark is not None else ()
+    coloured = read_coloured(path) if recipe.looks is not None else None
     with av.open(str(path)) as file:
         has_sound, has_pictures = bool(file.streams.audio), bool(file.streams.video)
         stored = _stored(file) if has_pictures else ""
     shown = read_back(path) if has_pictures else NO_PICTURES
+    told = read_told(path)
     if not has_sound:
-        return Evidence(shown, (), None, {}, stored, read_told(path), drawn, marks)
+        return Evidence(shown, (), None, {}, stored, told, drawn, marks, coloured)
     signal = read_audio(path)
-    heard = tuple(Heard(time, click_tone(signal, time, clicks)) for time in click_times(signal))
-    levels = _levels(path, tones) if tones else {}
+    heard: tuple[Heard, ...] = ()
+    if recipe.clicks:
+        times, tones = click_times(signal), recipe.clip.tones
+        heard = tuple(Heard(time, click_tone(signal, time, tones)) for time in times)
+    levels = _levels(path, tuple(recipe.levels)) if recipe.levels else {}
     seconds = signal.size / CLICK_SAMPLE_RATE
-    return Evidence(shown, heard, seconds, levels, stored, read_told(path), drawn, marks)
+    loudness = measured_loudness(path) if recipe.settings.HasField("loudness_lufs") else None
+    step = None if recipe.smooth is None else float(np.abs(np.diff(signal[_ENDS:-_ENDS])).max())
+    found = (stored, told, drawn, marks, coloured, loudness, step)
+    return Evidence(shown, heard, seconds, levels, *found)
 
 
 def _stored(file: InputContainer) -> str:
@@ -97,11 +101,12 @@ def _stored(file: InputContainer) -> str:
         PRIMARIES.get(frame.color_primaries, "?"),
         TRANSFERS.get(frame.color_trc, "?"),
         MATRICES.get(frame.colorspace, "?"),
+        RANGES.get(frame.color_range, "?"),
     )
     return f"{codec} {frame.format.name} {'/'.join(tags)}"
 
 
-def _levels(path: Path, tones: Sequence[int]) -> dict[int, tuple[float, float]]:
+def _levels(path: Path, tones: tuple[int, ...]) -> dict[int, tuple[float, float]]:
     left, right = (read_audio(path, channel=number) for number in (0, 1))
     return {tone: (_level(left, tone), _level(right, tone)) for tone in tones}
 

@@ -10,7 +10,7 @@ import numpy as np
 from tests.media.recipes.recipe import Box, Colour
 
 # What 4:2:0 and the loss of a codec do to a small patch.
-_TOLERANCE = 40
+_TOLERANCE = 20
 
 
 def read_mark(path: Path, box: Box) -> tuple[Colour, ...]:

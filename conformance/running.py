@@ -6,16 +6,20 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformance.checks import Measured, measure, refusal_problems
 from conformance.copying import export_or_copy
 from conformance.evidence import evidence_of
 from conformance.gpu import gpu_problems
+from conformance.record import loudness_problems, record_problems
+from conformance.stills import make_stills, still_problems
 from services.common.errors import DomainError
 from services.common.planner import duration_of, grid_of, plan_export
+from services.encoder.commands.loudness import loudness_warnings
 from services.encoder.errors import MediaError
+from services.encoder.inspection.output_facts import verification_of
 from tests.media.exporting import Export, Joined, export, export_in_parts
 from tests.media.recipes.making import make
 from tests.media.recipes.recipe import Recipe
@@ -33,12 +37,14 @@ class Outcome:
     Attributes:
         measured: of its output, or of its refusal.
         gpu: what is wrong with the command for the GPU; None where there is none to compare.
+        codes: why there is no output, or of what its owner is warned.
     """
 
     recipe: Recipe
     measured: Measured
     gpu: tuple[str, ...] | None
     seconds: float
+    codes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -76,12 +82,14 @@ async def run_case(recipe: Recipe, clips: Path, folder: Path) -> Outcome:
     """
     began = time.monotonic()
     await asyncio.to_thread(folder.mkdir, parents=True)
+    codes: tuple[str, ...] = ()
     try:
         async with asyncio.timeout(CASE_SECONDS):
-            measured, gpu = await _run(recipe, clips, folder)
+            measured, gpu, codes = await _run(recipe, clips, folder)
     except (MediaError, DomainError) as error:
         reason = error.reason.value if isinstance(error, DomainError) else error.reason
         measured, gpu = Measured(tuple(refusal_problems(recipe, reason, error.message))), None
+        codes = (reason,)
     except TimeoutError:
         measured, gpu = Measured((f"not done after {CASE_SECONDS:g} s",)), None
     except Exception as error:  # a defect is a failed case, not the end of all others
@@ -89,25 +97,34 @@ async def run_case(recipe: Recipe, clips: Path, folder: Path) -> Outcome:
         measured, gpu = Measured((told[:300],)), None
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    return Outcome(recipe, measured, gpu, time.monotonic() - began)
+    return Outcome(recipe, measured, gpu, time.monotonic() - began, codes)
 
 
 async def _run(
     recipe: Recipe, clips: Path, folder: Path
-) -> tuple[Measured, tuple[str, ...] | None]:
+) -> tuple[Measured, tuple[str, ...] | None, tuple[str, ...]]:
+    """Run a case to its end; return what was measured, of the GPU, and codes of warnings."""
     source = await asyncio.to_thread(make, recipe.source, clips, folder)
     made = await _export(recipe, source, folder)
     if recipe.refused is not None:
         wanted = f"exported, not refused with {recipe.refused.reason}"
-        return Measured((wanted,)), None
-    tones = (recipe.clip.tones, tuple(recipe.levels))
-    letters = recipe.drawn is not None
-    mark = recipe.mark[0] if recipe.mark is not None else None
-    evidence = await asyncio.to_thread(evidence_of, made.path, *tones, letters=letters, mark=mark)
+        return Measured((wanted,)), None, ()
+    evidence = await asyncio.to_thread(evidence_of, made.path, recipe)
     ranges = [(segment.start_frame, segment.end_frame) for segment in made.plan.segments]
-    measured = measure(recipe, evidence, ranges, made.warnings)
+    warnings = [*made.warnings, *loudness_warnings(pb.Output(loudness=made.loudness))]
+    measured = measure(recipe, evidence, ranges, warnings)
+    record = verification_of(made.facts, made.plan)
+    problems = [
+        *measured.problems,
+        *record_problems(recipe, record, evidence, ranges, measured.offset),
+        *loudness_problems(made.loudness, evidence.loudness),
+    ]
+    if recipe.poster is not None or recipe.tiles:
+        stills = await make_stills(made.path, made.plan)
+        problems += still_problems(recipe, stills, made.plan.frame_count)
     gpu = tuple(gpu_problems(made.info, made.plan)) if recipe.gpu else None
-    return measured, gpu
+    codes = tuple(sorted({warning.code for warning in warnings}))
+    return replace(measured, problems=tuple(problems)), gpu, codes
 
 
 async def _export(recipe: Recipe, source: Path, folder: Path) -> Export | Joined | Copied:

@@ -56,6 +56,7 @@ class Export:
     Attributes:
         commands: the last ones.
         warnings: what its owner is told of the source.
+        loudness: of its sound, where one was asked for.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Export:
     bytes_read: int
     bytes_sent: int
     warnings: tuple[pb.ExportWarning, ...]
+    loudness: pb.Loudness | None = None
 
 
 def plan_of(
@@ -129,7 +131,7 @@ async def export(
             else plan_of(info, ranges, rate=rate, size=size, quality=quality, fit=fit)
         )
         chosen = chosen_stream(info, pb.ExportSettings(audio_stream=audio_stream))
-        if chosen is not None:
+        if planned is None and chosen is not None:
             plan.audio_stream = chosen
         info = with_sound_of(info, plan)
         work = task_pb2.WholeTask(
@@ -151,7 +153,7 @@ async def export(
         bytes_sent = server.bytes_sent - before
     return Export(
         *(made.path, info, plan, made.facts, tuple(commands), tuple(made.results)),
-        *(bytes_read, bytes_sent, tuple(made.warnings(plan.frame_rate))),
+        *(bytes_read, bytes_sent, tuple(made.warnings(plan.frame_rate)), made.loudness),
     )
 
 
@@ -185,6 +187,7 @@ class Joined:
         chunks: where each part with pictures begins and ends.
         parts: the files, the sound last.
         warnings: what its owner is told of the source.
+        loudness: of its sound, where one was asked for.
     """
 
     path: Path
@@ -194,6 +197,7 @@ class Joined:
     chunks: tuple[Range, ...]
     parts: tuple[Path, ...]
     warnings: tuple[pb.ExportWarning, ...]
+    loudness: pb.Loudness | None = None
 
 
 async def export_in_parts(
@@ -253,17 +257,24 @@ async def export_in_parts(
         if plan.has_audio:
             spans = [task_pb2.FrameSpan(start_frame=a, end_frame=b) for a, b in ranges]
             codec = container_of(plan.format).audio_codec
-            track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
+            track = task_pb2.Soundtrack(
+                info=with_sound_of(info, plan),
+                frame_rate=rate,
+                spans=spans,
+                codec=codec,
+                loudness_lufs=plan.loudness_lufs if plan.HasField("loudness_lufs") else None,
+            )
             audio = task_pb2.AudioTask(soundtrack=track, time_limit=limit, tolerate_damage=True)
             orders.append(audio_order(audio))
             (folder / "sound").mkdir()
-        parts, warnings = [], []
+        parts, warnings, loudness = [], [], None
         names = [f"chunk{number}" for number in range(len(chunks))]
         for name, order in zip([*names, "sound"], orders, strict=False):
             run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
             made = await _runs(folder / name).fill(run, order, handle, folder / name)
             parts.append(made.path)
             warnings += made.warnings(rate)
+            loudness = made.loudness
         subtitles = await subtitles_of_plan(handle, info, plan, LIMIT)
         path, facts = await _assemble(
             gateway, parts, chunks, plan, folder, extras_of(info, plan, subtitles)
@@ -277,6 +288,7 @@ async def export_in_parts(
         tuple((chunk.start, chunk.end) for chunk in chunks),
         tuple(parts),
         tuple(merged_warnings(*warnings)),
+        loudness,
     )
 
 

@@ -101,8 +101,10 @@ def make_patches(
     command += ["-s", f"{WIDTH}x{HEIGHT}", "-r", str(rate), "-i", "-"]
     command += ["-vf", f"setparams={names}", *codec, str(path)]
     subprocess.run(command, input=raw * FRAMES, check=True, timeout=60)
+    found = tags_of(path)
     # Where a codec does not know of a range, FFmpeg converts.
-    assert tags_of(path).range in (tags.range, "")
+    assert found.range in (tags.range, "")
+    assert told or not (found.primaries or found.transfer or found.matrix)
     return path
 
 

@@ -38,6 +38,7 @@ class Copied:
     Attributes:
         bytes_read: of the source, to copy and to encode.
         warnings: what its owner is told of the source; such an export has none.
+        loudness: of its sound, of which none was asked for.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Copied:
     parts: tuple[Path, ...]
     bytes_read: int
     warnings: tuple[pb.ExportWarning, ...] = ()
+    loudness: pb.Loudness | None = None
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,18 @@ def read_stereo(path: Path) -> Signal:
     arguments += ["-af", "aresample=async=1:first_pts=0", "-ar", str(RATE), "-f", "f32le", "pipe:1"]
     done = subprocess.run(arguments, check=True, capture_output=True)
     return np.frombuffer(done.stdout, dtype="<f4").reshape(-1, 2)
+
+
+def measured_loudness(path: Path) -> tuple[float, float]:
+    """Return integrated loudness and true peak of a file, in LUFS and dBTP.
+
+    By `loudnorm`, not by the meter that exports are made with.
+    """
+    arguments = [ffmpeg_exe(), "-nostdin", "-hide_banner", "-i", str(path), "-map", "0:a:0"]
+    arguments += ["-af", "loudnorm=print_format=json", "-f", "null", "-"]
+    told = subprocess.run(arguments, check=True, capture_output=True, text=True).stderr
+    values = dict(re.findall(r'"(input_i|input_tp)" : "(\S+)"', told))
+    return float(values["input_i"]), float(values["input_tp"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,24 @@ SLICE = (
     "29.97 frames a second, mkv",
     "frames dropped here and there, mp4",
     "sound begins 1.5 s late",
+    "screen recording of a browser, webm",
     "5.1 folded to stereo",
+    "AC-3, ts",
+    "Opus, mkv",
+    "four pairs of mono tracks, the third asked for",
+    "as loud as the web",
+    "cuts within a low tone do not click, in parts",
+    "BT.601 of 525 lines, 4:2:0 of 8 bits",
+    "RGB of 10 bits",
+    "grey of 12 bits of full range",
+    "small and untagged, 25 frames a second: television of 625 lines",
+    "BT.2020 of SDR, 4:2:0 of 10 bits",
+    "P3 of a telephone: sRGB's curve, BT.601's matrix, full range",
+    "alpha over black, FFV1",
+    "HDR10, greys up to 1,000 nits",
+    "HLG, colours",
+    "Dolby Vision on HDR10",
+    "Dolby Vision without a base",
     "parts",
     "HEVC in MOV, in parts",
     "AV1 in MP4",
@@ -37,8 +54,11 @@ SLICE = (
     "chapters and tags, mkv",
     "kept, srt of an mkv",
     "burnt in, mov_text of an mp4",
-    "a PNG",
+    "half seen",
+    "both, in parts",
     "index cut off, mp4",
+    "bits flipped in the sound alone, mp4",
+    "timestamps go back, mkv",
 )
 CASE = Recipe(name="case", topic="topic", source=PLAIN, segments=((10, 30), (50, 80)), joins=2)
 RANGES = [(10, 30), (50, 80)]
@@ -63,7 +83,7 @@ async def right(scratch: Path, clip: MakeClip) -> Path:
     folder = scratch / "right"
     folder.mkdir()
     made = await export(clip(PLAIN), None, folder, planned=lambda info: plan_of_case(CASE, info))
-    assert measure(CASE, evidence_of(made.path, PLAIN.tones), RANGES).problems == ()
+    assert measure(CASE, evidence_of(made.path, CASE), RANGES).problems == ()
     return made.path
 
 
@@ -115,7 +135,7 @@ async def test_wrong_file_is_noticed(
 ) -> None:
     wrong = tmp_path / "wrong.mp4"
     await run_ffmpeg("-i", right, *arguments, wrong)
-    problems = measure(CASE, evidence_of(wrong, PLAIN.tones), RANGES).problems
+    problems = measure(CASE, evidence_of(wrong, CASE), RANGES).problems
     assert any(words in problem for problem in problems), problems
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.integration.encoder.probing import probe_bytes
-from tests.media.exporting import Range, expected_clicks, export
+from tests.media.exporting import export
 from tests.media.frame_codes import Clip, Signal, audio_click_times
 from tests.media.sounds import RATE, Track, channels_in_turn, clip_with, gains, read_stereo
 
@@ -177,65 +177,6 @@ async def test_loud_channels_together_do_not_exceed_full_scale(
     made = await export(source, [(0, 25)], tmp_path)
     loudest = np.abs(read_stereo(made.path)).max()
     assert 0.95 < loudest <= 1.0
-
-
-# When it is heard
-
-PCM = (("mov", "pcm_s16le", 44_100), ("mov", "pcm_s24le", 96_000), ("mkv", "pcm_f32le", 192_000))
-SOUNDS = [
-    *PCM,
-    ("mov", "pcm_mulaw", 8_000),
-    ("ts", "ac3", 48_000),
-    ("mkv", "ac3", 32_000),
-    ("mp4", "eac3", 48_000),
-    ("mp4", "libopus", 48_000),
-    ("mkv", "libopus", 16_000),
-    ("mkv", "libvorbis", 44_100),
-    ("mkv", "flac", 96_000),
-    ("mp4", "flac", 44_100),
-    ("mov", "alac", 44_100),
-    ("mp4", "libmp3lame", 44_100),
-    ("mkv", "libmp3lame", 22_050),
-    ("ts", "libmp3lame", 48_000),
-    ("3gp", "libopencore_amrnb", 8_000),
-    ("mp4", "aac", 8_000),
-    ("mov", "aac", 22_050),
-    ("ts", "aac", 96_000),
-]
-CUTS: list[Range] = [(30, 90), (12, 60), (60, 61), (100, 145)]
-
-
-@pytest.mark.parametrize(("container", "codec", "rate"), SOUNDS, ids=str)
-async def test_clicks_of_every_codec_are_heard_in_time(
-    clip: MakeClip, tmp_path: Path, container: str, codec: str, rate: int
-) -> None:
-    amr = codec == "libopencore_amrnb"
-    source = Clip(
-        frames=150,
-        clicks=0.7,
-        tones=(1000 if rate < 16_000 else 4000,),
-        container=container,
-        audio_codec=codec,
-        channels=1 if amr else 2,
-        muxer=("-ar", str(rate), *(("-b:a", "12.2k") if amr else ())),
-    )
-    made = await export(clip(source), CUTS, tmp_path)
-    assert made.info.audio.sample_rate == (48_000 if codec == "libopus" else rate)
-    wanted = expected_clicks(source, CUTS)
-    assert len(wanted) >= 6
-    heard = audio_click_times(made.path)
-    assert len(heard) == len(wanted)
-    assert np.abs(np.subtract(heard, wanted)).max() < 0.005
-
-
-async def test_webm_of_opus_is_heard_in_time(clip: MakeClip, tmp_path: Path) -> None:
-    vp9 = ("-c:v", "libvpx-vp9", "-g", "25", "-deadline", "realtime", "-cpu-used", "8")
-    source = Clip(frames=150, clicks=0.7, container="webm", audio_codec="libopus", encoder=vp9)
-    made = await export(clip(source), CUTS, tmp_path)
-    heard = audio_click_times(made.path)
-    wanted = expected_clicks(source, CUTS)
-    assert len(heard) == len(wanted)
-    assert np.abs(np.subtract(heard, wanted)).max() < 0.005
 
 
 # Where there is none

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,9 +26,9 @@ from services.encoder.settings import EncoderSettings
 from services.encoder.sources.gateway import SourceGateway
 from services.encoder.tasks.ffmpeg_runs import FfmpegRuns, Level, Made, Order
 from tests.media.exporting import Range, plan_of
-from tests.media.frame_codes import Signal, ffmpeg_exe
+from tests.media.frame_codes import Signal
 from tests.media.object_server import ObjectServer
-from tests.media.sounds import RATE, Track, clip_with, read_stereo
+from tests.media.sounds import RATE, Track, clip_with, measured_loudness, read_stereo
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -106,15 +104,6 @@ async def levelled(
         return await runs.fill(run, order, handle, folder)
 
 
-def ebu(path: Path) -> tuple[float, float]:
-    """Return integrated loudness and true peak of a file by FFmpeg's other meter of them."""
-    arguments = [ffmpeg_exe(), "-nostdin", "-hide_banner", "-i", str(path), "-map", "0:a:0"]
-    arguments += ["-af", "loudnorm=print_format=json", "-f", "null", "-"]
-    told = subprocess.run(arguments, check=True, capture_output=True, text=True).stderr
-    values = dict(re.findall(r'"(input_i|input_tp)" : "(\S+)"', told))
-    return float(values["input_i"]), float(values["input_tp"])
-
-
 @pytest.mark.parametrize("target", [-16.0, -23.0, -40.0])
 @pytest.mark.parametrize("pictures", [True, False], ids=["whole", "soundtrack"])
 async def test_sound_is_delivered_as_loud_as_asked_for(
@@ -124,8 +113,8 @@ async def test_sound_is_delivered_as_loud_as_asked_for(
     made = await levelled(runs, source, tmp_path, target, WHOLE, pictures=pictures)
     told = made.loudness
     assert told is not None
-    before, _ = ebu(source)
-    after, peak = ebu(made.path)
+    before, _ = measured_loudness(source)
+    after, peak = measured_loudness(made.path)
     assert told.target_lufs == target
     assert told.measured_lufs == pytest.approx(before, abs=0.1)
     assert told.delivered_lufs == pytest.approx(after, abs=0.1)
@@ -142,7 +131,7 @@ async def test_peaks_are_held_down_and_nothing_else(runs: FfmpegRuns, tmp_path: 
     assert -3.0 < told.true_peak_dbtp <= -1.0
     # Of single samples only.
     assert -25 < told.delivered_lufs < -20.5
-    assert ebu(made.path)[1] <= -0.8
+    assert measured_loudness(made.path)[1] <= -0.8
     heard = read_stereo(made.path)
     quiet = heard[RATE // 3 : RATE // 2 - RATE // 20]
     before = spiky(4)[RATE // 3 : RATE // 2 - RATE // 20]
@@ -159,8 +148,10 @@ async def test_whole_timeline_is_measured_and_not_its_source(
     made = await levelled(runs, source, tmp_path, -16.0, [(60, 120), (130, 140)])
     assert made.loudness is not None
     heard = made.loudness.measured_lufs
-    quiet, _ = ebu(clip_with([Track(noise(3, 0.02), "stereo")], tmp_path / "quiet.mov"))
-    loud, _ = ebu(source)
+    quiet, _ = measured_loudness(
+        clip_with([Track(noise(3, 0.02), "stereo")], tmp_path / "quiet.mov")
+    )
+    loud, _ = measured_loudness(source)
     assert quiet + 3 < heard < loud
     assert made.loudness.delivered_lufs == pytest.approx(-16.0, abs=0.3)
 

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from tests.media.recipes.broken import BROKEN
 from tests.media.recipes.codecs import CODEC
 from tests.media.recipes.coding import CODING
+from tests.media.recipes.colours import COLOUR
 from tests.media.recipes.copying import COPYING
+from tests.media.recipes.damaged import DAMAGED
 from tests.media.recipes.fields import FIELDS
 from tests.media.recipes.geometry import GEOMETRY
 from tests.media.recipes.marks import MARKS
+from tests.media.recipes.misleading import MISLEADING
 from tests.media.recipes.recipe import Recipe
 from tests.media.recipes.sound import SOUND
+from tests.media.recipes.starts import STARTS
+from tests.media.recipes.stills import STILLS
 from tests.media.recipes.subtitles import SUBTITLES
 from tests.media.recipes.telling import TELLING
 from tests.media.recipes.timing import TIME
 
 RECIPES: tuple[Recipe, ...] = (
-    *(*GEOMETRY, *TIME, *CODING, *CODEC, *FIELDS),
-    *(*SOUND, *TELLING, *SUBTITLES, *MARKS, *COPYING, *BROKEN),
+    *(*GEOMETRY, *TIME, *STARTS, *COLOUR, *CODING, *CODEC, *FIELDS),
+    *(*SOUND, *TELLING, *SUBTITLES, *MARKS, *STILLS, *COPYING, *BROKEN, *DAMAGED, *MISLEADING),
 )
 
 

@@ -18,7 +18,7 @@ CODECS = {
     pb.VIDEO_CODEC_AV1: "av1",
     pb.VIDEO_CODEC_VP9: "vp9",
 }
-SDR = "bt709/bt709/bt709"
+SDR = "bt709/bt709/bt709/tv"
 # What HDR's curves make of the colours does not matter: as they are coded they must come out.
 DEEP = replace(PLAIN, colours=Stored("bt2020nc"), pixel_format="yuv420p10le", encoder=HEVC)
 MUTE = replace(PLAIN, clicks=None)
@@ -49,7 +49,7 @@ def _kept(name: str, source: Any, curve: str, codec: pb.VideoCodec.ValueType) ->
     settings = pb.ExportSettings(
         format=form, video_codec=codec, dynamic_range=pb.DYNAMIC_RANGE_KEEP
     )
-    stored = f"{CODECS[codec]} yuv420p10le bt2020/{curve}/bt2020nc"
+    stored = f"{CODECS[codec]} yuv420p10le bt2020/{curve}/bt2020nc/tv"
     return _case(f"{name} kept in {NAMES[codec]}", source, settings, shows=DEEP, stored=stored)
 
 

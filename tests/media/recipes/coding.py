@@ -10,7 +10,7 @@ from typing import Any
 from tests.media.corner_marks import Stored
 from tests.media.frame_codes import Clip
 from tests.media.recipes.recipe import PLAIN, Range, Recipe
-from tests.media.recipes.timing import NTSC
+from tests.media.recipes.timing import NTSC, VP9
 
 TS = replace(PLAIN, container="ts")
 HEVC = (
@@ -23,11 +23,15 @@ HEVC = (
     "-x265-params",
     "keyint=50:log-level=none",
 )
+# Pictures that are shown before a keyframe and decoded after it: lost where it comes first.
+OPEN_HEVC = (
+    *("-c:v", "libx265", "-preset", "fast", "-crf", "16", "-x265-params"),
+    "keyint=25:min-keyint=25:scenecut=0:open-gop=1:bframes=4:b-adapt=0:log-level=none",
+)
 DEEP = (
     *("-c:v", "libx264", "-crf", "16", "-x264-params"),
     "open-gop=1:bframes=8:b-adapt=0:keyint=25:min-keyint=25:scenecut=0",
 )
-VP9 = ("-c:v", "libvpx-vp9", "-crf", "16", "-b:v", "0", "-g", "25", "-deadline", "realtime")
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "2", "-g", "25", "-bf", "2")
 PRORES = ("-c:v", "prores_ks", "-profile:v", "standard")
 MJPEG = ("-c:v", "mjpeg", "-q:v", "2", "-huffman", "optimal")
@@ -56,6 +60,8 @@ CODING: tuple[Recipe, ...] = (
         for name, clip in (
             ("open GOPs of 8 B-frames", replace(PLAIN, encoder=DEEP)),
             ("HEVC", replace(PLAIN, encoder=HEVC)),
+            ("HEVC of open GOPs", replace(PLAIN, encoder=OPEN_HEVC)),
+            ("HEVC of open GOPs, ts", replace(TS, encoder=OPEN_HEVC)),
             ("ts", TS),
         )
     ),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from tests.media.recipes.recipe import PLAIN, Range, Recipe
+from tests.media.recipes.recipe import PLAIN, Changed, Range, Recipe, Remade
 from tests.media.recipes.timing import NTSC
 from videoexport.v1 import export_pb2 as pb
 
@@ -32,11 +32,20 @@ def _case(name: str, source: Any, copied: int = 0, warned: str = "", **more: Any
         size=None,
         copied=copied,
         warned=warned,
+        codes=("COPY_NOT_POSSIBLE",) if warned else (),
         gpu=False,
         **(usual | more),
     )
 
 
+def _one_after_the_other(*contents: bytes) -> bytes:
+    return b"".join(contents)
+
+
+HALF = replace(GROUPS, frames=150, container="ts", first_frame_time=1.0)
+# The second has no arithmetic coding.
+NO_CABAC = ("-crf", "6", "-x264-params", "keyint=50:min-keyint=50:scenecut=0:bframes=2:cabac=0")
+HALVES = (HALF, replace(HALF, encoder=NO_CABAC, first_frame_time=7.0))
 COPYING: tuple[Recipe, ...] = (
     _case("copied groups", GROUPS, COPIED),
     _case("copied groups of pyramids", replace(GROUPS, encoder=PYRAMID), COPIED),
@@ -58,6 +67,14 @@ COPYING: tuple[Recipe, ...] = (
     _case("not copied: within a group", GROUPS, warned="no segment holds", segments=((60, 90),)),
     _case("not copied: open GOPs", replace(GROUPS, open_gop=True), warned="open GOPs"),
     _case("not copied: a rate that varies", replace(GROUPS, durations=(1, 1, 2)), warned="varies"),
+    _case(
+        "not copied: parameters that change on the way",
+        Remade(of=(Changed(of=HALVES, how=_one_after_the_other, container="ts"),)),
+        warned="parameters change",
+        shows=GROUPS,
+        numbers=[*range(150), *range(150)],
+        clicks=False,
+    ),
     _case(
         "not copied: another size",
         GROUPS,

@@ -92,6 +92,7 @@ GEOMETRY: tuple[Recipe, ...] = (
         "turned 90°, in mkv",
         Remade(of=(replace(SHORT, rotation=90),), container="mkv"),
         shows=SHORT,
+        rotation=90,
     ),
     *(
         _case(
@@ -100,12 +101,14 @@ GEOMETRY: tuple[Recipe, ...] = (
             shows=clip,
             size=LARGE if a == 0 else SIZE,
             box=NARROW if a == 0 else None,
+            # And upside down.
+            rotation=turn,
         )
-        for (a, b, c, d), undo, clip in (
-            ((-1, 0, 0, 1), "hflip", SHORT),
-            ((1, 0, 0, -1), "vflip", SHORT),
-            ((0, 1, 1, 0), "transpose=cclock_flip", PORTRAIT),
-            ((0, -1, -1, 0), "transpose=clock_flip", PORTRAIT),
+        for (a, b, c, d), undo, clip, turn in (
+            ((-1, 0, 0, 1), "hflip", SHORT, 180),
+            ((1, 0, 0, -1), "vflip", SHORT, 0),
+            ((0, 1, 1, 0), "transpose=cclock_flip", PORTRAIT, 90),
+            ((0, -1, -1, 0), "transpose=clock_flip", PORTRAIT, 270),
         )
     ),
     _case(
@@ -193,6 +196,7 @@ GEOMETRY: tuple[Recipe, ...] = (
         ),
         settings=CROP,
         shows=SHORT,
+        rotation=90,
     ),
     _case(
         "wide pixels, cropped",

@@ -7,7 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from tests.media.frame_codes import Clip, ffmpeg_exe, generate
-from tests.media.recipes.recipe import Remade, Source
+from tests.media.patches import make_patches
+from tests.media.recipes.recipe import Patches, Remade, Source
 
 
 def make(source: Source, clips: Path, folder: Path) -> Path:
@@ -23,6 +24,15 @@ def make(source: Source, clips: Path, folder: Path) -> Path:
 def _make(source: Source, clips: Path, folder: Path, numbers: count[int]) -> Path:
     if isinstance(source, Clip):
         return generate(source, clips)
+    if isinstance(source, Patches):
+        return make_patches(
+            *(folder / f"source{next(numbers)}.{source.container}", source.light),
+            *(source.tags, source.pixel_format),
+            codec=source.codec,
+            told=source.told,
+            alpha=source.alpha,
+            rate=source.rate,
+        )
     inputs = [_make(each, clips, folder, numbers) for each in source.of]
     path = folder / f"source{next(numbers)}.{source.container}"
     if isinstance(source, Remade):

@@ -43,7 +43,8 @@ def source(codec: str, container: str = "mkv") -> Remade:
     """Return a clip with subtitles beside pictures and sound."""
     video: tuple[str, ...] = ("-c", "copy")
     if container == "webm":
-        video = ("-c:v", "libvpx", "-crf", "4", "-b:v", "5M", "-c:a", "libopus")
+        video = ("-c:v", "libvpx-vp9", "-crf", "6", "-b:v", "0", "-g", "25", "-c:a", "libopus")
+        video += ("-deadline", "realtime", "-cpu-used", "8")
     return Remade(
         of=(PLAIN, LINES),
         arguments=(
@@ -64,7 +65,7 @@ def _case(name: str, made: Remade, mode: pb.SubtitleMode.ValueType, **more: Any)
 SUBTITLES: tuple[Recipe, ...] = (
     _case("kept, mov_text of an mp4", source("mov_text", "mp4"), KEEP, subtitles=OF_AN_MP4),
     *(_case(f"kept, {codec} of an mkv", source(codec), KEEP) for codec in ("srt", "ass", "webvtt")),
-    _case("kept, of a webm", source("webvtt", "webm"), KEEP, delta_e=None),
+    _case("kept, of a webm", source("webvtt", "webm"), KEEP),
     _case("kept, in parts", source("srt"), KEEP, chunk_seconds=0.8),
     _case("burnt in, mov_text of an mp4", source("mov_text", "mp4"), BURN_IN),
     _case("burnt in, srt of an mkv", source("srt"), BURN_IN),

@@ -13,6 +13,7 @@ from conformance.checks import Measured, measure, refusal_problems
 from conformance.evidence import Evidence, Heard
 from conformance.expected import clicks_of, cuts_of, frames_of
 from services.common.damage import damage_warning, time_range
+from services.common.errors import Reason
 from tests.media.corner_marks import UPRIGHT, Corners, Stored
 from tests.media.exporting import expected_numbers
 from tests.media.frame_codes import CLICK_TONES, Clip
@@ -139,14 +140,14 @@ def test_frames_of_fields_need_only_be_in_order() -> None:
 
 
 def test_frames_may_be_damaged_where_that_is_told() -> None:
-    case = replace(CASE, damaged=True, least_right=0.98)
+    case = replace(CASE, codes=[Reason.SOURCE_DAMAGED], least_right=0.98)
     broken = with_frame(3, number=None)
     # Frame 3 of the output is 13 of the source.
     told = damage_warning([time_range(13 / RATE, 14 / RATE)])
     assert measure(case, broken, RANGES, [told]).problems == ()
     elsewhere = damage_warning([time_range(14 / RATE, 30 / RATE)])
-    for warnings in ([], [elsewhere]):
-        assert "1 of 50 frames" in measure(case, broken, RANGES, warnings).problems[0]
+    assert "1 of 50 frames" in measure(case, broken, RANGES, [elsewhere]).problems[0]
+    assert "is warned of nothing" in measure(case, broken, RANGES, []).problems[0]
     frames = tuple(replace(frame, number=None) for frame in evidence().shown.frames)
     all_told = damage_warning([time_range(Fraction(0), Fraction(10))])
     problems = measure(case, with_shown(frames=frames), RANGES, [all_told]).problems

@@ -18,15 +18,17 @@ from tests.media.recipes import RECIPES
 from tests.media.recipes.recipe import Recipe
 
 
-def outcome(name: str, *problems: str, gpu: tuple[str, ...] | None = ()) -> Outcome:
+def outcome(
+    name: str, *problems: str, gpu: tuple[str, ...] | None = (), codes: tuple[str, ...] = ()
+) -> Outcome:
     recipe = Recipe(name=name, topic="geometry", source=Clip(frames=1))
-    return Outcome(recipe, Measured(problems, 1.25, 0.0021, 3), gpu, 0.5)
+    return Outcome(recipe, Measured(problems, 1.25, 0.0021, 3), gpu, 0.5, codes)
 
 
 GOOD = outcome("turned 90°")
 BAD = outcome("turned 180°", "pictures are turned 180°")
 BAD_GPU = outcome("a|b", gpu=("the GPU makes other frames",))
-REFUSED = outcome("empty", gpu=None)
+REFUSED = outcome("empty", gpu=None, codes=("INVALID_SOURCE",))
 
 
 def test_status_is_1_where_a_case_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +44,7 @@ def test_status_is_1_where_a_case_fails(tmp_path: Path, capsys: pytest.CaptureFi
         "passed": False,
         "cpu_problems": [],
         "gpu_problems": ["the GPU makes other frames"],
+        "codes": [],
         "delta_e": 1.25,
         "largest_av_offset": 0.0021,
         "places_compared": 3,
@@ -53,18 +56,19 @@ def test_status_is_1_where_a_case_fails(tmp_path: Path, capsys: pytest.CaptureFi
 def test_table_says_what_is_wrong() -> None:
     lines = table([GOOD, BAD, BAD_GPU, REFUSED]).splitlines()
     words = {line.split("  ")[0]: line.split() for line in lines}
-    assert words["turned 90°"][2:] == ["yes", "yes", "1.2", "2.1", "ms", "passes"]
+    assert words["turned 90°"][2:] == ["yes", "yes", "1.2", "2.1", "ms", "-", "passes"]
     assert words["turned 180°"][2:5] == ["no", "yes", "1.2"]
     assert "FAILS: pictures are turned 180°" in table([BAD])
     assert words["a|b"][1:3] == ["yes", "no"]
     assert words["empty"][1:3] == ["yes", "-"]
+    assert words["empty"][-2] == "INVALID_SOURCE"
 
 
 def test_page_is_written_by_a_run_of_all_alone(tmp_path: Path) -> None:
     path = tmp_path / "docs" / "conformance.md"
     conclude([GOOD, BAD_GPU], json=tmp_path / "results.json", page_path=path)
     assert path.read_text() == page([GOOD, BAD_GPU])
-    assert "| a\\|b | yes | no | 1.2 | 2.1 ms | FAILS: the GPU makes other frames |" in page(
+    assert "| a\\|b | yes | no | 1.2 | 2.1 ms | - | FAILS: the GPU makes other frames |" in page(
         [BAD_GPU]
     )
 

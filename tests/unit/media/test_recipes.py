@@ -24,11 +24,12 @@ def test_every_case_has_a_name_of_its_own() -> None:
 
 def test_every_case_says_what_must_come_out() -> None:
     for recipe in RECIPES:
-        assert recipe.clip.frames
+        assert recipe.looks is not None or recipe.clip.frames
         assert recipe.refused or min(recipe.output_size) > 0
         assert recipe.refused is None or recipe.refused.reason in Reason.__members__
         # What is compared by sound has a clip that clicks.
         assert not (recipe.sound and recipe.clicks) or recipe.clip.clicks or recipe.refused
+        assert set(recipe.codes) <= set(Reason.__members__)
 
 
 def test_cases_are_chosen_by_topic_and_by_the_beginning_of_their_names() -> None:
