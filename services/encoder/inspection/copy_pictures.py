@@ -23,7 +23,6 @@ from services.encoder.inspection.copyable import (
 )
 from services.encoder.inspection.http_file import LARGE_BLOCK_BYTES, HttpFile
 
-_REQUEST_TIMEOUT = 60.0
 # How far from its place on the grid a picture may show, in frames: the rounding of timestamps.
 _OFF_GRID = Fraction(1, 4)
 
@@ -41,7 +40,7 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
         ScratchFull: there is no room for the part.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(order["url"], order["size_bytes"], _REQUEST_TIMEOUT, LARGE_BLOCK_BYTES)
+    file = HttpFile(order["url"], order["size_bytes"], LARGE_BLOCK_BYTES)
     rate, digest = Fraction(order["rate"]), sha256()
     try:
         with (

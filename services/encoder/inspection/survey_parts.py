@@ -24,8 +24,6 @@ from services.encoder.formats.avc import Configuration, Damaged, joined
 from services.encoder.formats.copied_part import SEAL_BYTES, read_seal
 from services.encoder.inspection.http_file import HttpFile
 
-_REQUEST_TIMEOUT = 60.0
-
 
 def survey_parts(order: str) -> bytes:
     """Return, as JSON, what parts say.
@@ -66,7 +64,7 @@ def survey_parts(order: str) -> bytes:
 
 @contextmanager
 def _opened(url: str, size: int) -> Iterator[tuple[HttpFile, InputContainer]]:
-    file = HttpFile(url, size, _REQUEST_TIMEOUT)
+    file = HttpFile(url, size)
     try:
         with av.open(file, "r", options={"format_whitelist": MP4_FORMAT}) as part:
             yield file, part
