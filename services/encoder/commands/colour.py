@@ -48,6 +48,10 @@ _FORGET_HDR = tuple(
 _PACKED_ALPHA = ("rgba", "bgra", "argb", "abgr", "ayuv", "vuya", "uyva", "ya8", "ya16", "pal8")
 
 
+# How versions of before have named two curves.
+_AS_FILTERS_SAY = {"gamma22": "bt470m", "gamma28": "bt470bg"}
+
+
 @dataclass(frozen=True, slots=True)
 class Colour:
     """What is done to a source's colours.
@@ -74,6 +78,15 @@ class Tags:
     transfer: str
     matrix: str
     range: str = "tv"
+
+    @property
+    def usual(self) -> bool:
+        """Whether every player shows them as they are meant."""
+        return all((self.primaries, self.transfer, self.matrix)) and not (
+            self.primaries in _CONVERTED_PRIMARIES
+            or self.transfer in _CONVERTED_TRANSFERS
+            or self.matrix in _CONVERTED_MATRICES
+        )
 
 
 def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
@@ -143,6 +156,11 @@ def tags_of_output(video: pb.VideoStream, *, keep: bool = False) -> Tags:
     return Tags(primaries, transfer, wide if matrix == "gbr" else matrix)
 
 
+def is_carried(video: pb.VideoStream, *, keep: bool = False) -> bool:
+    """Return whether an output has the colours of its source, wherever in it they may change."""
+    return not (_is_tone_mapped(video, keep=keep) or _is_converted(video, keep=keep))
+
+
 def _is_tone_mapped(video: pb.VideoStream, *, keep: bool) -> bool:
     return not keep and _transfer(video) in _PEAKS
 
@@ -181,7 +199,7 @@ def _primaries(video: pb.VideoStream) -> str:
 
 def _transfer(video: pb.VideoStream) -> str:
     if video.color_transfer:
-        return video.color_transfer
+        return _AS_FILTERS_SAY.get(video.color_transfer, video.color_transfer)
     # One curve by two names, and BT.2020's is no other.
     return "smpte170m" if _primaries(video) in ("bt470bg", "smpte170m") else "bt709"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.codecs import AV1, H264, HEVC, VP9, is_ten_bit
-from services.encoder.commands.colour import Tags, tags_of_output
+from services.encoder.commands.colour import Tags, is_carried, tags_of_output
 from videoexport.v1 import export_pb2 as pb
 
 # As FFmpeg names them.
@@ -21,11 +21,14 @@ class Look:
         pixel_formats: one of these.
         tags: what the file says of their colours; of what is empty it may say anything. None
             where that was checked of what it was joined of.
+        carried: whether they are the source's own, which may be others further on in it than
+            where it was examined.
     """
 
     codec: str
     pixel_formats: tuple[str, ...]
     tags: Tags | None = None
+    carried: bool = False
 
     def faults(self, codec: str, pixel_format: str, tags: Tags) -> list[str]:
         """Return what pictures are instead."""
@@ -36,6 +39,8 @@ class Look:
             wanted = " or ".join(self.pixel_formats)
             faults.append(f"pictures of {pixel_format or 'no format'} instead of {wanted}")
         if self.tags is None:
+            return faults
+        if self.carried and self.tags.usual and tags.usual and tags.range == self.tags.range:
             return faults
         for name, found, wanted in (
             ("primaries", tags.primaries, self.tags.primaries),
@@ -57,7 +62,12 @@ def look_of(video: pb.VideoStream, plan: pb.Plan) -> Look:
         return Look(codec, (video.pixel_format,), Tags(*said))
     ten_bit = is_ten_bit(video, plan.dynamic_range)
     keep = plan.dynamic_range == pb.DYNAMIC_RANGE_KEEP
-    return Look(codec, (TEN_BITS if ten_bit else EIGHT_BITS,), tags_of_output(video, keep=keep))
+    return Look(
+        codec,
+        (TEN_BITS if ten_bit else EIGHT_BITS,),
+        tags_of_output(video, keep=keep),
+        is_carried(video, keep=keep),
+    )
 
 
 def look_of_joined(plan: pb.Plan) -> Look:

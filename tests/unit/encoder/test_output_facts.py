@@ -162,11 +162,14 @@ HDR = pb.VideoStream(
     color_space="bt2020nc",
     color_range="tv",
 )
+SDR = pb.VideoStream(pixel_format="yuv420p", color_primaries="bt709", height=720)
+BT601 = Tags("smpte170m", "smpte170m", "smpte170m")
 KEPT = pb.Plan(video_codec=pb.VIDEO_CODEC_HEVC, dynamic_range=pb.DYNAMIC_RANGE_KEEP)
 
 
 def test_hdr_that_is_kept_looks_as_its_source_does() -> None:
-    wanted = Look("hevc", ("yuv420p10le",), Tags("bt2020", "smpte2084", "bt2020nc"))
+    tags = Tags("bt2020", "smpte2084", "bt2020nc")
+    wanted = Look("hevc", ("yuv420p10le",), tags, carried=True)
     assert look_of(HDR, KEPT) == wanted
 
 
@@ -182,6 +185,18 @@ def test_hdr_that_is_kept_looks_as_its_source_does() -> None:
 def test_hdr_that_is_not_kept_looks_as_sdr(codec: pb.VideoCodec.ValueType, name: str) -> None:
     wanted = Look(name, ("yuv420p",), Tags("bt709", "bt709", "bt709"))
     assert look_of(HDR, pb.Plan(video_codec=codec)) == wanted
+
+
+def test_colours_that_change_within_a_source_are_as_it_says_there() -> None:
+    look = look_of(SDR, pb.Plan())
+    assert look.faults("h264", "yuv420p", BT601) == []
+    assert look.faults("h264", "yuv420p", Tags("bt2020", "bt709", "bt709")) != []
+    assert look.faults("h264", "yuv420p", Tags("bt709", "smpte2084", "bt709")) != []
+    assert look.faults("h264", "yuv420p", Tags("bt709", "", "bt709")) != []
+    assert look.faults("h264", "yuv420p", replace(BT601, range="pc")) != []
+    # What is converted is BT.709, and what is kept is what was asked for.
+    assert look_of(HDR, pb.Plan()).faults("h264", "yuv420p", BT601) != []
+    assert look_of(HDR, KEPT).faults("hevc", "yuv420p10le", BT601) != []
 
 
 def test_what_goes_beside_copied_pictures_looks_as_the_source_says() -> None:
