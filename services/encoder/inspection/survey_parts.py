@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from services.encoder.commands.containers import MP4_FORMAT
 from services.encoder.errors import OutputMismatch, SourceUnavailable
-from services.encoder.formats.avc import Configuration, Damaged, joined
+from services.encoder.formats.avc import Configuration, Damaged, of_all
 from services.encoder.formats.copied_part import SEAL_BYTES, read_seal
 from services.encoder.inspection.http_file import HttpFile
 
@@ -53,7 +53,7 @@ def survey_parts(order: str) -> bytes:
             file.seek(max(0, size - SEAL_BYTES))
             seals.append(read_seal(file.read()))
     with _opened(*parts[0]) as (_, part):
-        head = _head(part.streams.video[0], joined(list(dict.fromkeys(configurations))))
+        head = _head(part.streams.video[0], of_all(list(dict.fromkeys(configurations))))
     told = {
         "head": head.hex(),
         "ahead": ahead,

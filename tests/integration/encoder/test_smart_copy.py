@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from services.api.chunks import Piece
@@ -282,3 +285,28 @@ async def test_file_of_other_parts_than_planned_is_found(
     checks = checks_of(counts_of(made.pieces), [None] * len(made.pieces))
     with pytest.raises(OutputMismatch, match=words):
         await check_joins(made.path, change(checks), made.plan.frame_rate, tmp_path, LIMIT)
+
+
+def zeros(content: bytearray, place: int, size: int) -> None:
+    content[place : place + size] = bytes(size)
+
+
+def noise(content: bytearray, place: int, size: int) -> None:
+    content[place : place + size] = random.Random(place).randbytes(size)
+
+
+@pytest.mark.parametrize(("picture", "how"), [(100, noise), (100, zeros), (131, zeros)], ids=str)
+async def test_damage_in_a_group_that_is_copied_is_found(
+    clip: MakeClip, tmp_path: Path, picture: int, how: Callable[[bytearray, int, int], None]
+) -> None:
+    path = clip(PLAIN)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        packets = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    place, size = packets[picture]
+    # Its head and its lengths stay.
+    how(content, place + size // 2, min(40, size // 3))
+    source = tmp_path / "source.mp4"
+    source.write_bytes(content)
+    with pytest.raises(NotCopyable, match="damaged"):
+        await export_copied(source, segments_of(await probed(source), [(30, 280)]), tmp_path)
