@@ -12,8 +12,8 @@ import av
 
 from bench import ffmpeg
 from services.common.frames import FrameRange
+from services.common.planner import fraction_of
 from services.encoder.commands.filters import Timeline, video_graph
-from services.encoder.commands.options import fraction
 from services.encoder.commands.picture import picture_filters
 from services.encoder.commands.readings import Reading
 from videoexport.v1 import export_pb2 as pb
@@ -52,7 +52,7 @@ async def compare(
         stream = container.streams.video[0]
         plan = pb.Plan(width=stream.width, height=stream.height)
     rate = Fraction(info.video.frame_rate.numerator, info.video.frame_rate.denominator)
-    timeline = Timeline(rate, fraction(info.first_frame_time))
+    timeline = Timeline(rate, fraction_of(info.first_frame_time))
     frames = FrameRange(*(round(time * rate) for time in segment))
     wanted = video_graph(
         [Reading((frames,))],

@@ -93,6 +93,13 @@ def facts_of(task: task_pb2.Task) -> OutputFacts:
         width=width,
         height=height,
         index_in_front=True,
+        # As H.264 of a source is that is HD and says nothing of its colours.
+        codec="h264",
+        pixel_format="yuv420p",
+        color_primaries="bt709",
+        color_transfer="bt709",
+        color_space="bt709",
+        color_range="tv",
         keyframes_decoded=keyframes,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from videoexport.v1 import export_pb2 as pb
 
@@ -19,6 +20,11 @@ class FrameRange:
     def frame_count(self) -> int:
         """How many frames it holds."""
         return self.end - self.start
+
+
+def rate_of(rate: pb.Rational) -> Fraction:
+    """Return frames per second, exactly."""
+    return Fraction(rate.numerator, rate.denominator)
 
 
 def joined(segments: Iterable[pb.PlannedSegment]) -> list[FrameRange]:

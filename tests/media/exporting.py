@@ -25,6 +25,7 @@ from services.encoder.board import Run
 from services.encoder.commands.builder import extras_of
 from services.encoder.commands.extras import Extras
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.look import look_of
 from services.encoder.deadline import Deadline
 from services.encoder.ffmpeg.process import FfmpegProcess, FfmpegResult, find_ffmpeg
 from services.encoder.inspection.output_facts import OutputFacts, check_output
@@ -279,7 +280,7 @@ async def export_in_parts(
         path, facts = await _assemble(
             gateway, parts, chunks, plan, folder, extras_of(info, plan, subtitles)
         )
-    check_output(facts, plan)
+    check_output(facts, plan, look_of(info.video, plan))
     return Joined(
         path,
         info,

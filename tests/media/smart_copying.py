@@ -17,6 +17,7 @@ from services.common.planner import duration_of
 from services.common.smart_copy import plan_with_copies
 from services.encoder.commands.builder import audio_commands, video_commands
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.look import look_of_joined
 from services.encoder.ffmpeg.process import FfmpegProcess, find_ffmpeg
 from services.encoder.inspection.output_facts import OutputFacts, check_output
 from services.encoder.inspection.probe import probe, verify_output
@@ -25,6 +26,7 @@ from services.encoder.tasks.assembly import assemble_command
 from services.encoder.tasks.copying import Survey, check_joins, checks_of, copy_part, survey
 from tests.media.exporting import Range
 from tests.media.object_server import ObjectServer
+from tests.media.watermarks import LIMIT
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -113,7 +115,7 @@ async def export_copied(
             place = folder / f"part{number}"
             place.mkdir()
             if piece.copied:
-                parts.append(await copy_part(handle.url, info.size_bytes, chunk, place, 60))
+                parts.append(await copy_part(handle.url, info.size_bytes, chunk, place, LIMIT))
             else:
                 site = Site(find_ffmpeg(), handle.url, 1, place)
                 parts.append(await _run(video_commands(site=site, chunk=chunk)))
@@ -130,9 +132,9 @@ async def export_copied(
         bytes_read = handle.bytes_read - before
     path, told = await joined(parts, pieces, plan, folder, sound)
     checks = checks_of(counts_of(pieces), told.seals)
-    await check_joins(path, checks, plan.frame_rate, folder, 60)
+    await check_joins(path, checks, plan.frame_rate, folder, LIMIT)
     facts = await verify_output(path)
-    check_output(facts, plan)
+    check_output(facts, plan, look_of_joined(plan))
     return Copied(path, info, plan, facts, tuple(pieces), tuple(parts), bytes_read)
 
 
@@ -160,7 +162,7 @@ async def joined(
         heard = await stack.enter_async_context(gateway.expose_parts(objects[len(parts) :]))
         sizes = [part.size_bytes for part in objects[: len(parts)]]
         named = list(zip(pictures.urls, sizes, strict=True))
-        told = await survey(named, plan.frame_rate, folder, 60)
+        told = await survey(named, plan.frame_rate, folder, LIMIT)
         if head is not None:
             told.head.write_bytes(_without_pictures(head))
         command = assemble_command(

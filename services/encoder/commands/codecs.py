@@ -45,8 +45,9 @@ CQ: Mapping[Codec, Mapping[pb.Quality.ValueType, int]] = {
 SOUND_ENCODER = "aac"
 AUDIO_BIT_RATE = "192k"
 OPUS_BIT_RATE = "160k"
-# Pictures from one keyframe to the next at the most, as libx264 has it by itself: the others
-# would put them 128 (libvpx) or some 160 (SVT-AV1) apart.
+# Pictures from one keyframe to the next at the most, as libx264 and libx265 have it by themselves.
+# The others are told: they would put them 128 (libvpx) or some 160 (SVT-AV1) apart, and NVENC as
+# far as the version of FFmpeg says.
 _GOP = "250"
 # Pictures that libx264, libx265 and NVENC decode ahead of the first, as B-frames refer to them.
 PICTURES_AHEAD = 2
@@ -106,7 +107,7 @@ def _nvenc(codec: Codec, quality: int, *, ten_bit: bool) -> list[str]:
     profile = {H264: ["-profile:v", "high"], HEVC: ["-profile:v", "main10" if ten_bit else "main"]}
     return [
         *("-preset", "p5", "-tune", "hq", *profile.get(codec, [])),
-        *("-rc", "vbr", "-cq", str(quality), "-b:v", "0"),
+        *("-rc", "vbr", "-cq", str(quality), "-b:v", "0", "-g", _GOP),
     ]
 
 

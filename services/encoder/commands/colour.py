@@ -48,6 +48,10 @@ _FORGET_HDR = tuple(
 _PACKED_ALPHA = ("rgba", "bgra", "argb", "abgr", "ayuv", "vuya", "uyva", "ya8", "ya16", "pal8")
 
 
+# How versions of before have named two curves.
+_AS_FILTERS_SAY = {"gamma22": "bt470m", "gamma28": "bt470bg"}
+
+
 @dataclass(frozen=True, slots=True)
 class Colour:
     """What is done to a source's colours.
@@ -66,6 +70,25 @@ class Colour:
     after: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What pictures say of their colours, by FFmpeg's names."""
+
+    primaries: str
+    transfer: str
+    matrix: str
+    range: str = "tv"
+
+    @property
+    def usual(self) -> bool:
+        """Whether every player shows them as they are meant."""
+        return all((self.primaries, self.transfer, self.matrix)) and not (
+            self.primaries in _CONVERTED_PRIMARIES
+            or self.transfer in _CONVERTED_TRANSFERS
+            or self.matrix in _CONVERTED_MATRICES
+        )
+
+
 def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
     """Return what is done to a source's colours.
 
@@ -75,25 +98,13 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
     rgb, grey = _is_rgb(video), video.pixel_format.startswith("gray")
     alpha = _has_alpha(video)
     colour_range, primaries, transfer = _range(video), _primaries(video), _transfer(video)
-    matrix = "gbr" if rgb else _matrix(video)
-    wide = keep and primaries == "bt2020"
+    matrix = _matrix(video)
+    tags = tags_of_output(video, keep=keep)
     after: tuple[str, ...] = ()
-    if transfer in _PEAKS and not keep:
+    if _is_tone_mapped(video, keep=keep):
         after = _tone_mapped(transfer)
-    elif keep and (
-        primaries in _ODD_PRIMARIES or transfer in _ODD_TRANSFERS or matrix in _ODD_MATRICES
-    ):
-        gamut = "bt709" if primaries in _ODD_PRIMARIES else primaries
-        curve = "bt709" if transfer in _ODD_TRANSFERS else transfer
-        after = (f"zscale=p={gamut}:t={curve}:m={'bt2020nc' if wide else 'bt709'}:{_TO_TV}",)
-    elif not keep and (
-        primaries in _CONVERTED_PRIMARIES
-        or transfer in _CONVERTED_TRANSFERS
-        or matrix in _CONVERTED_MATRICES
-    ):
-        # The curve stays where it can, for players differ in what light they make of one.
-        curve = "bt709" if transfer in _CONVERTED_TRANSFERS else transfer
-        after = (f"zscale=p=bt709:t={curve}:m=bt709:{_TO_TV}",)
+    elif _is_converted(video, keep=keep):
+        after = (f"zscale=p={tags.primaries}:t={tags.transfer}:m={tags.matrix}:{_TO_TV}",)
     elif grey or (colour_range == "pc" and not rgb and video.bit_depth > 8):
         # `scale` would tint greys by a step of 8 bits.
         after = (f"zscale={_TO_TV}",)
@@ -103,7 +114,7 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
         after = ("format=gray|gray10le", f"setparams=range={colour_range}", *after)
     to_tv = ":out_range=tv"
     if rgb:
-        to_tv += f":out_color_matrix={'bt2020' if wide else 'bt709'}"
+        to_tv += f":out_color_matrix={tags.matrix.replace('bt2020nc', 'bt2020')}"
     meant = {
         "range": ("pc" if grey else colour_range, video.color_range),
         "color_primaries": (primaries, video.color_primaries),
@@ -125,14 +136,42 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
     )
 
 
-def matrix_of_output(video: pb.VideoStream) -> str:
-    """Return the matrix that an output's colours are in, by FFmpeg's names."""
-    converted = (
-        _transfer(video) in (*_PEAKS, *_CONVERTED_TRANSFERS)
-        or _primaries(video) in _CONVERTED_PRIMARIES
-        or _matrix(video) in _CONVERTED_MATRICES
+def tags_of_output(video: pb.VideoStream, *, keep: bool = False) -> Tags:
+    """Return what an output says of its colours.
+
+    Args:
+        keep: whether wide gamuts and HDR stay.
+    """
+    primaries, transfer, matrix = _primaries(video), _transfer(video), _matrix(video)
+    wide = "bt2020nc" if keep and primaries == "bt2020" else "bt709"
+    if _is_tone_mapped(video, keep=keep):
+        return Tags("bt709", "bt709", "bt709")
+    if _is_converted(video, keep=keep):
+        if keep:
+            gamut = "bt709" if primaries in _ODD_PRIMARIES else primaries
+            return Tags(gamut, "bt709" if transfer in _ODD_TRANSFERS else transfer, wide)
+        # The curve stays where it can, for players differ in what light they make of one.
+        curve = "bt709" if transfer in _CONVERTED_TRANSFERS else transfer
+        return Tags("bt709", curve, "bt709")
+    return Tags(primaries, transfer, wide if matrix == "gbr" else matrix)
+
+
+def is_carried(video: pb.VideoStream, *, keep: bool = False) -> bool:
+    """Return whether an output has the colours of its source, wherever in it they may change."""
+    return not (_is_tone_mapped(video, keep=keep) or _is_converted(video, keep=keep))
+
+
+def _is_tone_mapped(video: pb.VideoStream, *, keep: bool) -> bool:
+    return not keep and _transfer(video) in _PEAKS
+
+
+def _is_converted(video: pb.VideoStream, *, keep: bool) -> bool:
+    """Return whether an output has other primaries, another curve or another matrix."""
+    return (
+        _primaries(video) in (_ODD_PRIMARIES if keep else _CONVERTED_PRIMARIES)
+        or _transfer(video) in (_ODD_TRANSFERS if keep else _CONVERTED_TRANSFERS)
+        or _matrix(video) in (_ODD_MATRICES if keep else _CONVERTED_MATRICES)
     )
-    return "bt709" if converted or _is_rgb(video) else _matrix(video)
 
 
 def _tone_mapped(transfer: str) -> tuple[str, ...]:
@@ -160,12 +199,14 @@ def _primaries(video: pb.VideoStream) -> str:
 
 def _transfer(video: pb.VideoStream) -> str:
     if video.color_transfer:
-        return video.color_transfer
+        return _AS_FILTERS_SAY.get(video.color_transfer, video.color_transfer)
     # One curve by two names, and BT.2020's is no other.
     return "smpte170m" if _primaries(video) in ("bt470bg", "smpte170m") else "bt709"
 
 
 def _matrix(video: pb.VideoStream) -> str:
+    if _is_rgb(video):
+        return "gbr"
     if video.color_space:
         return video.color_space
     if _is_bt2020(video):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.common.chapters import filled
 from services.common.codecs import has_pictures
+from services.common.frames import rate_of
 from services.encoder.commands.cues import Cue, subrip
 from services.encoder.formats.told import KEPT
 from videoexport.v1 import export_pb2 as pb
@@ -55,7 +56,7 @@ class Extras:
     @classmethod
     def of(cls, plan: pb.Plan) -> Extras:
         """Return what a plan says."""
-        rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+        rate = rate_of(plan.frame_rate)
         return cls(plan.metadata, rate, plan.format or pb.FORMAT_MP4, plan.subtitles)
 
     def with_subtitles(self, cues: Sequence[Cue]) -> Extras:

@@ -14,7 +14,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from services.common.codecs import container_of, is_ten_bit
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, rate_of
+from services.common.planner import fraction_of
 from services.common.sound import pair_of
 from services.encoder.commands.codecs import audio_codec, joined_pictures, video_codec
 from services.encoder.commands.containers import (
@@ -44,7 +45,6 @@ from services.encoder.commands.options import (
     devices,
     escaped,
     first_read,
-    fraction,
     global_options,
     source_input,
 )
@@ -128,7 +128,7 @@ class Job:
 
 def timeline_of(info: pb.SourceInfo, rate: pb.Rational) -> Timeline:
     """Return the grid of a source at a rate."""
-    return Timeline(Fraction(rate.numerator, rate.denominator), fraction(info.first_frame_time))
+    return Timeline(rate_of(rate), fraction_of(info.first_frame_time))
 
 
 def commands_of(job: Job) -> tuple[FfmpegCommand, ...]:
@@ -215,7 +215,7 @@ def may_repeat_frames(info: pb.SourceInfo, rate: Fraction) -> bool:
     an mkv of 1920×1080 took as long either way.
     """
     video = info.video
-    own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
+    own_rate = rate_of(video.frame_rate)
     every_picture_known = info.container == MP4_FORMAT and video.HasField("max_keyframe_interval")
     return video.variable_frame_rate or rate > own_rate or not every_picture_known
 

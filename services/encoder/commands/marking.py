@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.encoder.commands.colour import matrix_of_output
+from services.encoder.commands.colour import tags_of_output
 from services.encoder.commands.options import escaped
 from videoexport.v1 import export_pb2 as pb
 
@@ -17,7 +17,7 @@ def mark_filters(folder: Path, plan: pb.Plan, video: pb.VideoStream) -> list[str
     """Return what reads a finished watermark, in the colours of an output; none without one."""
     if not plan.HasField("watermark"):
         return []
-    matrix = matrix_of_output(video)
+    matrix = tags_of_output(video).matrix
     return [
         f"movie=filename={escaped(folder / MARK)}:format_name=png_pipe",
         f"scale=out_color_matrix={_SCALE_NAMES.get(matrix, matrix)}:out_range=tv",

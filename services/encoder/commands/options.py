@@ -7,8 +7,7 @@ from bisect import bisect_right
 from fractions import Fraction
 from pathlib import Path
 
-from google.protobuf.duration_pb2 import Duration
-
+from services.common.frames import rate_of
 from services.encoder.commands.containers import MP4_FORMAT, WEBM_FORMAT
 from services.encoder.commands.fields import PICTURES_BEFORE, has_fields
 from services.encoder.commands.filters import Timeline
@@ -75,7 +74,7 @@ def first_read(
         least_margin: seconds that it begins early at the least.
     """
     video = info.video
-    own_rate = Fraction(video.frame_rate.numerator, video.frame_rate.denominator)
+    own_rate = rate_of(video.frame_rate)
     margin = DEFAULT_SEEK_MARGIN
     if video.HasField("max_keyframe_interval"):
         usual = SEEK_MARGINS.get(info.container, DEFAULT_SEEK_MARGIN)
@@ -150,8 +149,3 @@ def escaped(path: Path) -> str:
     """Return a path as the value of an option in a graph: quoted for both of its parsers."""
     option = re.sub(r"([\\':])", r"\\\1", str(path))
     return re.sub(r"([\\'\[\],;])", r"\\\1", option)
-
-
-def fraction(duration: Duration) -> Fraction:
-    """Return a duration in seconds."""
-    return Fraction(duration.seconds * 10**9 + duration.nanos, 10**9)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, rate_of
+from services.common.planner import fraction_of
 from videoexport.v1 import export_pb2 as pb
 
 # In the query of a source's URL: the first byte of a piece and the one after it.
@@ -46,7 +47,7 @@ def pieces_of(info: pb.SourceInfo, rate: Fraction) -> list[Piece]:
     """Return the pieces of a source on a grid of `rate`; none where its clock does not jump."""
     if not info.time_breaks:
         return []
-    own = Fraction(info.video.frame_rate.numerator, info.video.frame_rate.denominator)
+    own = rate_of(info.video.frame_rate)
     begins = [pb.TimeBreak(first_frame_time=info.first_frame_time), *info.time_breaks]
     ends = [*(each.position for each in info.time_breaks), info.size_bytes]
     frames = [ceil(each.frame * rate / own) for each in begins]
@@ -56,7 +57,7 @@ def pieces_of(info: pb.SourceInfo, rate: Fraction) -> list[Piece]:
             end=end,
             first_frame=frame,
             end_frame=after,
-            origin=_seconds(each) - each.frame / own,
+            origin=fraction_of(each.first_frame_time) - each.frame / own,
         )
         for each, end, frame, after in zip(begins, ends, frames, [*frames[1:], None], strict=True)
         if after is None or frame < after
@@ -72,8 +73,3 @@ def split_at_breaks(
         end = frames.end if piece.end_frame is None else min(frames.end, piece.end_frame)
         if start < end:
             yield piece, FrameRange(start, end)
-
-
-def _seconds(each: pb.TimeBreak) -> Fraction:
-    time = each.first_frame_time
-    return Fraction(time.seconds * 10**9 + time.nanos, 10**9)

@@ -7,16 +7,17 @@ stands beside frame.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, rate_of
+from services.common.planner import fraction_of
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.commands.fields import field_filters
 from services.encoder.commands.filters import Timeline, video_graph
 from services.encoder.commands.job import may_repeat_frames
-from services.encoder.commands.options import first_read, fraction, global_options, source_input
+from services.encoder.commands.options import first_read, global_options, source_input
 from services.encoder.commands.picture import picture_filters
 from services.encoder.commands.pieces import pieces_of
 from services.encoder.commands.readings import Reading, input_limit, max_gap, readings_of
@@ -59,7 +60,7 @@ def quality_commands(
         site: where they take place; its URL is the source's.
         output: the finished file.
     """
-    rate = Fraction(work.plan.frame_rate.numerator, work.plan.frame_rate.denominator)
+    rate = rate_of(work.plan.frame_rate)
     limit = input_limit(work.info, pictures=True)
     runs: list[list[_Piece]] = []
     for piece in _pieces(work):
@@ -73,15 +74,23 @@ def quality_commands(
     )
 
 
-def read_quality(logs: Iterable[str], model: str) -> pb.VideoQuality:
+def read_quality(logs: Sequence[str], frame_counts: Sequence[int], model: str) -> pb.VideoQuality:
     """Return what the runs have found, frame by frame, as one.
 
+    Args:
+        frame_counts: of each run, the frames that each of its sides has.
+
     Raises:
-        OutputMismatch: they have found nothing.
+        OutputMismatch: they have found nothing, or not of every frame that they had to compare.
     """
-    scores = [
-        float(frame["metrics"]["vmaf"]) for log in logs for frame in json.loads(log)["frames"]
-    ]
+    scores: list[float] = []
+    for log, frame_count in zip(logs, frame_counts, strict=True):
+        found = [float(frame["metrics"]["vmaf"]) for frame in json.loads(log)["frames"]]
+        wanted = -(-frame_count // SUBSAMPLE)
+        # That a side ends early is no error to FFmpeg.
+        if len(found) != wanted:
+            raise OutputMismatch(f"{len(found)} frames could be compared instead of {wanted}")
+        scores += found
     if not scores:
         raise OutputMismatch("no frame could be compared")
     # One is added, as libvmaf does, for a score may be zero.
@@ -144,7 +153,7 @@ def _compare(
         ("wanted", "made"),
         strict=True,
     ):
-        timeline = Timeline(rate, fraction(side.info.first_frame_time))
+        timeline = Timeline(rate, fraction_of(side.info.first_frame_time))
         for reading in readings:
             first = first_read(
                 *(side.info, rate, reading.start), sound=False, least_margin=site.least_margin
@@ -171,9 +180,11 @@ def _compare(
         )
         inputs += len(readings)
     log = site.folder / f"quality{number}.json"
+    # By itself the filter compares the last frame of a side that ends early with all that the
+    # other still has.
     graphs.append(
         f"[made][wanted]libvmaf=model=version={model_of(work.plan)}:n_subsample={SUBSAMPLE}"
-        f":n_threads={site.threads}:log_fmt=json:log_path={log}[v]\n"
+        f":n_threads={site.threads}:shortest=1:log_fmt=json:log_path={log}[v]\n"
     )
     script = site.folder / f"quality{number}.txt"
     arguments += ["-filter_complex_threads", str(site.threads), "-/filter_complex", str(script)]

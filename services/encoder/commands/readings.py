@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import groupby, pairwise
 
 from services.common.frames import FrameRange
+from services.common.planner import fraction_of
 from services.encoder.commands.pieces import Piece, split_at_breaks
 from videoexport.v1 import export_pb2 as pb
 
@@ -118,8 +119,7 @@ def max_gap(video: pb.VideoStream, rate: Fraction) -> int:
     """Return the gap in frames up to which decoding on is cheaper than another input."""
     seconds = DEFAULT_KEYFRAME_SECONDS
     if video.HasField("max_keyframe_interval"):
-        interval = video.max_keyframe_interval
-        seconds = Fraction(interval.seconds * 10**9 + interval.nanos, 10**9)
+        seconds = fraction_of(video.max_keyframe_interval)
     return int(min(seconds, MAX_GAP_SECONDS) * rate)
 
 

@@ -34,8 +34,10 @@ _PATH = re.compile(r"(?<![\w.])/[^\s'\":,]+")
 # filters, encoders and outputs are, calls what it was given invalid data with these words.
 _DAMAGED = re.compile(
     r"^\[(?:(?P<kind>[av])ist#[^\]]*\] \[dec:|in#)[^\]]*\] "
-    # The second is what AAC's decoder says of a layout of channels that makes no sense.
-    r"Task finished with error code: \S+ \((Invalid data found|Operation not permitted)"
+    # The second is what AAC's decoder says of a layout of channels that makes no sense; AC-3's and
+    # E-AC-3's have numbers of their own for what is wrong.
+    r"Task finished with error code: \S+ "
+    r"\((Invalid data found|Operation not permitted|Error number -\d+ occurred)"
 )
 # What a demuxer or a decoder says of what it reads, although the run may end well. Of pictures
 # that are decoded on the way to the first one that is wanted, what they need may not be there.

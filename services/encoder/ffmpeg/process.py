@@ -19,12 +19,12 @@ from pathlib import Path
 import imageio_ffmpeg
 import psutil
 
+from services.encoder.child_environment import child_environment
 from services.encoder.errors import EncoderFailed, EncodeStalled, TimeLimitExceeded
 from services.encoder.ffmpeg.failure import failure_in_spite_of, failure_of, is_telling
 
 # How long FFmpeg may take to end by itself before it is killed, in seconds.
 TERM_GRACE = 3.0
-_ENVIRONMENT = {"PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "TZ"}
 _KEPT_LINES = 50
 _KEPT_CHARACTERS = 1000
 
@@ -80,17 +80,9 @@ class FfmpegBuild:
     sha256: str
 
 
-def child_environment() -> dict[str, str]:
-    """Return what FFmpeg is told of our environment: where libraries and GPUs are.
-
-    Not the service's settings, which hold secrets, nor a proxy, which would be
-    asked for the loopback address of the gateway.
-    """
-    told = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(("CUDA_", "NVIDIA_"))
-    }
+def ffmpeg_environment() -> dict[str, str]:
+    """Return what FFmpeg is told of our environment: where libraries and GPUs are."""
+    told = child_environment("CUDA_", "NVIDIA_")
     # SVT-AV1 would tell of its settings at every start, where errors are read: 1 is errors alone.
     return told | {"SVT_LOG": "1"}
 
@@ -119,7 +111,7 @@ async def ask_ffmpeg(ffmpeg: Path, *arguments: str, timeout: float) -> bytes:
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
-        env=child_environment(),
+        env=ffmpeg_environment(),
         start_new_session=True,
     )
     try:
@@ -206,7 +198,7 @@ class FfmpegProcess:
         memory_limit: bytes of memory it may take; None for no limit. Linux only.
         nice: 0 to 19; the higher, the less CPU it gets beside others.
         on_progress: called in the event loop at every report, twice a second.
-        environment: variables beside `child_environment`.
+        environment: variables beside `ffmpeg_environment`.
     """
 
     arguments: Sequence[str]
@@ -243,7 +235,7 @@ class FfmpegProcess:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
-            env={**child_environment(), **self.environment},
+            env={**ffmpeg_environment(), **self.environment},
             start_new_session=True,
         )
         self._limit_memory(process)

@@ -19,6 +19,12 @@ _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 MAX_SPS_ID = 31
 
 
+# What units never hold: encoders break it up, so that it can begin a unit in a stream (§7.4.1).
+_NEVER_INSIDE = (b"\0\0\0", b"\0\0\1", b"\0\0\2")
+# Zeros that some writers leave at the end, of what begins the next unit in a stream.
+_MOST_ZEROS_AFTER = 3
+
+
 class Damaged(Exception):
     """A record, a parameter set or a sample is not what it should be."""
 
@@ -186,7 +192,7 @@ class Configuration:
         return kind != SPS_EXTENSION
 
 
-def joined(configurations: Sequence[Configuration]) -> Configuration:
+def of_all(configurations: Sequence[Configuration]) -> Configuration:
     """Return one for streams that follow each other, each with its own parameters.
 
     Raises:
@@ -222,7 +228,8 @@ def units_of(sample: bytes, length_bytes: int) -> Iterator[bytes]:
     """Yield the units of a sample, without their lengths.
 
     Raises:
-        Damaged: a length goes beyond the sample.
+        Damaged: a length goes beyond the sample, or a unit holds what none does, as where bytes
+            were lost and are zeros.
     """
     place = 0
     while place < len(sample):
@@ -231,7 +238,11 @@ def units_of(sample: bytes, length_bytes: int) -> Iterator[bytes]:
         place = start + length
         if not length or place > len(sample):
             raise Damaged("a picture is damaged")
-        yield sample[start:place]
+        unit = sample[start:place]
+        inside = unit[:-_MOST_ZEROS_AFTER] + unit[-_MOST_ZEROS_AFTER:].rstrip(b"\0")
+        if any(never in inside for never in _NEVER_INSIDE):
+            raise Damaged("a picture is damaged")
+        yield unit
 
 
 def _units(record: bytes, place: int, count: int) -> tuple[tuple[bytes, ...], int]:

@@ -1,4 +1,4 @@
-"""Names of colour properties as FFmpeg prints them, by their codes in ITU-T H.273."""
+"""Names of colour properties as FFmpeg's filters take them, by their codes in ITU-T H.273."""
 
 PRIMARIES = {
     1: "bt709",
@@ -15,8 +15,8 @@ PRIMARIES = {
 }
 TRANSFERS = {
     1: "bt709",
-    4: "gamma22",
-    5: "gamma28",
+    4: "bt470m",
+    5: "bt470bg",
     6: "smpte170m",
     7: "smpte240m",
     8: "linear",

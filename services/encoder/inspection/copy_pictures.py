@@ -21,9 +21,10 @@ from services.encoder.inspection.copyable import (
     packet_problem,
     packets_from,
 )
+from services.encoder.inspection.decoding import strict_decoder
 from services.encoder.inspection.http_file import LARGE_BLOCK_BYTES, HttpFile
 
-_REQUEST_TIMEOUT = 60.0
+DAMAGED = "some of them are damaged"
 # How far from its place on the grid a picture may show, in frames: the rounding of timestamps.
 _OFF_GRID = Fraction(1, 4)
 
@@ -41,7 +42,7 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
         ScratchFull: there is no room for the part.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(order["url"], order["size_bytes"], _REQUEST_TIMEOUT, LARGE_BLOCK_BYTES)
+    file = HttpFile(order["url"], order["size_bytes"], LARGE_BLOCK_BYTES)
     rate, digest = Fraction(order["rate"]), sha256()
     try:
         with (
@@ -64,9 +65,12 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
             copy.time_base = 1 / rate
             time = Fraction(order["origin"]) + order["start"] / rate
             packets = packets_from(source, video, time)
+            look = _Look(video, rate)
             for packet, place in _pictures(packets, video, order):
                 digest.update(bytes(packet))
                 count = place - order["start"]
+                if packet.is_keyframe:
+                    look.at(packet, count)
                 packet.stream = copy
                 packet.time_base = 1 / rate
                 packet.pts, packet.dts, packet.duration = count, packet.dts, 1
@@ -82,6 +86,33 @@ def copy_pictures(order: Mapping[str, Any]) -> bytes:
     finally:
         file.close()
     return digest.digest()
+
+
+class _Look:
+    """Decodes keyframes, of one second at the most one: all pictures would take half an encode."""
+
+    def __init__(self, video: VideoStream, rate: Fraction) -> None:
+        # What smooths pictures finds no damage.
+        self._decoder = strict_decoder(video, skip_loop_filter="all")
+        self._rate = rate
+        self._next = Fraction(0)
+
+    def at(self, packet: Packet[VideoStream], count: int) -> None:
+        """Decode a keyframe that shows after so many frames, if it is time for one again.
+
+        Raises:
+            NotCopyable: it cannot be decoded, or is damaged.
+        """
+        if count < self._next:
+            return
+        self._next = count + self._rate
+        try:
+            frames = [*self._decoder.decode(packet), *self._decoder.decode(None)]
+        except av.InvalidDataError as error:
+            raise NotCopyable(DAMAGED) from error
+        self._decoder.flush_buffers()
+        if len(frames) != 1 or frames[0].is_corrupt:
+            raise NotCopyable(DAMAGED)
 
 
 def _pictures(
@@ -110,7 +141,7 @@ def _pictures(
         missing.remove(place)
         problem = (packet_problem if number else keyframe_problem)(packet, found)
         if packet.is_corrupt or packet.is_discard:
-            problem = "some of them are damaged"
+            problem = DAMAGED
         if not problem and place - start < number - order["ahead"]:
             problem = "the file does not tell when they are decoded"
         if problem:

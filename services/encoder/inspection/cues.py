@@ -26,7 +26,6 @@ MOST_SECONDS = Fraction(10)
 MAX_TEXT = 2000
 _MAX_LOOKS = 64 << 10
 _LOOKS = re.compile(r"^\[(Script Info|V4\+? Styles)\]$", re.IGNORECASE)
-_REQUEST_TIMEOUT = 60.0
 
 
 def inspect_cues(
@@ -42,7 +41,7 @@ def inspect_cues(
         InvalidSubtitles: they cannot be read.
         SourceUnavailable: the source could not be read.
     """
-    file = HttpFile(url, size_bytes, _REQUEST_TIMEOUT)
+    file = HttpFile(url, size_bytes)
     try:
         options = {"format_whitelist": container}
         with av.open(file, "r", options=options, metadata_errors="replace") as opened:

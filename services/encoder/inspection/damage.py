@@ -26,7 +26,7 @@ from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.formats.container_head import HEAD_BYTES
 from services.encoder.inspection.demuxing import packets_of
 from services.encoder.inspection.http_file import HttpFile
-from services.encoder.inspection.source import REQUEST_TIMEOUT, open_source
+from services.encoder.inspection.source import open_source
 
 Span = tuple[float, float]
 
@@ -94,7 +94,7 @@ def inspect_damage(url: str, size_bytes: int, wanted: Wanted) -> bytes:
         InvalidSource: it cannot be read at all.
         SourceUnavailable: storage does not give it.
     """
-    file = HttpFile(url, size_bytes, REQUEST_TIMEOUT)
+    file = HttpFile(url, size_bytes)
     found = Found()
     try:
         head = file.read(HEAD_BYTES)

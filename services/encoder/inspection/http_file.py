@@ -10,6 +10,8 @@ import http.client
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
+# Longer than the gateway tries before it gives up on storage.
+REQUEST_TIMEOUT = 60.0
 BLOCK_BYTES = 64 << 10
 # Where much is read in its order, a request costs more than what it brings.
 LARGE_BLOCK_BYTES = 1 << 20
@@ -20,18 +22,15 @@ _BYTES_KEPT = 8 << 20
 class HttpFile:
     """A file of known size; enough of the protocol for PyAV."""
 
-    def __init__(
-        self, url: str, size_bytes: int, timeout: float, block_bytes: int = BLOCK_BYTES
-    ) -> None:
+    def __init__(self, url: str, size_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         """Open nothing yet.
 
         Args:
             url: plain HTTP.
-            timeout: in seconds a request.
             block_bytes: that a request asks for.
         """
         parts = urlsplit(url)
-        self._connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
+        self._connection = http.client.HTTPConnection(parts.netloc, timeout=REQUEST_TIMEOUT)
         self._target = parts._replace(scheme="", netloc="").geturl()
         self._size = size_bytes
         self._block_bytes = block_bytes

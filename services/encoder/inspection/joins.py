@@ -10,16 +10,15 @@ from itertools import accumulate
 from pathlib import Path
 
 import av
-from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.encoder.commands.containers import MP4_FORMAT
 from services.encoder.commands.options import REORDERED_FRAMES
 from services.encoder.errors import OutputMismatch
+from services.encoder.inspection.decoding import strict_decoder
 
 # Pictures after a join that are decoded with all that come before it from a keyframe on: a
 # decoder then has shown everything that it had kept from before.
@@ -115,13 +114,7 @@ def _windows(
 
 def _decode(file: InputContainer, video: VideoStream, first: int, end: int, step: Fraction) -> None:
     """Decode the packets from number `first` on to before `end`: each gives its picture."""
-    decoder = CodecContext.create(video.codec_context.name, "r")
-    if not isinstance(decoder, VideoCodecContext):
-        raise OutputMismatch("there are no pictures")
-    decoder.extradata = video.codec_context.extradata
-    # Threads of frames wait for each other for ever once one has met an error.
-    decoder.thread_type = "NONE"
-    decoder.options = {"err_detect": "explode"}
+    decoder = strict_decoder(video)
     wanted, shown = [], []
     file.seek(round(first * step), stream=video)
     for packet in _packets(file, video):

@@ -61,7 +61,7 @@ def inspect_output(path: Path, *, decode_keyframes: bool) -> OutputFacts:
                 height=codec.height if codec else 0,
                 index_in_front=index_in_front(path),
                 av_offset=largest_av_offset(pictures, duration, sound),
-                codec=codec.name if codec else "",
+                codec=codec.codec.canonical_name if codec else "",
                 pixel_format=(codec.pix_fmt if codec else None) or "",
                 color_primaries=PRIMARIES.get(codec.color_primaries, "") if codec else "",
                 color_transfer=TRANSFERS.get(codec.color_trc, "") if codec else "",

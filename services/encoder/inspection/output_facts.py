@@ -8,7 +8,10 @@ from fractions import Fraction
 from typing import Self
 
 from services.common.codecs import has_pictures
+from services.common.frames import rate_of
 from services.common.planner import duration_of
+from services.encoder.commands.colour import Tags
+from services.encoder.commands.look import Look
 from services.encoder.errors import FramesMissing, OutputMismatch
 from videoexport.v1 import export_pb2 as pb
 
@@ -53,6 +56,12 @@ class OutputFacts:
     color_range: str = ""
     keyframes_decoded: int = 0
 
+    @property
+    def tags(self) -> Tags:
+        """What the file says of its colours."""
+        told = (self.color_primaries, self.color_transfer, self.color_space, self.color_range)
+        return Tags(*told)
+
     def to_json(self) -> bytes:
         """Return the facts as JSON, fractions as text."""
         return json.dumps(asdict(self), default=str).encode()
@@ -66,9 +75,13 @@ class OutputFacts:
         return cls(**values)
 
 
-def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
-    """Raise OutputMismatch, naming every difference, unless the file is the one planned."""
-    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+def check_output(facts: OutputFacts, plan: pb.Plan, look: Look | None) -> None:
+    """Raise OutputMismatch, naming every difference, unless the file is the one planned.
+
+    Args:
+        look: of its pictures; None where it has none.
+    """
+    rate = rate_of(plan.frame_rate)
     duration = plan.frame_count / rate
     pictures = has_pictures(plan.format)
     frames = plan.frame_count if pictures else 0
@@ -90,6 +103,9 @@ def check_output(facts: OutputFacts, plan: pb.Plan) -> None:
             faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than {than}")
     if facts.av_offset is not None and facts.av_offset > MOST_AV_OFFSET:
         faults.append(f"sound that is {float(facts.av_offset * 1000):.1f} ms off its pictures")
+    if look is not None:
+        # An encoder may do something else than it was told, and not say so.
+        faults += look.faults(facts.codec, facts.pixel_format, facts.tags)
     if not facts.index_in_front:
         faults.append("its index at the end")
     if faults:

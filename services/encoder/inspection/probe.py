@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from services.encoder.child_environment import child_environment
 from services.encoder.commands.cues import Cue, Cues, milliseconds_to_read
+from services.encoder.deadline import Deadline
 from services.encoder.errors import (
     InvalidSource,
     InvalidSubtitles,
     OutputMismatch,
     SourceUnavailable,
-    TimeLimitExceeded,
 )
 from services.encoder.inspection.output_facts import OutputFacts, check_output
 from services.encoder.inspection.protocol import (
@@ -45,8 +46,16 @@ __all__ = [
 ]
 
 
+# What takes too long where a source or an output is looked at.
+EXAMINING = "examining the video"
+
+
 class ReadingFailed(Exception):
     """Reading media failed by a defect of the reader; the message has its traceback."""
+
+
+class AnswerTooLong(ReadingFailed):
+    """A child has more to say than is taken."""
 
 
 async def probe(
@@ -56,7 +65,7 @@ async def probe(
 
     Args:
         url: the object on loopback HTTP, with ranges.
-        timeout: seconds of wall and of CPU time.
+        timeout: seconds of wall and of CPU time that it may take.
 
     Raises:
         InvalidSource: it is not a video that can be exported; the message says why.
@@ -66,7 +75,13 @@ async def probe(
     """
     if size_bytes == 0:
         raise InvalidSource("the file is empty")
-    answer = await ask({"url": url, "size_bytes": size_bytes, "etag": etag}, timeout)
+    deadline = Deadline.within(timeout, EXAMINING)
+    try:
+        request = {"url": url, "size_bytes": size_bytes, "etag": etag}
+        answer = await ask(request, deadline, MAX_ANSWER)
+    except AnswerTooLong as error:
+        # What a source is takes as long as that only where it says more than any honest one.
+        raise InvalidSource("the video says more of itself than can be kept") from error
     kind, content = answer[:1], answer[1:]
     if kind == OK:
         return pb.SourceInfo.FromString(content)
@@ -77,11 +92,12 @@ async def probe(
 
 
 async def verify_output(
-    path: Path, *, timeout: float = 60.0, decode_keyframes: bool = False
+    path: Path, *, deadline: Deadline | None = None, decode_keyframes: bool = False
 ) -> OutputFacts:
     """Return what is in a finished file.
 
     Args:
+        deadline: a minute from now if none is given.
         decode_keyframes: whether to decode every keyframe.
 
     Raises:
@@ -89,7 +105,8 @@ async def verify_output(
         TimeLimitExceeded: counting took too long.
         ReadingFailed: that was no fault of the file.
     """
-    answer = await ask({"path": str(path), "decode_keyframes": decode_keyframes}, timeout)
+    request = {"path": str(path), "decode_keyframes": decode_keyframes}
+    answer = await ask(request, deadline or Deadline.within(60, EXAMINING))
     if answer[:1] != OK:
         reason = answer[1:].decode() or "the file cannot be read"
         raise OutputMismatch(f"the output could not be verified: {reason}")
@@ -101,8 +118,7 @@ async def read_cues(
     info: pb.SourceInfo,
     stream: int,
     spans: Sequence[tuple[Fraction, Fraction]],
-    *,
-    timeout: float,
+    deadline: Deadline,
 ) -> Cues:
     """Return a source's cues that are shown in spans of its container's clock, in seconds.
 
@@ -117,7 +133,11 @@ async def read_cues(
     for first in range(0, len(wanted), SPANS_A_REQUEST):
         batch = wanted[first : first + SPANS_A_REQUEST]
         request = {"url": url, "size_bytes": info.size_bytes, "container": info.container}
-        answer = await ask(request | {"stream": stream, "spans": batch}, timeout, MAX_CUES)
+        asked = request | {"stream": stream, "spans": batch}
+        try:
+            answer = await ask(asked, deadline, MAX_CUES)
+        except AnswerTooLong as error:
+            raise InvalidSubtitles("there are more subtitles than can be kept") from error
         kind, content = answer[:1], answer[1:]
         if kind == UNAVAILABLE:
             raise SourceUnavailable(content.decode())
@@ -133,20 +153,19 @@ async def read_cues(
 
 
 async def look_for_damage(
-    url: str, *, size_bytes: int, wanted: Mapping[str, object], timeout: float
+    url: str, *, size_bytes: int, wanted: Mapping[str, object], deadline: Deadline
 ) -> bytes:
     """Return where a source cannot be decoded, as `inspect_damage` says it.
 
     Args:
         url: as for `probe`.
         wanted: what is looked through, as JSON values.
-        timeout: as for `probe`.
 
     Raises:
         InvalidSource: it cannot be read at all.
         SourceUnavailable, TimeLimitExceeded, ReadingFailed: as for `probe`.
     """
-    answer = await ask({"url": url, "size_bytes": size_bytes, "wanted": wanted}, timeout)
+    answer = await ask({"url": url, "size_bytes": size_bytes, "wanted": wanted}, deadline)
     if answer[:1] == OK:
         return answer[1:]
     if answer[:1] == UNAVAILABLE:
@@ -159,14 +178,18 @@ async def start_fork_server() -> None:
     await asyncio.to_thread(_server.start)
 
 
-async def ask(request: dict[str, object], timeout: float, most: int = MAX_ANSWER) -> bytes:
+async def ask(request: dict[str, object], deadline: Deadline, most: int = MAX_ANSWER) -> bytes:
     """Return a child's answer, of at most so many bytes; empty when it died without one.
 
     Raises:
         TimeLimitExceeded: there was none in time.
+        AnswerTooLong: it has more bytes.
         ReadingFailed: there was no child, or it met an error of its own.
     """
-    message = json.dumps(request | {"cpu_seconds": max(1, round(timeout))}).encode()
+    left = deadline.left
+    if not left:
+        raise deadline.exceeded()
+    message = json.dumps(request | {"cpu_seconds": max(1, round(left))}).encode()
     if len(message) > MAX_REQUEST:
         raise ValueError(f"a request of {len(message)} bytes is too long")
     answer, told = os.pipe()
@@ -175,7 +198,7 @@ async def ask(request: dict[str, object], timeout: float, most: int = MAX_ANSWER
     try:
         # The thread goes on when the caller is cancelled. It closes what it sends by itself:
         # closed here, the numbers could be another pipe's by the time that it sends them.
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(left):
             await asyncio.shield(sending)
     except BaseException as error:
         os.close(answer)
@@ -185,10 +208,10 @@ async def ask(request: dict[str, object], timeout: float, most: int = MAX_ANSWER
             raise ReadingFailed("the fork server takes no requests") from error
         raise
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(deadline.left):
             told_back = await _read_to_end(answer, most)
     except TimeoutError:
-        raise TimeLimitExceeded(f"examining the video was not done after {timeout:g} s") from None
+        raise deadline.exceeded() from None
     finally:
         os.close(held)  # ends the child where it still runs
     begun, result = told_back[:1], told_back[1:]
@@ -224,7 +247,7 @@ async def _read_to_end(descriptor: int, most: int) -> bytes:
         while chunk := await reader.read(MAX_ANSWER):
             answer += chunk
             if len(answer) > most:
-                raise InvalidSource("the video says more of itself than can be kept")
+                raise AnswerTooLong(f"a child's answer has more than {most} bytes")
         return answer
     finally:
         transport.close()
@@ -271,10 +294,7 @@ class _ForkServer:
                 return self._control
             self._close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # Media is read without what the encoder's environment tells of the cluster.
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("VIDEOEXPORT_")
-        }
+        environment = child_environment("PYTHON")
         with theirs:
             self._process = subprocess.Popen(
                 [

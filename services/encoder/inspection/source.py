@@ -43,7 +43,6 @@ FORMATS_IN_WORDS = "MP4, MOV, Matroska, WebM, MPEG-TS or FLV"
 # has cut off, and whom the pictures of Dolby Vision are for that know nothing of it.
 _CROPPING = re.compile(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 _DOLBY_VISION = re.compile(r"^ +DOVI configuration record: .*compatibility id: (\d+)", re.MULTILINE)
-REQUEST_TIMEOUT = 60.0
 # How it says that pictures consist of fields. Of the words for their order in the file and in time
 # the first holds: writers do not tell the two apart.
 _FIELDS = re.compile(r"\((?:[^()]*, )?(top|bottom)(?: coded)? first(?: \(swapped\))?[,)]")
@@ -60,7 +59,7 @@ def inspect_source(url: str, size_bytes: int, etag: str) -> pb.SourceInfo:
         InvalidSource: it is not a video that can be exported; the message says why.
         SourceUnavailable: it could not be read.
     """
-    file = HttpFile(url, size_bytes, REQUEST_TIMEOUT)
+    file = HttpFile(url, size_bytes)
     try:
         head = file.read(HEAD_BYTES)
         file.seek(0)
@@ -326,6 +325,7 @@ def _rational(value: Fraction) -> pb.Rational:
 
 
 def _duration(seconds: Fraction) -> Duration:
+    """Return a time on a source's clock, which may be before zero, unlike any of an output."""
     nanos = round(seconds * 10**9)
     whole, rest = divmod(abs(nanos), 10**9)
     sign = -1 if nanos < 0 else 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from itertools import pairwise
 
+from services.common.frames import rate_of
+from services.common.planner import duration_of, fraction_of
 from services.encoder.errors import InvalidSource
 from services.encoder.inspection.http_file import HttpFile
 from services.encoder.inspection.source_timing import MAX_SECONDS
@@ -83,20 +84,16 @@ def describe_pieces(
         breaks = breaks[1:]
     whole.time_breaks.extend(breaks)
     whole.video.frame_count = frames
-    rate = whole.video.frame_rate
-    seconds = Fraction(frames * rate.denominator, rate.numerator)
+    seconds = frames / rate_of(whole.video.frame_rate)
     if seconds > MAX_SECONDS:
         raise InvalidSource("the video says that it lasts for days, or not at all")
-    nanos = round(seconds * 10**9)
-    whole.duration.seconds, whole.duration.nanos = divmod(nanos, 10**9)
+    whole.duration.CopyFrom(duration_of(seconds))
     return whole
 
 
 def _frames(piece: pb.SourceInfo, rate: pb.Rational) -> int:
     """Return how many frames a piece has on the grid of the first one."""
-    own = piece.video.frame_rate
-    seconds = Fraction(piece.video.frame_count * own.denominator, own.numerator)
-    return round(seconds * rate.numerator / rate.denominator)
+    return round(piece.video.frame_count / rate_of(piece.video.frame_rate) * rate_of(rate))
 
 
 def _refuse_others(whole: pb.SourceInfo, piece: pb.SourceInfo) -> None:
@@ -117,6 +114,5 @@ def _lengthen(whole: pb.SourceInfo, piece: pb.SourceInfo) -> None:
     sounds = {sound.index: sound.duration for sound in piece.audio_streams}
     for sound in (*whole.audio_streams, whole.audio):
         if sound.index in sounds:
-            nanos = sound.duration.nanos + sounds[sound.index].nanos
-            sound.duration.seconds += sounds[sound.index].seconds + nanos // 10**9
-            sound.duration.nanos = nanos % 10**9
+            length = fraction_of(sound.duration) + fraction_of(sounds[sound.index])
+            sound.duration.CopyFrom(duration_of(length))

@@ -20,11 +20,9 @@ from av.video.stream import VideoStream
 
 from services.encoder.commands.containers import MP4_FORMAT
 from services.encoder.errors import OutputMismatch, SourceUnavailable
-from services.encoder.formats.avc import Configuration, Damaged, joined
+from services.encoder.formats.avc import Configuration, Damaged, of_all
 from services.encoder.formats.copied_part import SEAL_BYTES, read_seal
 from services.encoder.inspection.http_file import HttpFile
-
-_REQUEST_TIMEOUT = 60.0
 
 
 def survey_parts(order: str) -> bytes:
@@ -55,7 +53,7 @@ def survey_parts(order: str) -> bytes:
             file.seek(max(0, size - SEAL_BYTES))
             seals.append(read_seal(file.read()))
     with _opened(*parts[0]) as (_, part):
-        head = _head(part.streams.video[0], joined(list(dict.fromkeys(configurations))))
+        head = _head(part.streams.video[0], of_all(list(dict.fromkeys(configurations))))
     told = {
         "head": head.hex(),
         "ahead": ahead,
@@ -66,7 +64,7 @@ def survey_parts(order: str) -> bytes:
 
 @contextmanager
 def _opened(url: str, size: int) -> Iterator[tuple[HttpFile, InputContainer]]:
-    file = HttpFile(url, size, _REQUEST_TIMEOUT)
+    file = HttpFile(url, size)
     try:
         with av.open(file, "r", options={"format_whitelist": MP4_FORMAT}) as part:
             yield file, part

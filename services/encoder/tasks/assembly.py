@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from fractions import Fraction
 from pathlib import Path
 
 from services.common.errors import DomainError, Reason
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, rate_of
 from services.encoder.board import Run
 from services.encoder.commands.codecs import PICTURES_AHEAD, joined_pictures
 from services.encoder.commands.containers import MP4_FORMAT, clean_output, demuxer_of, output_file
@@ -16,6 +15,7 @@ from services.encoder.commands.cues import shown
 from services.encoder.commands.extras import NO_EXTRAS, Extras
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, concat_script, with_head
 from services.encoder.commands.job import timeline_of
+from services.encoder.commands.look import look_of_joined
 from services.encoder.commands.loudness import read_tag
 from services.encoder.commands.options import RW_TIMEOUT_MICROSECONDS, global_options
 from services.encoder.deadline import Deadline
@@ -85,23 +85,24 @@ class Assembly:
             MediaError, DomainError: what else was wrong.
         """
         run.enter(pb.EXPORT_PHASE_ASSEMBLING)
+        deadline = Deadline.after(work.time_limit)
         with scratch(self._own_scratch, run.run_id) as folder:
-            extras = await self._extras(user_id, source, work)
-            command, told = await self._join(run, user_id, work, extras, folder)
+            extras = await self._extras(user_id, source, work, deadline)
+            command, told = await self._join(run, user_id, work, extras, folder, deadline)
             run.enter(pb.EXPORT_PHASE_VERIFYING)
             try:
                 # Of a film in which every picture is a keyframe, most of them are copied ones.
-                facts = await self._runs.inspect(command.output, decode_keyframes=told is None)
-                check_output(facts, work.plan)
+                facts = await self._runs.inspect(
+                    command.output, deadline, decode_keyframes=told is None
+                )
+                check_output(facts, work.plan, look_of_joined(work.plan))
                 if told is not None:
-                    await self._check_copies(work, told, command.output, folder)
+                    await self._check_copies(work, told, command.output, folder, deadline)
             except OutputMismatch as error:
                 raise PartsDiffer(error.message) from error
             if told is None and facts.keyframes_decoded < len(work.video):
                 raise PartsDiffer("not every part begins with a picture that can be decoded")
-            stills = await self._stills.make(
-                run, work.plan, command.output, Deadline.after(work.time_limit)
-            )
+            stills = await self._stills.make(run, work.plan, command.output, facts, deadline)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
             loudness = None
             if work.plan.HasField("loudness_lufs"):
@@ -114,24 +115,31 @@ class Assembly:
         return output
 
     async def _check_copies(
-        self, work: task_pb2.AssembleTask, told: Survey, output: Path, folder: Path
+        self,
+        work: task_pb2.AssembleTask,
+        told: Survey,
+        output: Path,
+        folder: Path,
+        deadline: Deadline,
     ) -> None:
         """Look for what was copied in what has come out, and decode where it begins and ends."""
         parts = zip(work.video, told.seals, strict=True)
         if any(part.copied and seal is None for part, seal in parts):
             raise OutputMismatch("a part does not tell what was copied into it")
         checks = checks_of([part.frame_count for part in work.video], told.seals)
-        limit = work.time_limit.ToTimedelta().total_seconds()
-        await check_joins(output, checks, work.plan.frame_rate, folder, limit)
+        await check_joins(output, checks, work.plan.frame_rate, folder, deadline)
 
     async def _extras(
-        self, user_id: str, source: task_pb2.TaskSource, work: task_pb2.AssembleTask
+        self,
+        user_id: str,
+        source: task_pb2.TaskSource,
+        work: task_pb2.AssembleTask,
+        deadline: Deadline,
     ) -> Extras:
         """Return what goes into the output beside pictures and sound."""
         extras = Extras.of(work.plan)
         if not work.HasField("subtitles"):
             return extras
-        deadline = Deadline.after(work.time_limit)
         async with self._gateway.expose(self._storage.source_object(user_id, source)) as handle:
             try:
                 subtitles = await subtitles_of_assembly(handle, work, deadline)
@@ -149,6 +157,7 @@ class Assembly:
         work: task_pb2.AssembleTask,
         extras: Extras,
         folder: Path,
+        deadline: Deadline,
     ) -> tuple[FfmpegCommand, Survey | None]:
         """Join the parts as they are stored now.
 
@@ -161,7 +170,7 @@ class Assembly:
             # Also says which are gone.
             parts = await self._storage.parts(user_id, keys)
             try:
-                return await self._join_once(run, work, parts, extras, folder)
+                return await self._join_once(run, work, parts, extras, folder, deadline)
             except (SourceChanged, SourceNotFound):
                 continue
             except DomainError as error:
@@ -176,6 +185,7 @@ class Assembly:
         parts: Sequence[SourceObject],
         extras: Extras,
         folder: Path,
+        deadline: Deadline,
     ) -> tuple[FfmpegCommand, Survey | None]:
         """Join the parts, the one with the sound last."""
         count = len(work.video)
@@ -187,8 +197,7 @@ class Assembly:
             if work.plan.quality == pb.QUALITY_SOURCE:
                 sizes = [part.size_bytes for part in parts[:count]]
                 named = list(zip(pictures.urls, sizes, strict=True))
-                limit = work.time_limit.ToTimedelta().total_seconds()
-                surveying = survey(named, work.plan.frame_rate, folder, limit)
+                surveying = survey(named, work.plan.frame_rate, folder, deadline)
                 try:
                     told = await unless_lost(surveying, pictures)
                 except OutputMismatch as error:
@@ -208,7 +217,7 @@ class Assembly:
                 await self._runs.make(
                     *(run, [command], pictures, sound),
                     family=pb.ENCODER_FAMILY_CPU,
-                    deadline=Deadline.after(work.time_limit),
+                    deadline=deadline,
                     rate=work.plan.frame_rate,
                 )
             except (EncoderFailed, InvalidSource) as error:
@@ -243,7 +252,7 @@ def assemble_command(
         extras: what goes into the output beside them.
     """
     output = output_file(folder, "output", plan.format)
-    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+    rate = rate_of(plan.frame_rate)
     script = folder / "parts.ffconcat"
     timeout = f"option rw_timeout {RW_TIMEOUT_MICROSECONDS}"
     text = concat_script(urls, frame_counts, rate, timeout)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
+from services.common.frames import rate_of
+from services.common.planner import fraction_of
 from services.common.smart_copy import NOT_COPIED
-from services.encoder.commands.options import fraction
+from services.encoder.deadline import Deadline
 from services.encoder.errors import NotCopyable, OutputMismatch, ScratchFull, SourceUnavailable
 from services.encoder.formats.copied_part import Seal
 from services.encoder.inspection.probe import ask
@@ -37,7 +38,7 @@ class Survey:
 
 
 async def copy_part(
-    url: str, size_bytes: int, chunk: task_pb2.VideoChunk, folder: Path, timeout: float
+    url: str, size_bytes: int, chunk: task_pb2.VideoChunk, folder: Path, deadline: Deadline
 ) -> Path:
     """Copy the pictures of a chunk; return the part, checked against the source.
 
@@ -53,14 +54,14 @@ async def copy_part(
         "url": url,
         "size_bytes": size_bytes,
         "stream": chunk.info.video.index,
-        "origin": str(fraction(chunk.info.first_frame_time)),
-        "rate": _rate(chunk.frame_rate),
+        "origin": str(fraction_of(chunk.info.first_frame_time)),
+        "rate": str(rate_of(chunk.frame_rate)),
         "start": chunk.start_frame,
         "end": chunk.end_frame,
         "ahead": chunk.info.video.reordered_frames,
         "part": str(part),
     }
-    answer = await ask({"copy": order, "file_bytes": size_bytes + _INDEX_BYTES}, timeout)
+    answer = await ask({"copy": order, "file_bytes": size_bytes + _INDEX_BYTES}, deadline)
     kind, content = answer[:1], answer[1:]
     if kind == UNAVAILABLE:
         raise SourceUnavailable(content.decode())
@@ -72,7 +73,7 @@ async def copy_part(
     try:
         # They are decoded once they are joined, which may be the first time that they are.
         alone = [(frames, content.hex(), False)]
-        await check_joins(part, alone, chunk.frame_rate, folder, timeout)
+        await check_joins(part, alone, chunk.frame_rate, folder, deadline)
     except OutputMismatch as error:
         raise _not_copyable(error.message) from error
     Seal(content, chunk.start_frame).write(part)
@@ -84,7 +85,7 @@ def _not_copyable(problem: str) -> NotCopyable:
 
 
 async def survey(
-    parts: Sequence[tuple[str, int]], rate: pb.Rational, folder: Path, timeout: float
+    parts: Sequence[tuple[str, int]], rate: pb.Rational, folder: Path, deadline: Deadline
 ) -> Survey:
     """Return what parts say, in order.
 
@@ -96,8 +97,8 @@ async def survey(
         SourceUnavailable, TimeLimitExceeded: what else was wrong.
     """
     order = folder / "survey.json"
-    order.write_text(json.dumps({"parts": parts, "rate": _rate(rate)}))
-    answer = await ask({"survey": str(order)}, timeout)
+    order.write_text(json.dumps({"parts": parts, "rate": str(rate_of(rate))}))
+    answer = await ask({"survey": str(order)}, deadline)
     kind, content = answer[:1], answer[1:]
     if kind == UNAVAILABLE:
         raise SourceUnavailable(content.decode())
@@ -132,7 +133,7 @@ async def check_joins(
     parts: Sequence[tuple[int, str | None, bool]],
     rate: pb.Rational,
     folder: Path,
-    timeout: float,
+    deadline: Deadline,
 ) -> None:
     """Check every picture of a file, and decode around places where parts of it meet.
 
@@ -145,11 +146,7 @@ async def check_joins(
         TimeLimitExceeded: that took too long.
     """
     order = folder / "joins.json"
-    order.write_text(json.dumps({"parts": parts, "rate": _rate(rate)}))
-    answer = await ask({"path": str(path), "joins": str(order)}, timeout)
+    order.write_text(json.dumps({"parts": parts, "rate": str(rate_of(rate))}))
+    answer = await ask({"path": str(path), "joins": str(order)}, deadline)
     if answer[:1] != OK:
         raise OutputMismatch(answer[1:].decode() or "pictures around a join cannot be decoded")
-
-
-def _rate(rate: pb.Rational) -> str:
-    return str(Fraction(rate.numerator, rate.denominator))

@@ -13,13 +13,14 @@ from fractions import Fraction
 from math import ceil, floor
 
 from services.common.damage import damage_warning, time_range
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, rate_of
+from services.common.planner import fraction_of
 from services.common.sound import pair_of
 from services.encoder.commands.filters import Timeline
-from services.encoder.commands.options import DEFAULT_SEEK_MARGIN, fraction
+from services.encoder.commands.options import DEFAULT_SEEK_MARGIN
 from services.encoder.commands.pieces import Piece, pieces_of, split_at_breaks
 from services.encoder.deadline import Deadline
-from services.encoder.errors import InvalidSource, TimeLimitExceeded
+from services.encoder.errors import InvalidSource
 from services.encoder.inspection.probe import look_for_damage
 from services.encoder.sources.gateway import SourceHandle
 from services.encoder.sources.readable import unless_lost
@@ -78,8 +79,8 @@ async def find_damage(source: SourceHandle, wanted: Wanted, deadline: Deadline) 
         InvalidSource: nothing of it can be shown, or it ends before what is wanted does.
         MediaError, DomainError: it is lost, or looking for it took too long.
     """
-    rate = Fraction(wanted.rate.numerator, wanted.rate.denominator)
-    timeline = Timeline(rate, fraction(wanted.info.first_frame_time))
+    rate = rate_of(wanted.rate)
+    timeline = Timeline(rate, fraction_of(wanted.info.first_frame_time))
     damage = Damage()
     shown = 0
     for piece, ranges in _by_piece(wanted, rate):
@@ -159,12 +160,9 @@ async def _look(
         piece.url(source.url) if piece else source.url,
         size_bytes=piece.end - piece.position if piece else size,
         wanted=asked,
-        timeout=max(1.0, deadline.left),
+        deadline=deadline,
     )
-    try:
-        return await unless_lost(work, source)
-    except TimeLimitExceeded:
-        raise deadline.exceeded() from None
+    return await unless_lost(work, source)
 
 
 def _clipped(

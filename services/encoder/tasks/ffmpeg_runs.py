@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from services.common.codecs import container_of
+from services.common.frames import rate_of
 from services.encoder.board import Run
 from services.encoder.commands.containers import output_file
 from services.encoder.commands.extras import NO_EXTRAS, Extras
@@ -126,7 +127,7 @@ class Made:
 
     def warnings(self, rate: pb.Rational) -> list[pb.ExportWarning]:
         """Return what the owner is told of its source."""
-        told = Fraction(rate.numerator, rate.denominator)
+        told = rate_of(rate)
         return self.damage.warnings(told) if self.damage else []
 
 
@@ -226,7 +227,7 @@ class FfmpegRuns:
         if order.level is not None:
             path, loudness = await self._level(run, order, order.level, path)
         run.enter(pb.EXPORT_PHASE_VERIFYING)
-        facts = await self.inspect(path)
+        facts = await self.inspect(path, order.deadline)
         order.check(facts)
         seconds = sum(result.wall_seconds for result in results)
         return Made(path, facts, seconds, loudness, results=results)
@@ -319,16 +320,17 @@ class FfmpegRuns:
             frames_before += command.frame_count
         return results
 
-    async def inspect(self, path: Path, *, decode_keyframes: bool = False) -> OutputFacts:
+    async def inspect(
+        self, path: Path, deadline: Deadline, *, decode_keyframes: bool = False
+    ) -> OutputFacts:
         """Return what is in a finished file.
 
         Raises:
             OutputMismatch: it cannot be read.
             TimeLimitExceeded: that took too long.
         """
-        return await verify_output(
-            path, timeout=self._settings.verify_timeout, decode_keyframes=decode_keyframes
-        )
+        own = deadline.of_part(self._settings.verify_timeout, "checking the output")
+        return await verify_output(path, deadline=own, decode_keyframes=decode_keyframes)
 
     def _memory_limit(self, family: pb.EncoderFamily.ValueType) -> int | None:
         # A CUDA driver maps as much as it likes.

@@ -71,4 +71,5 @@ class Measuring:
             finally:
                 self._metrics.bytes_read.inc(wanted.bytes_read + finished.bytes_read)
             logs = [command.output.read_text() for command in commands]
-        return read_quality(logs, model_of(work.plan))
+        counts = [command.frame_count for command in commands]
+        return read_quality(logs, counts, model_of(work.plan))

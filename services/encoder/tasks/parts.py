@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from services.common.content_key import Toolchain, audio_key, video_key
-from services.common.frames import FrameRange
+from services.common.frames import FrameRange, rate_of
 from services.encoder.board import Run
 from services.encoder.commands.builder import audio_commands, video_commands
 from services.encoder.commands.containers import form_of_sound
 from services.encoder.commands.cues import Cues
 from services.encoder.commands.filters import samples_of
+from services.encoder.commands.look import look_of
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, GpuFailed, OutputMismatch
 from services.encoder.inspection.output_facts import check_output, check_soundtrack
@@ -144,9 +144,9 @@ class PartEncode:
     ) -> Made:
         """Make a part of a source's own pictures."""
         run.enter(pb.EXPORT_PHASE_ENCODING)
-        copying = copy_part(source.url, size_bytes, chunk, folder, order.deadline.left)
+        copying = copy_part(source.url, size_bytes, chunk, folder, order.deadline)
         path = await unless_lost(copying, source)
-        facts = await self._runs.inspect(path)
+        facts = await self._runs.inspect(path, order.deadline)
         order.check(facts)
         return Made(path, facts, seconds=0.0)
 
@@ -208,11 +208,15 @@ def video_order(
         frame_rate=chunk.frame_rate,
         width=chunk.width,
         height=chunk.height,
+        quality=chunk.quality,
+        video_codec=chunk.video_codec,
+        dynamic_range=chunk.dynamic_range,
     )
+    look = look_of(chunk.info.video, planned)
     wanted = Wanted(chunk.info, chunk.frame_rate, [frames], pictures=True, sound=False)
     return Order(
         commands=lambda site: video_commands(site=site, chunk=chunk, subtitles=subtitles),
-        check=lambda facts: check_output(facts, planned),
+        check=lambda facts: check_output(facts, planned, look),
         family=chunk.family,
         rate=chunk.frame_rate,
         deadline=deadline,
@@ -223,7 +227,7 @@ def video_order(
 def audio_order(work: task_pb2.AudioTask) -> Order:
     """Return what the sound of an output is made of."""
     soundtrack = work.soundtrack
-    rate = Fraction(soundtrack.frame_rate.numerator, soundtrack.frame_rate.denominator)
+    rate = rate_of(soundtrack.frame_rate)
     spans = [FrameRange(span.start_frame, span.end_frame) for span in soundtrack.spans]
     frames = sum(span.frame_count for span in spans)
     wanted = Wanted(*(soundtrack.info, soundtrack.frame_rate, spans), pictures=False, sound=True)

@@ -64,5 +64,4 @@ async def _read(
 ) -> Cues:
     timeline = timeline_of(info, rate)
     spans = [(timeline.time(frames.start), timeline.time(frames.end)) for frames in ranges]
-    reading = read_cues(source.url, info, stream, spans, timeout=deadline.left)
-    return await unless_lost(reading, source)
+    return await unless_lost(read_cues(source.url, info, stream, spans, deadline), source)

@@ -100,7 +100,8 @@ def mark_command(
         *global_options(ffmpeg),
         *("-protocol_whitelist", "http,tcp", "-format_whitelist", ",".join(IMAGE_FORMATS)),
         *("-max_pixels", str(MAX_PIXELS), "-http_proxy", "", "-max_redirects", "0"),
-        *("-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-i", url),
+        # One picture is decoded no faster by several threads.
+        *("-rw_timeout", str(RW_TIMEOUT_MICROSECONDS), "-threads", "1", "-i", url),
         *("-map", "0:v:0", "-frames:v", "1", "-vf", ",".join(filters)),
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
         *("-c:v", "png", "-f", "image2", "-update", "1", str(output)),

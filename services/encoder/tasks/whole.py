@@ -13,13 +13,14 @@ import structlog
 
 from services.common.codecs import has_pictures
 from services.common.errors import Reason, as_sentence
-from services.common.frames import joined
+from services.common.frames import joined, rate_of
 from services.common.planner import duration_of
 from services.encoder.board import Run
 from services.encoder.commands.builder import extras_of, whole_commands
 from services.encoder.commands.codecs import SOUND_ENCODER, encoder_name
 from services.encoder.commands.cues import Cues
 from services.encoder.commands.filters import samples_of
+from services.encoder.commands.look import look_of
 from services.encoder.commands.loudness import loudness_warnings
 from services.encoder.deadline import Deadline
 from services.encoder.errors import EncoderFailed, EncodeStalled, OutputMismatch
@@ -101,18 +102,18 @@ class WholeEncode:
         with scratch(self._own_scratch, run.run_id) as folder:
             deadline = Deadline.after(work.time_limit)
             result = await self._make(run, user_id, source, work, deadline, folder)
-            stills = await self._stills.make(run, work.plan, result.made.path, deadline)
+            made = result.made
+            stills = await self._stills.make(run, work.plan, made.path, made.facts, deadline)
             run.enter(pb.EXPORT_PHASE_UPLOADING)
-            stored = await self._storage.store(user_id, upload, result.made.path)
-            how = (result.family, result.reason, result.made.loudness)
-            output = output_of(result.made.facts, stored, work.plan, *how)
+            stored = await self._storage.store(user_id, upload, made.path)
+            how = (result.family, result.reason, made.loudness)
+            output = output_of(made.facts, stored, work.plan, *how)
             await self._stills.store(user_id, upload, stills, output)
         self._metrics.bytes_written.inc(stored.size_bytes)
-        facts = result.made.facts
-        frames_per_second = facts.frame_count / max(result.made.seconds, 1e-3)
-        if facts.frame_count:
+        frames_per_second = made.facts.frame_count / max(made.seconds, 1e-3)
+        if made.facts.frame_count:
             self._metrics.encoded(result.family, frames_per_second, work.plan.frame_rate)
-        damage = result.made.warnings(work.plan.frame_rate)
+        damage = made.warnings(work.plan.frame_rate)
         warnings = (*result.warnings, *damage, *loudness_warnings(output))
         return Encoded(output, warnings, frames_per_second)
 
@@ -156,15 +157,17 @@ def order_of(
     subtitles: Cues | None = None,
 ) -> Order:
     """Return what the file of a task is made of."""
+    pictures = has_pictures(work.plan.format)
+    look = look_of(work.info.video, work.plan) if pictures else None
     return Order(
         commands=lambda site: whole_commands(
             site=site, info=work.info, plan=work.plan, family=family, subtitles=subtitles
         ),
-        check=lambda facts: check_output(facts, work.plan),
+        check=lambda facts: check_output(facts, work.plan, look),
         family=family,
         rate=work.plan.frame_rate,
         deadline=deadline,
-        pictures=has_pictures(work.plan.format),
+        pictures=pictures,
         level=_level(work, subtitles),
         wanted=_wanted(work) if work.tolerate_damage else None,
     )
@@ -183,7 +186,7 @@ def _level(work: task_pb2.WholeTask, subtitles: Cues | None) -> Level | None:
     plan = work.plan
     if not plan.HasField("loudness_lufs"):
         return None
-    rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+    rate = rate_of(plan.frame_rate)
     samples = samples_of(plan.frame_count, rate)
     pictures = plan.video_codec if has_pictures(plan.format) else None
     extras = extras_of(work.info, plan, subtitles)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -17,8 +17,10 @@ from services.common import ids
 from services.common.errors import DomainError, Reason
 from services.common.subjects import Lane
 from services.encoder.board import Run
-from services.encoder.errors import PartMissing, SourceUnavailable
-from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.deadline import Deadline
+from services.encoder.errors import PartMissing, PartsDiffer, SourceUnavailable
+from services.encoder.ffmpeg.process import FfmpegResult, find_ffmpeg
+from services.encoder.inspection.output_facts import OutputFacts
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
 from services.encoder.sources.gateway import SourceGateway, SourceObject
@@ -86,7 +88,27 @@ async def stored(joined: Joined, tmp_path: Path) -> AsyncIterator[StoredParts]:
         yield StoredParts(servers, tmp_path / "kept.mp4")
 
 
-async def assemble(parts: StoredParts, joined: Joined, tmp_path: Path) -> pb.Output:
+class NotingRuns(FfmpegRuns):
+    """Notes by when what it runs has to be done."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.deadlines: list[Deadline] = []
+
+    async def make(self, *given: Any, deadline: Deadline, **named: Any) -> list[FfmpegResult]:
+        """Note it, and run."""
+        self.deadlines.append(deadline)
+        return await super().make(*given, deadline=deadline, **named)
+
+    async def inspect(self, path: Path, deadline: Deadline, **named: Any) -> OutputFacts:
+        """Note it, and look."""
+        self.deadlines.append(deadline)
+        return await super().inspect(path, deadline, **named)
+
+
+async def assemble(
+    parts: StoredParts, joined: Joined, tmp_path: Path, **plan: Any
+) -> tuple[pb.Output, NotingRuns]:
     settings = EncoderSettings(
         nats_url="nats://unused", storage_address="unused", scratch_dir=tmp_path / "scratch"
     )
@@ -96,21 +118,24 @@ async def assemble(parts: StoredParts, joined: Joined, tmp_path: Path) -> pb.Out
     work = task_pb2.AssembleTask(
         plan=plan_of(joined.info, RANGES), audio_key=sound, family=pb.ENCODER_FAMILY_CPU
     )
+    work.plan.MergeFrom(pb.Plan(**plan))
     work.time_limit.FromSeconds(60)
     for key, (start, end) in zip(video, joined.chunks, strict=True):
         work.video.add(key=key, frame_count=end - start)
+    runs = NotingRuns(settings, find_ffmpeg(), metrics)
     async with SourceGateway(give_up_after=2) as gateway:
         assembly = Assembly(
             settings.own_scratch,
-            FfmpegRuns(settings, find_ffmpeg(), metrics),
+            runs,
             gateway,
             cast(StorageClient, parts),
             metrics,
         )
         run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
-        return await assembly.run(
+        output = await assembly.run(
             run, "anna", task_pb2.TaskSource(), work, storage.CreateUploadRequest()
         )
+    return output, runs
 
 
 def renewed(server: ObjectServer, _request: web.Request) -> None:
@@ -131,7 +156,7 @@ async def test_part_that_is_written_again_before_it_is_read_is_as_good(
     async with stored(joined, tmp_path) as parts:
         for server in list(parts.servers.values())[-2:]:
             server.faults = [fault]
-        output = await assemble(parts, joined, tmp_path)
+        output, _ = await assemble(parts, joined, tmp_path)
         assert output.frame_count == 100
         assert read_frame_numbers(parts.kept) == expected_numbers(SOURCE, RANGES)
 
@@ -169,3 +194,23 @@ async def test_parts_that_are_never_twice_the_same_may_be_tried_again_later(
         next(iter(parts.servers.values())).faults = [made_anew] * 1000
         with pytest.raises(SourceUnavailable):
             await assemble(parts, joined, tmp_path)
+
+
+async def test_everything_that_joining_takes_shares_the_time_of_the_task(
+    joined: Joined, tmp_path: Path
+) -> None:
+    poster = pb.PlannedPoster(frame=3, width=128, height=72)
+    async with stored(joined, tmp_path) as parts:
+        _, runs = await assemble(parts, joined, tmp_path, poster=poster)
+    # The join, the look at it, and the poster.
+    assert len(runs.deadlines) == 3
+    assert len(set(runs.deadlines)) == 1
+
+
+async def test_parts_in_another_codec_than_planned_are_not_delivered(
+    joined: Joined, tmp_path: Path
+) -> None:
+    async with stored(joined, tmp_path) as parts:
+        with pytest.raises(PartsDiffer, match="pictures in h264 instead of av1"):
+            await assemble(parts, joined, tmp_path, video_codec=pb.VIDEO_CODEC_AV1)
+        assert not parts.kept.exists()

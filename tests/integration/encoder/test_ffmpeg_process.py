@@ -18,6 +18,7 @@ from aiohttp import web
 from services.encoder.capabilities import prove_encoder
 from services.encoder.commands.builder import whole_commands
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.look import look_of_joined
 from services.encoder.errors import (
     EncoderFailed,
     EncodeStalled,
@@ -292,7 +293,7 @@ async def encoding(
 
 async def make(command: FfmpegCommand, plan: pb.Plan) -> None:
     await FfmpegProcess(command.arguments, stall_timeout=20, time_limit=60).run()
-    check_output(await verify_output(command.output), plan)
+    check_output(await verify_output(command.output), plan, look_of_joined(plan))
 
 
 def passes(_server: ObjectServer, _request: web.Request) -> None:

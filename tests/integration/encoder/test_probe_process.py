@@ -8,22 +8,35 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
 
 import psutil
 import pytest
 
-from services.encoder.errors import (
-    InvalidSource,
-    TimeLimitExceeded,
-)
+from services.encoder.deadline import Deadline
+from services.encoder.errors import InvalidSource, TimeLimitExceeded
 from services.encoder.inspection.fork_server import ForkServer
-from services.encoder.inspection.probe import ReadingFailed, probe, start_fork_server
+from services.encoder.inspection.probe import (
+    AnswerTooLong,
+    ReadingFailed,
+    ask,
+    look_for_damage,
+    probe,
+    read_cues,
+    start_fork_server,
+    verify_output,
+)
 from services.encoder.inspection.protocol import BEGUN, DEFECT
 from services.encoder.sources.gateway import SourceGateway
+from services.encoder.tasks.copying import check_joins, copy_part, survey
 from tests.integration.encoder.conftest import MakeClip
 from tests.integration.encoder.probing import probe_bytes
 from tests.media.frame_codes import Clip
 from tests.media.object_server import ObjectServer
+from tests.media.watermarks import LIMIT
+from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 
 @asynccontextmanager
@@ -73,6 +86,28 @@ async def test_probe_that_takes_too_long_is_ended() -> None:
         await eventually(lambda: not media_children())
 
 
+async def test_looking_into_files_takes_no_longer_than_their_task_has(tmp_path: Path) -> None:
+    deadline = Deadline.within(0.5, "encoding")
+    info = pb.SourceInfo(size_bytes=1000, container="matroska,webm")
+    chunk = task_pb2.VideoChunk(
+        info=info, end_frame=10, frame_rate=pb.Rational(numerator=25, denominator=1)
+    )
+    spans = [(Fraction(0), Fraction(1))]
+    async with silent_server() as url:
+        # Named is what the task had: the second has none of it left.
+        for work in (
+            copy_part(url, 1000, chunk, tmp_path, deadline),
+            read_cues(url, info, 0, spans, deadline),
+            look_for_damage(url, size_bytes=1000, wanted={}, deadline=deadline),
+            survey([(url, 1000)], chunk.frame_rate, tmp_path, deadline),
+            check_joins(tmp_path, [], chunk.frame_rate, tmp_path, deadline),
+            verify_output(tmp_path, deadline=deadline),
+        ):
+            with pytest.raises(TimeLimitExceeded, match=r"^encoding was not done after 0\.5 s$"):
+                await work
+        await eventually(lambda: not media_children())
+
+
 async def test_cancelled_probe_leaves_no_process() -> None:
     async with silent_server() as url:
         waiting = asyncio.create_task(probe(url, size_bytes=1000))
@@ -110,6 +145,36 @@ async def test_descriptors_stay_open_while_a_cancelled_probe_still_sends_them(
         os.close(descriptor)
     assert seen[0] == seen[1]
     await eventually(lambda: psutil.Process().num_fds() <= descriptors)
+
+
+async def test_answer_that_is_too_long_is_blamed_on_no_video(
+    clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clip(Clip(frames=20))
+    with pytest.raises(AnswerTooLong, match="more than 10 bytes"):
+        await ask({"path": str(path), "decode_keyframes": False}, LIMIT, 10)
+    # Of what a source is the length is up to the source.
+    monkeypatch.setattr("services.encoder.inspection.probe.MAX_ANSWER", 10)
+    with pytest.raises(InvalidSource, match="more of itself than can be kept"):
+        await probe_bytes(path.read_bytes())
+
+
+async def test_reader_of_media_knows_nothing_of_the_environment_but_what_it_needs(
+    clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "VIDEOEXPORT_NATS_URL", "PGPASSWORD", "http_proxy"):
+        monkeypatch.setenv(name, "secret")
+    for server in fork_servers():
+        server.kill()
+        server.wait()
+    await probe_bytes(clip(Clip(frames=20)).read_bytes())
+    (server,) = fork_servers()
+    told = server.environ()
+    assert "secret" not in told.values()
+    assert told["PATH"] == os.environ["PATH"]
+    allowed = {"PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "TZ"}
+    allowed.add("OBJC_DISABLE_INITIALIZE_FORK_SAFETY")
+    assert {name for name in told if not name.startswith("PYTHON")} <= allowed
 
 
 async def test_child_that_dies_is_an_invalid_source_and_harms_no_other(clip: MakeClip) -> None:

@@ -47,7 +47,8 @@ async def quality_of(
             command.write_scripts()
             await FfmpegProcess(command.arguments, 30, time_limit=120).run()
         logs = [command.output.read_text() for command in commands]
-    return read_quality(logs, model_of(made.plan)), len(commands)
+    counts = [command.frame_count for command in commands]
+    return read_quality(logs, counts, model_of(made.plan)), len(commands)
 
 
 async def test_output_looks_like_its_source(real_media: Path, tmp_path: Path) -> None:
@@ -113,11 +114,31 @@ def test_runs_are_put_together_frame_by_frame() -> None:
         json.dumps({"frames": [{"metrics": {"vmaf": score}} for score in scores]})
         for scores in ([100, 80, 60], [0])
     ]
-    found = read_quality(logs, "m")
+    # Every fifth, from the first on.
+    found = read_quality(logs, [15, 1], "m")
     assert (found.vmaf_mean, found.vmaf_min, found.frame_count) == (60, 0, 4)
     assert found.vmaf_harmonic_mean == pytest.approx(4 / (1 / 101 + 1 / 81 + 1 / 61 + 1) - 1)
     with pytest.raises(OutputMismatch):
-        read_quality([], "m")
+        read_quality([], [], "m")
+
+
+@pytest.mark.parametrize(("frames", "due"), [(10, 2), (16, 4), (1, 1)])
+def test_runs_that_have_compared_other_frames_than_planned_say_nothing(
+    frames: int, due: int
+) -> None:
+    log = json.dumps({"frames": [{"metrics": {"vmaf": 90}}] * 3})
+    with pytest.raises(OutputMismatch, match=f"3 frames could be compared instead of {due}"):
+        read_quality([log], [frames], "m")
+
+
+async def test_output_that_ends_before_its_plan_is_not_measured(
+    real_media: Path, tmp_path: Path
+) -> None:
+    source = real_media / "bigbuckbunny-5s.mp4"
+    made = await export(source, [(20, 70)], tmp_path)
+    made.plan.segments[0].end_frame = 120
+    with pytest.raises(OutputMismatch, match="10 frames could be compared instead of 20"):
+        await quality_of(made, source, tmp_path, [FrameRange(0, 100)])
 
 
 @pytest.mark.parametrize(("lines", "model"), [(1440, "vmaf_v0.6.1"), (2160, "vmaf_4k_v0.6.1")])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from services.api.chunks import Piece
@@ -29,6 +32,7 @@ from tests.media.smart_copying import (
     segments_of,
     serving,
 )
+from tests.media.watermarks import LIMIT
 from videoexport.v1 import export_pb2 as pb
 
 NTSC = Fraction(30000, 1001)
@@ -233,7 +237,7 @@ async def test_run_ends_where_everything_that_shows_in_it_is_decoded(
         for end in (97, 98):
             chunk = chunk_of(info, plan, Piece(FrameRange(50, end), copied=True))
             with pytest.raises(NotCopyable):
-                await copy_part(handle.url, info.size_bytes, chunk, tmp_path, 60)
+                await copy_part(handle.url, info.size_bytes, chunk, tmp_path, LIMIT)
 
 
 async def test_part_whose_bytes_are_not_the_sources_is_found_when_it_is_joined(
@@ -250,7 +254,7 @@ async def test_part_whose_bytes_are_not_the_sources_is_found_when_it_is_joined(
     output, told = await joined(made.parts, made.pieces, made.plan, again)
     checks = checks_of(counts_of(made.pieces), told.seals)
     with pytest.raises(OutputMismatch, match="not those of the source"):
-        await check_joins(output, checks, made.plan.frame_rate, again, 60)
+        await check_joins(output, checks, made.plan.frame_rate, again, LIMIT)
 
 
 async def test_joins_that_cannot_be_decoded_are_found(clip: MakeClip, tmp_path: Path) -> None:
@@ -262,7 +266,7 @@ async def test_joins_that_cannot_be_decoded_are_found(clip: MakeClip, tmp_path: 
     output, told = await joined(made.parts, made.pieces, made.plan, alone, head=made.parts[0])
     checks = checks_of(counts_of(made.pieces), told.seals)
     with pytest.raises(OutputMismatch, match="around a join"):
-        await check_joins(output, checks, made.plan.frame_rate, alone, 60)
+        await check_joins(output, checks, made.plan.frame_rate, alone, LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -280,4 +284,29 @@ async def test_file_of_other_parts_than_planned_is_found(
     made = await export_copied(path, segments_of(await probed(path), [(30, 180)]), tmp_path)
     checks = checks_of(counts_of(made.pieces), [None] * len(made.pieces))
     with pytest.raises(OutputMismatch, match=words):
-        await check_joins(made.path, change(checks), made.plan.frame_rate, tmp_path, 60)
+        await check_joins(made.path, change(checks), made.plan.frame_rate, tmp_path, LIMIT)
+
+
+def zeros(content: bytearray, place: int, size: int) -> None:
+    content[place : place + size] = bytes(size)
+
+
+def noise(content: bytearray, place: int, size: int) -> None:
+    content[place : place + size] = random.Random(place).randbytes(size)
+
+
+@pytest.mark.parametrize(("picture", "how"), [(100, noise), (100, zeros), (131, zeros)], ids=str)
+async def test_damage_in_a_group_that_is_copied_is_found(
+    clip: MakeClip, tmp_path: Path, picture: int, how: Callable[[bytearray, int, int], None]
+) -> None:
+    path = clip(PLAIN)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        packets = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    place, size = packets[picture]
+    # Its head and its lengths stay.
+    how(content, place + size // 2, min(40, size // 3))
+    source = tmp_path / "source.mp4"
+    source.write_bytes(content)
+    with pytest.raises(NotCopyable, match="damaged"):
+        await export_copied(source, segments_of(await probed(source), [(30, 280)]), tmp_path)

@@ -16,6 +16,7 @@ from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.commands.builder import audio_commands, whole_commands
 from services.encoder.commands.filters import samples_of
+from services.encoder.commands.look import look_of
 from services.encoder.commands.loudness import read_tag
 from services.encoder.deadline import Deadline
 from services.encoder.ffmpeg.process import find_ffmpeg
@@ -90,7 +91,7 @@ async def levelled(
                 else audio_commands(site=site, soundtrack=track)
             ),
             check=lambda facts: (
-                check_output(facts, plan)
+                check_output(facts, plan, look_of(info.video, plan))
                 if pictures
                 else check_soundtrack(facts, Fraction(plan.frame_count, 25))
             ),

@@ -19,13 +19,22 @@ from services.encoder.board import Run
 from services.encoder.deadline import Deadline
 from services.encoder.errors import OutputMismatch
 from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.inspection.probe import verify_output
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
 from services.encoder.storage import StorageClient
 from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
-from services.encoder.tasks.stills import MadeStills, Stills
+from services.encoder.tasks.stills import (
+    MadeStills,
+    Shown,
+    Stills,
+    poster_command,
+    sprites_command,
+)
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
+from tests.media.colour import Tags
 from tests.media.frame_codes import Clip, Image, read_frame
+from tests.media.patches import SRGB, X265, make_patches
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 
@@ -76,7 +85,8 @@ def plan_of(**stills: object) -> pb.Plan:
 
 async def made(stills: Stills, plan: pb.Plan, video: Path) -> MadeStills:
     run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
-    return await stills.make(run, plan, video, Deadline.after(Duration(seconds=60)))
+    facts = await verify_output(video)
+    return await stills.make(run, plan, video, facts, Deadline.after(Duration(seconds=60)))
 
 
 def luma_of(path: Path) -> Image:
@@ -166,3 +176,39 @@ async def test_what_is_stored_is_noted_in_the_output(stills: Stills, video: Path
     assert output.poster == pb.Poster(time=Duration(seconds=1), size_bytes=sizes.pop("poster.jpg"))
     assert output.sprites == pb.Sprites(sheet_count=1, size_bytes=sum(sizes.values()))
     assert upload.export_output.file == ""
+
+
+@pytest.mark.parametrize(
+    ("tags", "least", "most"),
+    [
+        (Tags("bt2020", "smpte2084", "bt2020nc"), 0.82, 0.86),
+        (Tags("bt2020", "arib-std-b67", "bt2020nc"), 0.83, 0.87),
+        (Tags("bt2020", "bt2020-10", "bt2020nc"), 0.99, 1.0),
+        (Tags(), 0.99, 1.0),
+    ],
+    ids=str,
+)
+async def test_stills_of_kept_hdr_are_as_bright_as_sdr_of_it(
+    stills: Stills, tmp_path: Path, tags: Tags, least: float, most: float
+) -> None:
+    output = tmp_path / "output.mp4"
+    make_patches(output, SRGB, tags, "yuv420p10le", codec=X265)
+    sprites = pb.PlannedSprites(
+        interval_frames=5, tile_count=1, columns=1, tile_width=144, tile_height=96, sheet_count=1
+    )
+    plan = plan_of(poster=pb.PlannedPoster(width=144, height=96), sprites=sprites)
+    done = await made(stills, plan, output)
+    for file in done.files:
+        if file.suffix == ".jpg":
+            white = luma_of(file)[84, 132] / 255
+            assert least <= white <= most
+
+
+async def test_stills_are_made_with_as_many_threads_as_an_encode(video: Path) -> None:
+    plan = plan_of(poster=pb.PlannedPoster(), sprites=pb.PlannedSprites(columns=1))
+    shown = Shown(find_ffmpeg(), video, plan, await verify_output(video), threads=3)
+    for command in (poster_command(shown, 5), sprites_command(shown)):
+        before = command.arguments[: command.arguments.index("-i")]
+        for option in ("-threads", "-filter_threads"):
+            assert before[before.index(option) + 1] == "3"
+        assert command.arguments[command.arguments.index("-threads:v") + 1] == "1"

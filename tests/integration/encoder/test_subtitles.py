@@ -25,6 +25,7 @@ from tests.integration.encoder.conftest import run_ffmpeg
 from tests.media.exporting import export
 from tests.media.frame_codes import ffmpeg_exe
 from tests.media.object_server import ObjectServer
+from tests.media.watermarks import LIMIT
 from videoexport.v1 import export_pb2 as pb
 
 Span = tuple[int, int]
@@ -56,7 +57,7 @@ async def read(source: Path, spans: Sequence[Span]) -> tuple[pb.SourceInfo, Cues
         info = await probe(handle.url, size_bytes=len(content), etag=server.etag)
         before = server.bytes_sent
         wanted = [(Fraction(start), Fraction(end)) for start, end in spans]
-        cues = await read_cues(handle.url, info, 1, wanted, timeout=30)
+        cues = await read_cues(handle.url, info, 1, wanted, LIMIT)
         return info, cues, server.bytes_sent - before
 
 
@@ -138,7 +139,7 @@ async def test_stream_that_is_none_of_text_is_refused(tmp_path: Path) -> None:
     ):
         info = await probe(handle.url, size_bytes=len(content), etag=server.etag)
         with pytest.raises(InvalidSubtitles, match="no such subtitles"):
-            await read_cues(handle.url, info, 0, [(Fraction(0), Fraction(1))], timeout=30)
+            await read_cues(handle.url, info, 0, [(Fraction(0), Fraction(1))], LIMIT)
 
 
 ASS = r"""[Script Info]

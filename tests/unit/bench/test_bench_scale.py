@@ -26,6 +26,7 @@ from bench.scale.spans import (
 )
 from services.api.chunks import ChunkLengths, borders
 from services.common.planner import plan_export
+from services.encoder.commands.look import look_of, look_of_joined
 from services.encoder.inspection.output_facts import check_output, check_soundtrack
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -72,13 +73,14 @@ def test_sound_and_joining_take_little_and_a_probe_nothing() -> None:
 
 def test_what_is_left_passes_the_checks_of_the_encoder() -> None:
     wanted = plan()
-    check_output(facts_of(task_pb2.Task(whole=task_pb2.WholeTask(plan=wanted))), wanted)
+    look = look_of(source_info(task_pb2.TaskSource()).video, wanted)
+    check_output(facts_of(task_pb2.Task(whole=task_pb2.WholeTask(plan=wanted))), wanted, look)
     parts = [task_pb2.PartRef(frame_count=1)] * 7
     joined = facts_of(task_pb2.Task(assemble=task_pb2.AssembleTask(plan=wanted, video=parts)))
-    check_output(joined, wanted)
+    check_output(joined, wanted, look_of_joined(wanted))
     assert joined.keyframes_decoded == 7
     chunk = pb.Plan(frame_count=200, frame_rate=RATE, width=1280, height=720)
-    check_output(facts_of(video(200)), chunk)
+    check_output(facts_of(video(200)), chunk, look)
     sound = facts_of(audio(250))
     assert sound.audio_duration is not None
     check_soundtrack(sound, sound.audio_duration)

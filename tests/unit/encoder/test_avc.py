@@ -13,7 +13,7 @@ from services.encoder.formats.avc import (
     Configuration,
     Damaged,
     StreamParameters,
-    joined,
+    of_all,
     units_of,
 )
 
@@ -63,7 +63,7 @@ def test_record_is_written_as_it_was_read(record: bytes) -> None:
 
 
 def test_sets_of_both_are_in_the_joined_record() -> None:
-    both = joined([Configuration.parse(SMALL), Configuration.parse(SMALL_ONE)])
+    both = of_all([Configuration.parse(SMALL), Configuration.parse(SMALL_ONE)])
     assert both.ids() == {0, 1}
     again = Configuration.parse(both.to_bytes())
     assert again == both
@@ -73,37 +73,37 @@ def test_sets_of_both_are_in_the_joined_record() -> None:
 def test_level_and_constraints_of_the_joined_record_hold_for_all() -> None:
     low = replace(Configuration.parse(SMALL), constraints=0xE0, level=13)
     high = replace(Configuration.parse(SMALL_ONE), constraints=0x40, level=31)
-    both = joined([low, high])
+    both = of_all([low, high])
     assert (both.level, both.constraints) == (31, 0x40)
 
 
 def test_the_same_sets_are_kept_once() -> None:
     one = Configuration.parse(SMALL)
-    assert joined([one, one]) == one
+    assert of_all([one, one]) == one
 
 
 def test_different_sets_of_one_id_do_not_join() -> None:
     with pytest.raises(Damaged, match="by the same number"):
-        joined([Configuration.parse(SMALL), Configuration.parse(HIGH)])
+        of_all([Configuration.parse(SMALL), Configuration.parse(HIGH)])
 
 
 def test_different_picture_sets_of_one_id_do_not_join() -> None:
     one = Configuration.parse(SMALL)
     other = replace(one, pictures=(one.pictures[0] + b"\x80",))
     with pytest.raises(Damaged, match="by the same number"):
-        joined([one, other])
+        of_all([one, other])
 
 
 def test_other_lengths_do_not_join() -> None:
     one = Configuration.parse(SMALL)
     with pytest.raises(Damaged):
-        joined([one, replace(Configuration.parse(SMALL_ONE), length_bytes=2)])
+        of_all([one, replace(Configuration.parse(SMALL_ONE), length_bytes=2)])
 
 
 def test_free_id_is_that_of_no_set() -> None:
     assert Configuration.parse(SMALL).free_id() == 1
     assert Configuration.parse(SMALL_ONE).free_id() == 0
-    both = joined([Configuration.parse(SMALL), Configuration.parse(SMALL_ONE)])
+    both = of_all([Configuration.parse(SMALL), Configuration.parse(SMALL_ONE)])
     assert both.free_id() == 2
 
 
@@ -141,3 +141,22 @@ def test_units_of_a_sample() -> None:
     assert list(units_of(sample, 4)) == [b"\x09\xf0", b"\x65\x01\x02"]
     with pytest.raises(Damaged):
         list(units_of(sample[:-1], 4))
+
+
+@pytest.mark.parametrize("hole", [b"\0\0\0", b"\0\0\1", b"\0\0\2", bytes(64)])
+def test_unit_that_holds_what_none_does_is_damaged(hole: bytes) -> None:
+    unit = b"\x41\x9a" + hole + b"\x33"
+    with pytest.raises(Damaged, match="a picture is damaged"):
+        list(units_of(len(unit).to_bytes(4, "big") + unit, 4))
+
+
+@pytest.mark.parametrize("end", [b"", b"\0", bytes(3), b"\0\0\3", b"\0\0\3\0\0\3"])
+def test_unit_may_end_in_few_zeros_and_in_what_is_broken_up(end: bytes) -> None:
+    unit = b"\x41\x9a\0\0\3\1" + end
+    assert list(units_of(len(unit).to_bytes(4, "big") + unit, 4)) == [unit]
+
+
+def test_unit_whose_end_was_lost_is_damaged() -> None:
+    unit = b"\x41\x9a\x80" + bytes(7)
+    with pytest.raises(Damaged):
+        list(units_of(len(unit).to_bytes(4, "big") + unit, 4))

@@ -95,10 +95,10 @@ def plan(form: pb.Format.ValueType, codec: pb.VideoCodec.ValueType = AV1) -> pb.
         ),
         (
             *(GPU, HEVC),
-            "-c:v hevc_nvenc -preset p5 -tune hq -profile:v main -rc vbr -cq {cq} -b:v 0 "
+            "-c:v hevc_nvenc -preset p5 -tune hq -profile:v main -rc vbr -cq {cq} -b:v 0 -g 250 "
             "-tag:v hvc1",
         ),
-        (*(GPU, AV1), "-c:v av1_nvenc -preset p5 -tune hq -rc vbr -cq {cq} -b:v 0"),
+        (*(GPU, AV1), "-c:v av1_nvenc -preset p5 -tune hq -rc vbr -cq {cq} -b:v 0 -g 250"),
     ],
 )
 def test_options_of_a_codec(

@@ -170,3 +170,15 @@ def test_grey_keeps_its_range_until_zscale_reads_it(colour_range: str) -> None:
 def test_what_can_be_seen_through_lies_over_black(pixel_format: str, alpha: bool) -> None:
     over_black = ("premultiply=inplace=1",) if alpha else ()
     assert colour_of(source(BT709, pixel_format)).over_black == over_black
+
+
+@pytest.mark.parametrize(
+    ("told", "curve"),
+    [("bt470m", "bt470m"), ("gamma22", "bt470m"), ("gamma28", "bt470bg")],
+)
+def test_curves_are_named_as_filters_name_them(told: str, curve: str) -> None:
+    """Versions of before had names that these do not know."""
+    wide = colour_of(source(("smpte432", told, "bt709", "tv")))
+    assert wide.after == (f"zscale=p=bt709:t={curve}:m=bt709:r=tv:d=ordered",)
+    grey = colour_of(source(("bt709", told, "bt709", "tv"), "gray"))
+    assert f"color_trc={curve}" in grey.before[0]

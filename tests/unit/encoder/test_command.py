@@ -357,7 +357,9 @@ def test_quality_sets_the_constant_quality_of_both_families() -> None:
 
 def test_nvenc_fits_and_pads_on_the_gpu() -> None:
     (command,) = commands(source(), plan((0, 10)), pb.ENCODER_FAMILY_NVENC)
-    nvenc = words("-c:v h264_nvenc -preset p5 -tune hq -profile:v high -rc vbr -cq 24 -b:v 0")
+    nvenc = words(
+        "-c:v h264_nvenc -preset p5 -tune hq -profile:v high -rc vbr -cq 24 -b:v 0 -g 250"
+    )
     assert list(command.arguments) == [
         *BEGINNING,
         *words("-init_hw_device cuda=gpu -filter_hw_device gpu"),

@@ -121,6 +121,12 @@ RESTARTED = "Non-monotonic DTS; previous: 1024, current: 0; Error submitting a p
             DamagedSource,
             "some of its sound",
         ),
+        (
+            "[aist#0:1/ac3 @ 0x5] [dec:ac3 @ 0x5] Task finished with error code: -16976906 "
+            "(Error number -16976906 occurred)",
+            DamagedSource,
+            "some of its sound",
+        ),
         (f"[in#0/flv @ 0x5] {ENDED}", DamagedSource, "some of its data"),
         (f"[vf#0:0 @ 0x5] {ENDED}", EncoderFailed, ""),
         (f"[enc:libx264 @ 0x5] {ENDED}", EncoderFailed, ""),

@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
+from services.encoder.commands.colour import Tags
+from services.encoder.commands.look import Look, look_of, look_of_joined
+from services.encoder.deadline import Deadline
 from services.encoder.errors import OutputMismatch
 from services.encoder.inspection.output_facts import OutputFacts, check_output, verification_of
+from services.encoder.tasks.ffmpeg_runs import Order
+from services.encoder.tasks.parts import video_order
+from services.encoder.tasks.whole import order_of
 from videoexport.v1 import export_pb2 as pb
+from videoexport.v1 import task_pb2
 
 PLAN = pb.Plan(
     frame_rate=pb.Rational(numerator=30000, denominator=1001),
@@ -33,10 +40,11 @@ FACTS = OutputFacts(
     color_space="smpte170m",
     color_range="tv",
 )
+LOOK = Look("h264", ("yuv420p",), Tags("bt470bg", "smpte170m", "smpte170m"))
 
 
 def test_output_as_planned_passes() -> None:
-    check_output(FACTS, PLAN)
+    check_output(FACTS, PLAN, LOOK)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +57,18 @@ def test_output_as_planned_passes() -> None:
         ({"width": 1279}, "1279 × 720 pixels instead of 1280 × 720"),
         ({"index_in_front": False}, "index at the end"),
         ({"av_offset": Fraction(51, 10_000)}, r"sound that is 5\.1 ms off its pictures"),
+        ({"codec": "hevc"}, "pictures in hevc instead of h264"),
+        ({"codec": ""}, "pictures in no codec"),
+        ({"pixel_format": "yuv420p10le"}, "pictures of yuv420p10le instead of yuv420p"),
+        ({"color_primaries": "bt2020"}, "primaries bt2020 instead of bt470bg"),
+        ({"color_transfer": "smpte2084"}, "transfer smpte2084 instead of smpte170m"),
+        ({"color_space": ""}, "matrix unsaid instead of smpte170m"),
+        ({"color_range": "pc"}, "range pc instead of tv"),
     ],
 )
 def test_difference_is_refused_and_named(difference: dict[str, Any], words: str) -> None:
     with pytest.raises(OutputMismatch, match=words):
-        check_output(replace(FACTS, **difference), PLAN)
+        check_output(replace(FACTS, **difference), PLAN, LOOK)
 
 
 def test_sound_that_was_not_planned_is_refused() -> None:
@@ -61,7 +76,7 @@ def test_sound_that_was_not_planned_is_refused() -> None:
     silent.CopyFrom(PLAN)
     silent.has_audio = False
     with pytest.raises(OutputMismatch, match="not planned"):
-        check_output(FACTS, silent)
+        check_output(FACTS, silent, LOOK)
 
 
 @pytest.mark.parametrize("audio", [None, Fraction(480_480, 48_000), Fraction(1, 3)])
@@ -95,10 +110,114 @@ HEARD = replace(FACTS, frame_count=0, duration=Fraction(0), width=0, height=0)
 
 
 def test_sound_alone_has_no_pictures() -> None:
-    check_output(HEARD, SOUND)
+    check_output(HEARD, SOUND, None)
     with pytest.raises(OutputMismatch, match="300 frames instead of 0"):
-        check_output(FACTS, SOUND)
+        check_output(FACTS, SOUND, None)
     with pytest.raises(OutputMismatch, match=r"sound that is -10\.0 ms longer than planned"):
-        check_output(replace(HEARD, audio_duration=Fraction(10)), SOUND)
+        check_output(replace(HEARD, audio_duration=Fraction(10)), SOUND, None)
     with pytest.raises(OutputMismatch, match="no sound"):
-        check_output(replace(HEARD, audio_duration=None), SOUND)
+        check_output(replace(HEARD, audio_duration=None), SOUND, None)
+
+
+ORDERED = replace(
+    FACTS,
+    duration=Fraction(10),
+    audio_duration=Fraction(10),
+    codec="av1",
+    color_primaries="bt709",
+    color_transfer="bt709",
+    color_space="bt709",
+)
+
+
+def ordered() -> list[Order]:
+    """Return what a file, and a part of one, is ordered as: AV1 of a source in HD."""
+    info = pb.SourceInfo(video=pb.VideoStream(height=1080, bit_depth=8, pixel_format="yuv420p"))
+    rate, cpu = pb.Rational(numerator=30, denominator=1), pb.ENCODER_FAMILY_CPU
+    size = {"width": 1280, "height": 720, "video_codec": pb.VIDEO_CODEC_AV1}
+    plan = pb.Plan(frame_count=300, frame_rate=rate, has_audio=True, **size)
+    chunk = task_pb2.VideoChunk(info=info, end_frame=300, frame_rate=rate, family=cpu, **size)
+    deadline = Deadline.within(60, "encoding")
+    return [
+        order_of(task_pb2.WholeTask(info=info, plan=plan), cpu, deadline),
+        video_order(task_pb2.VideoTask(chunk=chunk), deadline),
+    ]
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_encoder_that_makes_something_else_than_ordered_is_found(*, part: bool) -> None:
+    order = ordered()[part]
+    facts = replace(ORDERED, audio_duration=None) if part else ORDERED
+    order.check(facts)
+    for difference in ({"codec": "h264"}, {"pixel_format": "yuv420p10le"}, {"color_range": "pc"}):
+        with pytest.raises(OutputMismatch, match="instead of"):
+            order.check(replace(facts, **difference))
+
+
+HDR = pb.VideoStream(
+    bit_depth=10,
+    pixel_format="yuv420p10le",
+    color_primaries="bt2020",
+    color_transfer="smpte2084",
+    color_space="bt2020nc",
+    color_range="tv",
+)
+SDR = pb.VideoStream(pixel_format="yuv420p", color_primaries="bt709", height=720)
+BT601 = Tags("smpte170m", "smpte170m", "smpte170m")
+KEPT = pb.Plan(video_codec=pb.VIDEO_CODEC_HEVC, dynamic_range=pb.DYNAMIC_RANGE_KEEP)
+
+
+def test_hdr_that_is_kept_looks_as_its_source_does() -> None:
+    tags = Tags("bt2020", "smpte2084", "bt2020nc")
+    wanted = Look("hevc", ("yuv420p10le",), tags, carried=True)
+    assert look_of(HDR, KEPT) == wanted
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        (pb.VIDEO_CODEC_UNSPECIFIED, "h264"),
+        (pb.VIDEO_CODEC_H264, "h264"),
+        (pb.VIDEO_CODEC_AV1, "av1"),
+        (pb.VIDEO_CODEC_VP9, "vp9"),
+    ],
+)
+def test_hdr_that_is_not_kept_looks_as_sdr(codec: pb.VideoCodec.ValueType, name: str) -> None:
+    wanted = Look(name, ("yuv420p",), Tags("bt709", "bt709", "bt709"))
+    assert look_of(HDR, pb.Plan(video_codec=codec)) == wanted
+
+
+def test_colours_that_change_within_a_source_are_as_it_says_there() -> None:
+    look = look_of(SDR, pb.Plan())
+    assert look.faults("h264", "yuv420p", BT601) == []
+    assert look.faults("h264", "yuv420p", Tags("bt2020", "bt709", "bt709")) != []
+    assert look.faults("h264", "yuv420p", Tags("bt709", "smpte2084", "bt709")) != []
+    assert look.faults("h264", "yuv420p", Tags("bt709", "", "bt709")) != []
+    assert look.faults("h264", "yuv420p", replace(BT601, range="pc")) != []
+    # What is converted is BT.709, and what is kept is what was asked for.
+    assert look_of(HDR, pb.Plan()).faults("h264", "yuv420p", BT601) != []
+    assert look_of(HDR, KEPT).faults("hevc", "yuv420p10le", BT601) != []
+
+
+def test_what_goes_beside_copied_pictures_looks_as_the_source_says() -> None:
+    source = pb.VideoStream(pixel_format="yuvj420p", color_space="bt470bg", color_range="pc")
+    look = look_of(source, pb.Plan(quality=pb.QUALITY_SOURCE))
+    assert look.faults("h264", "yuvj420p", Tags("bt709", "bt709", "bt470bg", "pc")) == []
+    assert len(look.faults("h264", "yuv420p", Tags("", "", "bt709"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("plan", "formats"),
+    [
+        (pb.Plan(), {"yuv420p"}),
+        (pb.Plan(quality=pb.QUALITY_SOURCE), {"yuv420p", "yuvj420p"}),
+        (KEPT, {"yuv420p", "yuv420p10le"}),
+    ],
+)
+def test_what_was_joined_is_in_the_codec_and_as_deep_as_planned(
+    plan: pb.Plan, formats: set[str]
+) -> None:
+    look = look_of_joined(plan)
+    assert set(look.pixel_formats) == formats
+    assert look.faults(look.codec, min(formats), Tags("bt2020", "", "", "pc")) == []
+    assert len(look.faults("vp9", "gray", Tags("", "", ""))) == 2

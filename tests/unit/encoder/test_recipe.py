@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,9 @@ from services.common.content_key import RECIPE_VERSION
 from services.common.sound import LEFT, RIGHT
 from services.encoder.commands.builder import audio_commands, video_commands
 from services.encoder.commands.codecs import ENCODER_NAMES
+from services.encoder.commands.cues import Cue, Cues
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.fonts import font_folders
 from services.encoder.commands.loudness import (
     Aim,
     Draft,
@@ -23,6 +26,7 @@ from services.encoder.commands.loudness import (
     measure_command,
     tag_command,
 )
+from services.encoder.tasks.watermark import mark_command
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
@@ -33,7 +37,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "47f651e5d4caba69bdee6a6196ebb826e45b5063493067de59cc66301069e164",
+    2: "f92536790f46f00b39d09c51da6cd4227065f41020ad612ebaea2928fcf9602f",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
@@ -41,6 +45,13 @@ DIGESTS = {
 CONFIGURATIONS = (
     "01640028ffe1001b67640028acd940780227e5c044000003000400000300c83c60c65801000668e938f2c8b0fdf8f800",
     "0142c01effe100186742c01edb0280f6c044000003000400000300c83c58bb8001000568ca83cb20",
+)
+# Of a source that says how its subtitles look, and of one that does not.
+CUES = (
+    Cues(
+        (Cue(Fraction(5), Fraction(7), "Hello"), Cue(Fraction(6), Fraction(8), r"{\an8}{\i1}you"))
+    ),
+    Cues((Cue(Fraction(5), Fraction(7), "Hello", 1, "Loud"),), "[Script Info]\nPlayResX: 384"),
 )
 QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
 
@@ -141,6 +152,7 @@ def everything() -> list[FfmpegCommand]:
             commands += audio_commands(site=SITE, soundtrack=track)
             commands += audio_commands(site=replace(SITE, tolerant=True), soundtrack=track)
         commands += other_codecs(info, rate)
+        commands += drawn_onto(info, rate)
     commands += beside_copies(plain, rate)
     return [*commands, *sounds(plain, rate, spans)]
 
@@ -163,6 +175,34 @@ def other_codecs(info: pb.SourceInfo, rate: pb.Rational) -> list[FfmpegCommand]:
             )
             commands += video_commands(site=SITE, chunk=chunk)
     return commands
+
+
+def drawn_onto(info: pb.SourceInfo, rate: pb.Rational) -> list[FfmpegCommand]:
+    """Return what draws watermarks and subtitles, alone and together."""
+    commands: list[FfmpegCommand] = []
+    marks = [None, *(mark_at(position) for position in pb.WatermarkPosition.values())]
+    for mark, cues in itertools.product(marks, (None, *CUES)):
+        for family in (pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC):
+            chunk = task_pb2.VideoChunk(
+                info=info,
+                frame_rate=rate,
+                start_frame=100,
+                end_frame=300,
+                width=1280,
+                height=720,
+                family=family,
+                watermark=mark,
+                burnt_subtitles=None if cues is None else 2,
+            )
+            commands += video_commands(site=SITE, chunk=chunk, subtitles=cues)
+        if mark is not None:
+            size = (chunk.width, chunk.height)
+            commands.append(mark_command(SITE.ffmpeg, SITE.url, mark, size, SITE.folder))
+    return commands
+
+
+def mark_at(position: pb.WatermarkPosition.ValueType) -> pb.Watermark:
+    return pb.Watermark(position=position, margin=0.02, width=0.1, opacity=0.5)
 
 
 def sounds(
@@ -188,8 +228,11 @@ def sounds(
 
 def test_recipe_version_goes_up_when_commands_change() -> None:
     digest = hashlib.sha256()
+    fonts = "|".join(re.escape(str(folder)) for folder in font_folders())
     for command in everything():
         for text in (*command.arguments, *command.scripts.values()):
-            digest.update(text.encode() + b"\0")
+            # Where the fonts lie makes no other bits.
+            told = re.sub(fonts, "fonts", text)
+            digest.update(told.encode() + b"\0")
     assert DIGESTS[RECIPE_VERSION] == digest.hexdigest()
     assert max(DIGESTS) == RECIPE_VERSION
