@@ -63,6 +63,9 @@ class Replanner:
         if found is None or found[0].replans >= MOST_REPLANS:
             return None
         record, task = found
+        if task.kind == "MEASURE":
+            # The file is there, and would go with the tasks that have made it.
+            return None
         message = task_pb2.Task.FromString(task.message)
         copies = True
         choice: FamilyChoice | None

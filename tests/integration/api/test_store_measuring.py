@@ -134,7 +134,11 @@ async def test_comparison_that_nobody_takes_is_done_without(rig: Rig) -> None:
     )
     [item] = await rig.housekeeping.overdue(HOUR)
     error = pb.ExportError(code="QUEUE_TIMEOUT", message="It waited.", retryable=True)
-    assert await rig.housekeeping.give_up(item.export_id, HOUR, error) == []
+    given_up = await rig.housekeeping.give_up(item.export_id, HOUR, error)
+    assert given_up is not None
+    assert given_up.sent == ()
+    assert given_up.output is not None
+    assert given_up.output.sha256 == OUTPUT.sha256
     record = await case.now()
     assert (record.state, record.error) == (ExportState.COMPLETED, None)
     assert [warning.code for warning in record.warnings] == ["QUALITY_NOT_MEASURED"]

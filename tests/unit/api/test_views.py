@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.api.forecast import Estimate
 from services.api.progress import Live
 from services.api.states import TERMINAL_EXPORTS, ExportState
-from services.api.views import PICTURES_SHARE, to_export
+from services.api.views import PARTS_SHARE, to_export
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -207,12 +207,25 @@ def test_export_in_parts_shows_what_all_its_encoders_do() -> None:
         speed=3,
         encoder_id="encoder-1",
     )
-    assert export.progress == pytest.approx(99 * PICTURES_SHARE / 4)
+    assert export.progress == pytest.approx(99 / (1 + PARTS_SHARE) / 4)
 
 
 def test_pictures_of_an_export_in_parts_are_not_all_of_its_work() -> None:
     export = in_parts(frames_encoded=500, live=live(500))
     assert 90 < export.progress < 95
+
+
+def test_comparison_of_the_output_is_left_when_all_pictures_are_made() -> None:
+    plan = pb.Plan(measure_quality=True)
+    plan.MergeFrom(PLAN)
+    # All of its 500 frames are compared.
+    assert processing(plan=plan, live=live(500)).progress == pytest.approx(99 / 2)
+    long = pb.Plan(frame_count=500 * 60, chunk_count=3)
+    long.MergeFrom(plan)
+    long.frame_count = 500 * 60
+    made = processing(plan=long, frames_to_encode=500 * 60, frames_encoded=500 * 60, live=live(500))
+    # Of an hour as much as of a minute.
+    assert made.progress == pytest.approx(99 / (1 + PARTS_SHARE + 1500 / 30_000))
 
 
 @pytest.mark.parametrize(
