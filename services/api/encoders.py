@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -104,12 +104,17 @@ class LiveEncoders:
 
     def oldest_recipe(self, lane: Lane) -> int:
         """Return the least that an encoder of a lane can be asked for; all, where none is live."""
-        taking = (
-            encoder.recipe_version
-            for encoder in self.all()
-            if _built_for(encoder)[lane] and not encoder.draining
-        )
-        return min(taking, default=RECIPE_VERSION)
+        return min(self._recipes(lane), default=RECIPE_VERSION)
+
+    def newest_recipe(self, lane: Lane) -> int:
+        """Return the most that an encoder of a lane can be asked for; 0 where none is live."""
+        return max(self._recipes(lane), default=0)
+
+    def _recipes(self, lane: Lane) -> Iterator[int]:
+        """Yield what the encoders that take tasks of a lane can be asked for."""
+        for encoder in self.all():
+            if _built_for(encoder)[lane] and not encoder.draining:
+                yield encoder.recipe_version
 
     def problem(self, lane: Lane) -> str | None:
         """Return what keeps a live encoder from a lane that it is made for, of the first such."""

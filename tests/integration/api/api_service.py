@@ -259,11 +259,19 @@ class FakeEncoder:
         stat = await self.upload(user, data, source=storage.SourceUpload(file_name="clip.mp4"))
         return stat.object.source.video_id
 
-    async def probed_video(self, rig: Rig, user: str = "anna") -> str:
-        """Store a source that was examined before: 4 s at 25 frames a second."""
+    async def probed_video(
+        self, rig: Rig, user: str = "anna", *, told: pb.SourceInfo | None = None
+    ) -> str:
+        """Store a source that was examined before: 4 s at 25 frames a second.
+
+        Args:
+            told: what is known of it, too.
+        """
         stat = await self.upload(user, b"probed", source=storage.SourceUpload(file_name="clip.mp4"))
         info = pb.SourceInfo()
         info.CopyFrom(INFO)
+        if told is not None:
+            info.MergeFrom(told)
         info.etag = stat.etag
         await rig.tasks.keep_probe(source_key(user, stat.object.source), info)
         return stat.object.source.video_id
