@@ -15,6 +15,7 @@ from services.api.states import ACTIVE_EXPORTS, ExportState
 from services.api.store.history import History, StateChange
 from services.api.store.records import ExportRecord
 from services.api.work import FRAMES_PER_JOIN
+from services.common.enum_names import value_or_unspecified
 from services.common.planner import FRAMES_PER_SOUND, duration_of
 from services.common.stills import POSTER, SHEETS, VTT
 from services.common.times import timestamp_of
@@ -45,7 +46,7 @@ def to_export(
         segments=record.segments,
         settings=record.settings,
         state=pb.ExportState.Value(f"EXPORT_STATE_{record.state}"),
-        phase=pb.ExportPhase.Value(f"EXPORT_PHASE_{record.phase}"),
+        phase=value_or_unspecified(pb.ExportPhase, f"EXPORT_PHASE_{record.phase}"),
         progress=record.progress,
         error=record.error,
         warnings=record.warnings,
@@ -99,9 +100,9 @@ def _state_change(change: StateChange) -> pb.StateChange:
         message.export.to_state = pb.ExportState.Value(f"EXPORT_STATE_{after}")
     else:
         message.task.task_id = change.task_id
-        message.task.kind = pb.TaskKind.Value(f"TASK_KIND_{change.kind}")
-        message.task.from_state = pb.TaskState.Value(f"TASK_STATE_{before}")
-        message.task.to_state = pb.TaskState.Value(f"TASK_STATE_{after}")
+        message.task.kind = value_or_unspecified(pb.TaskKind, f"TASK_KIND_{change.kind}")
+        message.task.from_state = value_or_unspecified(pb.TaskState, f"TASK_STATE_{before}")
+        message.task.to_state = value_or_unspecified(pb.TaskState, f"TASK_STATE_{after}")
         message.task.attempt = change.attempt or 0
     return message
 

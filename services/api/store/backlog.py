@@ -16,6 +16,7 @@ from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, Ta
 from services.api.store.database import Database
 from services.api.store.exports import without
 from services.common.codecs import H264
+from services.common.enum_names import value_or_unspecified
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
@@ -139,10 +140,9 @@ class BacklogStore:
             [_unfinished(row) for row in rows],
             {(row.user_id, Lane(row.lane)): row.at.timestamp() for row in served},
             {
-                EncodeKind.of_row(row.family, row.resolution, row.quality): Speed(
-                    row.frames_per_second, row.overhead_seconds
-                )
+                kind: Speed(row.frames_per_second, row.overhead_seconds)
                 for row in speeds
+                if (kind := EncodeKind.of_row(row.family, row.resolution, row.quality)) is not None
             },
         )
 
@@ -219,9 +219,13 @@ _SERVED = (
 _SPEEDS = select(encode_speeds).where(encode_speeds.c.family.in_(NAMES_OF_FAMILIES))
 
 
+# A newer version may have others.
+_LANE_NAMES = frozenset(map(str, Lane))
+
+
 def _unfinished(row: RowMapping) -> UnfinishedExport:
     in_flight = sorted(
-        (_in_flight(item) for item in row["in_flight"] or ()),
+        (_in_flight(item) for item in row["in_flight"] or () if item[2] in _LANE_NAMES),
         # As they are sent where several are at a time.
         key=lambda task: (task.sent_at, -task.frames, task.id),
     )
@@ -235,6 +239,7 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
         due=tuple(
             DueTasks(Lane(lane), count, frames, longest, tuple(kinds))
             for lane, count, frames, longest, kinds in row["due"] or ()
+            if lane in _LANE_NAMES
         ),
         in_flight=tuple(in_flight),
         plan=_summary(row["plan"]) if row["plan"] else None,
@@ -247,14 +252,15 @@ def _summary(plan: dict[str, Any]) -> PlanSummary:
     if plan.get("measure_quality"):
         rate = Fraction(plan["frame_rate"]["numerator"], plan["frame_rate"]["denominator"])
         compared = compared_frames(frame_count, rate)
-    # Sound alone has no pictures to tell of, and plans of before no codec.
+    # Sound alone has no pictures to tell of, plans of before have no codec, and a newer version
+    # may have others.
     return PlanSummary(
-        quality=pb.Quality.Value(plan.get("quality", "QUALITY_UNSPECIFIED")),
+        quality=value_or_unspecified(pb.Quality, plan.get("quality", "")),
         width=plan.get("width", 0),
         height=plan.get("height", 0),
         frame_count=frame_count,
         chunk_count=plan.get("chunk_count", 0),
-        video_codec=pb.VideoCodec.Value(plan.get("video_codec", "VIDEO_CODEC_H264")),
+        video_codec=value_or_unspecified(pb.VideoCodec, plan.get("video_codec", "")) or H264,
         compared_frames=compared,
     )
 

@@ -112,6 +112,30 @@ async def test_comparison_is_told_by_the_plan_until_it_is_due(rig: Rig) -> None:
     assert summary.compared_frames == 0
 
 
+async def test_what_a_newer_version_has_written_is_passed_over(rig: Rig) -> None:
+    case, other = await rig.create(), await rig.create("ben")
+    await rig.sql(
+        "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
+        " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_4320P', 'QUALITY_MEDIUM', 10, 1),"
+        " ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
+    )
+    newer = """{"quality": "QUALITY_PERFECT", "video_codec": "VIDEO_CODEC_AV9"}"""
+    await rig.sql("UPDATE exports SET plan = plan || %s::jsonb WHERE id = %s", newer, case.id)
+    await rig.sql("UPDATE tasks SET lane = 'fpga' WHERE export_id = %s", other.id)
+    left = await rig.backlog.read()
+    assert list(left.speeds) == [
+        EncodeKind(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
+    ]
+    by_id = {export.id: export for export in left.exports}
+    plan = by_id[case.id].plan
+    assert plan is not None
+    assert (plan.quality, plan.video_codec) == (pb.QUALITY_UNSPECIFIED, pb.VIDEO_CODEC_H264)
+    assert by_id[other.id].due == ()
+    await rig.dispatch(Lane.CPU)
+    await rig.sql("UPDATE tasks SET lane = 'fpga', state = 'DISPATCHED', dispatched_at = now()")
+    assert not any(export.in_flight for export in (await rig.backlog.read()).exports)
+
+
 async def test_plan_of_an_export_in_parts_tells_their_number(rig: Rig) -> None:
     case = await long_export(rig)
     await rig.sql("UPDATE exports SET plan = plan || '{\"chunk_count\": 12}'")
