@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.common.colours import (
+    CONVERTED_MATRICES,
+    CONVERTED_PRIMARIES,
+    CONVERTED_TRANSFERS,
+    HLG,
+    PQ,
+    has_alpha,
+)
 from videoexport.v1 import export_pb2 as pb
 
-# What decides that pictures are HDR: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67).
-_PQ, _HLG = "smpte2084", "arib-std-b67"
-
-# What few players convert from, by FFmpeg's names. Of primaries these are wider than an SDR
-# screen's; of matrices those that `scale` does not know, or that go with such primaries.
-_CONVERTED_PRIMARIES = ("bt2020", "smpte428", "smpte432", "film")
-_CONVERTED_TRANSFERS = ("bt2020-10", "bt2020-12", "linear", "log100", "log316", _PQ, _HLG)
-_CONVERTED_MATRICES = ("bt2020nc", "bt2020c", "ictcp", "ycgco")
 # What few players know also of those that show wide gamuts and HDR.
 _ODD_PRIMARIES = ("smpte428", "film")
 _ODD_TRANSFERS = ("linear", "log100", "log316")
@@ -28,7 +28,7 @@ _ODD_MATRICES = ("bt2020c", "ictcp", "ycgco")
 # Nits of diffuse white in HDR (ITU-R BT.2408), which 1.0 stands for in linear light.
 _WHITE = 203
 # The brightest that each can say; HLG's is that of the screen it is defined for.
-_PEAKS = {_PQ: 10_000, _HLG: 1_000}
+_PEAKS = {PQ: 10_000, HLG: 1_000}
 # In linear light, on the brightest of the three colours, so that hue and saturation stay.
 # - mobius leaves alone what is darker than `param`, 61 nits, so that faces and greys are as
 #   bright beside white as in HDR, and bends all that is brighter without a kink. Hable and
@@ -45,7 +45,6 @@ _FORGET_HDR = tuple(
     f"sidedata=mode=delete:type={name}"
     for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 )
-_PACKED_ALPHA = ("rgba", "bgra", "argb", "abgr", "ayuv", "vuya", "uyva", "ya8", "ya16", "pal8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
         keep: whether wide gamuts and HDR stay.
     """
     rgb, grey = _is_rgb(video), video.pixel_format.startswith("gray")
-    alpha = _has_alpha(video)
+    alpha = has_alpha(video)
     colour_range, primaries, transfer = _range(video), _primaries(video), _transfer(video)
     matrix = "gbr" if rgb else _matrix(video)
     wide = keep and primaries == "bt2020"
@@ -87,12 +86,12 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
         curve = "bt709" if transfer in _ODD_TRANSFERS else transfer
         after = (f"zscale=p={gamut}:t={curve}:m={'bt2020nc' if wide else 'bt709'}:{_TO_TV}",)
     elif not keep and (
-        primaries in _CONVERTED_PRIMARIES
-        or transfer in _CONVERTED_TRANSFERS
-        or matrix in _CONVERTED_MATRICES
+        primaries in CONVERTED_PRIMARIES
+        or transfer in CONVERTED_TRANSFERS
+        or matrix in CONVERTED_MATRICES
     ):
         # The curve stays where it can, for players differ in what light they make of one.
-        curve = "bt709" if transfer in _CONVERTED_TRANSFERS else transfer
+        curve = "bt709" if transfer in CONVERTED_TRANSFERS else transfer
         after = (f"zscale=p=bt709:t={curve}:m=bt709:{_TO_TV}",)
     elif grey or (colour_range == "pc" and not rgb and video.bit_depth > 8):
         # `scale` would tint greys by a step of 8 bits.
@@ -128,16 +127,16 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
 def matrix_of_output(video: pb.VideoStream) -> str:
     """Return the matrix that an output's colours are in, by FFmpeg's names."""
     converted = (
-        _transfer(video) in (*_PEAKS, *_CONVERTED_TRANSFERS)
-        or _primaries(video) in _CONVERTED_PRIMARIES
-        or _matrix(video) in _CONVERTED_MATRICES
+        _transfer(video) in (*_PEAKS, *CONVERTED_TRANSFERS)
+        or _primaries(video) in CONVERTED_PRIMARIES
+        or _matrix(video) in CONVERTED_MATRICES
     )
     return "bt709" if converted or _is_rgb(video) else _matrix(video)
 
 
 def _tone_mapped(transfer: str) -> tuple[str, ...]:
     # HLG's light for a screen depends on the whole colour: a curve for each would shift hues.
-    exact = ":agamma=0" if transfer == _HLG else ""
+    exact = ":agamma=0" if transfer == HLG else ""
     return (
         f"zscale=p=bt709:t=linear:npl={_WHITE}{exact}",
         "format=gbrpf32le",
@@ -184,7 +183,7 @@ def _range(video: pb.VideoStream) -> str:
 def _is_bt2020(video: pb.VideoStream) -> bool:
     """Return whether anything that is said goes with BT.2020 alone."""
     said = (video.color_primaries, video.color_transfer, video.color_space)
-    return any(name.startswith("bt2020") or name in (_PQ, _HLG, "ictcp") for name in said)
+    return any(name.startswith("bt2020") or name in (PQ, HLG, "ictcp") for name in said)
 
 
 def _is_hd(video: pb.VideoStream) -> bool:
@@ -207,7 +206,3 @@ def _is_rgb(video: pb.VideoStream) -> bool:
     return video.color_space == "gbr" or video.pixel_format.lstrip("a0x2").startswith(
         ("rgb", "bgr", "gbr", "pal8")
     )
-
-
-def _has_alpha(video: pb.VideoStream) -> bool:
-    return video.pixel_format.startswith(("yuva", "gbrap", *_PACKED_ALPHA))

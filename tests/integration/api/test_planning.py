@@ -564,7 +564,9 @@ async def test_place_and_device_wait_until_whoever_may_write_them_knows_them(
     parts.encoders.heard(old)
     with pytest.raises(DomainError, match="knows keep_location_and_device yet"):
         await parts.planner.plan(wanted, TOLD)
-    assert await parts.planner.plan(order(), TOLD)
+    with pytest.raises(DomainError, match="knows tags, chapters and languages yet"):
+        await parts.planner.plan(order(), TOLD)
+    assert await parts.planner.plan(order(), LONG_INFO)
 
 
 SPOKEN = pb.SourceInfo(
