@@ -953,7 +953,9 @@ class ExportSettings(_message.Message):
     encoder: Global___EncoderPreference.ValueType
     """Which encoders may be used. Default: ENCODER_PREFERENCE_AUTO."""
     fit: Global___Fit.ValueType
-    """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD, and no other where
+    the output has the source's size.
+    """
     video_codec: Global___VideoCodec.ValueType
     """Codec of the pictures, one that the format holds. Default: VIDEO_CODEC_H264, in WebM
     VIDEO_CODEC_VP9.
