@@ -2624,8 +2624,8 @@ class Encoder(_message.Message):
     ffmpeg_version: _builtins.str
     """Output only. Version of FFmpeg, such as `n9.0.2`."""
     ffmpeg_build: _builtins.str
-    """Output only. SHA-256 of FFmpeg's version and configuration; outputs of
-    different builds are not the same bits.
+    """Output only. SHA-256 of FFmpeg's version and configuration, and of the versions of the fonts
+    and of PyAV; outputs of different builds are not the same bits.
     """
     encoder_threads: _builtins.int
     """Output only. Threads that each CPU encode uses."""
