@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from services.common.content_key import RECIPE_VERSION, Toolchain
 from services.common.errors import DomainError, Reason
-from services.common.families import LANE_OF_FAMILY, codec_problem
+from services.common.families import LANE_OF_FAMILY, lacking_codec
 from services.common.subjects import ENCODERS, HELLO, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -120,7 +120,7 @@ class LiveEncoders:
         """Return what keeps a live encoder from a lane that it is made for, of the first such."""
         for encoder in self.all():
             if _built_for(encoder)[lane] and not _slots_of(encoder)[lane]:
-                return encoder.problem or f"Encoder {encoder.id} is going away."
+                return encoder.problem or "An encoder is going away."
         return None
 
     def toolchain(self, family: pb.EncoderFamily.ValueType) -> Toolchain:
@@ -154,9 +154,9 @@ class LiveEncoders:
         """
         for encoder in self.all():
             if not encoder.draining:
-                problem = codec_problem(encoder.capabilities, family, codec, ten_bit=ten_bit)
-                if problem is not None:
-                    return f"encoder {encoder.id} cannot do it: {problem}"
+                lacking = lacking_codec(encoder.capabilities, family, codec, ten_bit=ten_bit)
+                if lacking is not None:
+                    return f"not every live encoder makes {lacking}"
         return None
 
     def addresses(self) -> list[str]:

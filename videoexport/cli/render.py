@@ -230,7 +230,7 @@ def encoders_table(encoders: Sequence[export_pb2.Encoder]) -> str:
         for encoder in encoders
     ]
     columns = ("ID", "ADDRESS", "STATE", "CPU", "GPU", "TASKS", "THREADS", "FFMPEG")
-    problems = [encoder.problem for encoder in encoders if encoder.problem]
+    problems = [f"{encoder.id}: {encoder.problem}" for encoder in encoders if encoder.problem]
     return "\n".join([table(columns, rows), *problems])
 
 

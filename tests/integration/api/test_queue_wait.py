@@ -112,7 +112,7 @@ async def test_two_replicas_give_up_an_export_once(rig: Rig, replica: Rig) -> No
     assert await rig.value("SELECT count(*) FROM announcements") == 1
 
 
-FULL = "The scratch disk of encoder encoder-1 is full."
+FULL = "The encoder's scratch disk is full."
 
 
 @pytest.mark.parametrize(

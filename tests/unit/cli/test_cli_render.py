@@ -311,7 +311,7 @@ def test_encoders_table_says_what_keeps_one_from_working() -> None:
     lines = render.encoders_table([stuck, export_pb2.Encoder(id="enc-2")]).splitlines()
     assert [line.split()[2] for line in lines[1:2]] == ["stuck"]
     assert "ready" in lines[2]
-    assert lines[3:] == ["Its disk is full."]
+    assert lines[3:] == ["enc-1: Its disk is full."]
 
 
 def test_details_show_what_a_file_says_of_itself_in_few_words() -> None:
