@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from services.common.codecs import H264, NAMES, SOUND_HEIGHT, SOUND_WIDTH
+from services.common.enum_names import known_value
 from services.common.families import FAMILY_OF_LANE
-from services.common.geometry import nearest_resolution
+from services.common.geometry import SIZES, nearest_resolution
 from videoexport.v1 import export_pb2 as pb
 
 
@@ -31,6 +32,10 @@ class Pictures(Protocol):
         """Their codec; H.264 where versions of before say none."""
 
 
+_FIRST_RESOLUTIONS = (pb.RESOLUTION_720P, pb.RESOLUTION_1080P)
+_FIRST_QUALITIES = (pb.QUALITY_HIGH, pb.QUALITY_MEDIUM, pb.QUALITY_LOW)
+
+
 @dataclass(frozen=True, slots=True)
 class EncodeKind:
     """Encodes that are about equally fast.
@@ -46,29 +51,39 @@ class EncodeKind:
 
     @property
     def name_of_family(self) -> str:
-        """The family by its name in rows, with the codec unless it is H.264.
+        """The family by its name in rows, with the codec unless all of it was always known.
 
-        So replicas of before, which know of no other, come across H.264's speeds alone.
+        Replicas of before read the rows of the bare names alone, and fail at sizes, qualities
+        and codecs that are new.
         """
         name = pb.EncoderFamily.Name(self.family)
-        return name if self.codec == H264 else f"{name}/{pb.VideoCodec.Name(self.codec)}"
+        bare = (
+            self.codec == H264
+            and self.resolution in _FIRST_RESOLUTIONS
+            and self.quality in _FIRST_QUALITIES
+        )
+        return name if bare else f"{name}/{pb.VideoCodec.Name(self.codec)}"
 
     @classmethod
-    def of_row(cls, family: str, resolution: str, quality: str) -> Self:
-        """Return the kind that a row's columns name."""
+    def of_row(cls, family: str, resolution: str, quality: str) -> Self | None:
+        """Return the kind that a row's columns name; None for one of a newer version."""
         name, _, codec = family.partition("/")
-        return cls(
-            pb.EncoderFamily.Value(name),
-            pb.Resolution.Value(resolution),
-            pb.Quality.Value(quality),
-            pb.VideoCodec.Value(codec) if codec else H264,
+        kind = (
+            known_value(pb.EncoderFamily, name),
+            known_value(pb.Resolution, resolution),
+            known_value(pb.Quality, quality),
+            known_value(pb.VideoCodec, codec) if codec else H264,
         )
+        return None if None in kind else cls(*kind)  # type: ignore[arg-type]  # mypy: no narrowing
 
 
 NAMES_OF_FAMILIES = tuple(
-    EncodeKind(family, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM, codec).name_of_family
-    for family in FAMILY_OF_LANE.values()
-    for codec in NAMES
+    {
+        EncodeKind(family, resolution, pb.QUALITY_MEDIUM, codec).name_of_family
+        for family in FAMILY_OF_LANE.values()
+        for resolution in SIZES
+        for codec in NAMES
+    }
 )
 
 

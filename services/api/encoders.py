@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from services.common.content_key import RECIPE_VERSION, Toolchain
 from services.common.errors import DomainError, Reason
-from services.common.families import LANE_OF_FAMILY, codec_problem
+from services.common.families import LANE_OF_FAMILY, lacking_codec
 from services.common.subjects import ENCODERS, HELLO, Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -104,18 +104,23 @@ class LiveEncoders:
 
     def oldest_recipe(self, lane: Lane) -> int:
         """Return the least that an encoder of a lane can be asked for; all, where none is live."""
-        taking = (
-            encoder.recipe_version
-            for encoder in self.all()
-            if _built_for(encoder)[lane] and not encoder.draining
-        )
-        return min(taking, default=RECIPE_VERSION)
+        return min(self._recipes(lane), default=RECIPE_VERSION)
+
+    def newest_recipe(self, lane: Lane) -> int:
+        """Return the most that an encoder of a lane can be asked for; 0 where none is live."""
+        return max(self._recipes(lane), default=0)
+
+    def _recipes(self, lane: Lane) -> Iterator[int]:
+        """Yield what the encoders that take tasks of a lane can be asked for."""
+        for encoder in self.all():
+            if _built_for(encoder)[lane] and not encoder.draining:
+                yield encoder.recipe_version
 
     def problem(self, lane: Lane) -> str | None:
         """Return what keeps a live encoder from a lane that it is made for, of the first such."""
         for encoder in self.all():
             if _built_for(encoder)[lane] and not _slots_of(encoder)[lane]:
-                return encoder.problem or f"Encoder {encoder.id} is going away."
+                return encoder.problem or "An encoder is going away."
         return None
 
     def toolchain(self, family: pb.EncoderFamily.ValueType) -> Toolchain:
@@ -149,9 +154,9 @@ class LiveEncoders:
         """
         for encoder in self.all():
             if not encoder.draining:
-                problem = codec_problem(encoder.capabilities, family, codec, ten_bit=ten_bit)
-                if problem is not None:
-                    return f"encoder {encoder.id} cannot do it: {problem}"
+                lacking = lacking_codec(encoder.capabilities, family, codec, ten_bit=ten_bit)
+                if lacking is not None:
+                    return f"not every live encoder makes {lacking}"
         return None
 
     def addresses(self) -> list[str]:

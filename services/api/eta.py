@@ -21,8 +21,6 @@ from services.common.subjects import Lane
 # export's tasks are taken several at a time, the more the further back it waits, which errs in
 # proportion to its time.
 PLAYED_TASKS = 5000
-# Where the task runs that joins the parts of an export.
-TAIL_LANE = Lane.MUX
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,20 @@ class LaneWork:
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    """A task that begins when all others have ended, such as the one that joins them.
+
+    Attributes:
+        needed: whether the export is not finished without; otherwise it is done without where
+            its lane has no slot.
+    """
+
+    lane: Lane
+    seconds: float
+    needed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What is left of one export.
 
@@ -67,7 +79,7 @@ class Backlog:
         order: when it came, in seconds of any clock.
         lane: where its pictures are made, or else where it waits: there it queues.
         work: by lane.
-        tail: seconds of the one task that begins when all others have ended; 0 for none.
+        tails: what begins then, one after the other.
         begun: whether a slot of `lane` has worked for it before.
     """
 
@@ -77,7 +89,7 @@ class Backlog:
     lane: Lane
     work: Mapping[Lane, LaneWork]
     priority: int = 0
-    tail: float = 0.0
+    tails: tuple[Tail, ...] = ()
     begun: bool = False
 
 
@@ -113,7 +125,11 @@ def forecast(
     # Time goes on from what came or ended last.
     now = max((*(export.order for export in ordered), *served.values()), default=0.0)
     wholes = [
-        _Whole(export, place, came=export.order - now) for place, export in enumerate(ordered)
+        _Whole(
+            *(export, place, export.order - now),
+            deque(tail for tail in export.tails if tail.needed or lanes[tail.lane].count),
+        )
+        for place, export in enumerate(ordered)
     ]
     _play(wholes, lanes, {key: ended - now for key, ended in served.items()})
     return {
@@ -132,21 +148,22 @@ class _Whole:
     Attributes:
         place: among the exports of its user, and of all.
         came: when it came; 0 is now.
-        open: tasks that have not ended, but for the tail.
+        tails: those that have not begun.
+        open: tasks that have not ended, but for these.
     """
 
     export: Backlog
     place: int
     came: float
+    tails: deque[Tail]
     open: int = 0
     begun: bool = False
-    tail_begun: bool = False
     position: int = 0
     ends: float = 0.0
 
     def needs(self) -> set[Lane]:
         """Return the lanes that have to have slots."""
-        return {*self.export.work, TAIL_LANE} if self.export.tail else set(self.export.work)
+        return {*self.export.work, *(tail.lane for tail in self.export.tails if tail.needed)}
 
 
 @dataclass(slots=True)
@@ -254,10 +271,10 @@ class _Lane:
         for user in self._users.values():
             self._queue(user)
 
-    def take_tail(self, whole: _Whole) -> None:
-        """Take the last task of an export."""
+    def take_tail(self, whole: _Whole, seconds: float) -> None:
+        """Take a last task of an export."""
         part = _Part(whole, self, self._user(whole.export.user_id))
-        self._make_due(part, 1, LaneWork(waiting=1, work=whole.export.tail))
+        self._make_due(part, 1, LaneWork(waiting=1, work=seconds))
         self._queue(part.user)
 
     def fill(self) -> None:
@@ -330,11 +347,13 @@ def _play(wholes: list[_Whole], slots: Mapping[Lane, LaneSlots], served: Served)
     for lane in lanes.values():
         lane.take(wholes)
 
-    def begin_tail(whole: _Whole) -> None:
-        if whole.export.tail and not whole.open and not whole.tail_begun:
-            whole.tail_begun = True
-            whole.open = 1
-            lanes[TAIL_LANE].take_tail(whole)
+    def begin_tail(whole: _Whole) -> _Lane | None:
+        if whole.open or not whole.tails:
+            return None
+        tail = whole.tails.popleft()
+        whole.open = 1
+        lanes[tail.lane].take_tail(whole, tail.seconds)
+        return lanes[tail.lane]
 
     for whole in wholes:
         begin_tail(whole)
@@ -344,6 +363,7 @@ def _play(wholes: list[_Whole], slots: Mapping[Lane, LaneSlots], served: Served)
         part.whole.open -= 1
         part.whole.ends = clock.now
         part.lane.end(part)
-        begin_tail(part.whole)
+        goes_on = begin_tail(part.whole)
         part.lane.fill()
-        lanes[TAIL_LANE].fill()
+        if goes_on is not None:
+            goes_on.fill()

@@ -38,10 +38,12 @@ from services.api.work import Order, probe_task
 from services.common import ids
 from services.common.checks import source_violations
 from services.common.codecs import container_of
+from services.common.content_key import RECIPE_VERSION
 from services.common.errors import DomainError, Reason
-from services.common.examined import knows_enough
+from services.common.examined import knows_enough, tells_all
 from services.common.stills import files_of
 from services.common.storage import StorageCalls
+from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import export_service_pb2 as service
 from videoexport.v1 import storage_service_pb2 as storage_pb
@@ -107,7 +109,7 @@ class Exports:
         source = await self._storage.find_source(user_id, request.source)
         key = source_key(user_id, request.source)
         info = await self._tasks.find_probe(key, source.etag)
-        if info and not knows_enough(info, request.settings):
+        if info and not self._is_told(info, request.settings):
             # Examined once more, by an encoder that tells more.
             info = None
         await self._storage.note_watermark(user_id, request.settings)
@@ -120,6 +122,15 @@ class Exports:
         planned = None if info is None else await self._planner.plan(order, info)
         record = await self._store_new(request, order, planned, submission)
         return await self.view(record), record.plan
+
+    def _is_told(self, info: pb.SourceInfo, settings: pb.ExportSettings) -> bool:
+        """Return whether a source is known as well as it can be at the moment.
+
+        While encoders are upgraded, one of before may be who examines it once more: what it
+        says is planned with, as far as that is enough.
+        """
+        can_tell_all = self._encoders.newest_recipe(Lane.PROBE) >= RECIPE_VERSION
+        return knows_enough(info, settings) and (tells_all(info) or not can_tell_all)
 
     async def _check_against_source(
         self, request: service.CreateExportRequest, user_id: str

@@ -21,3 +21,8 @@ def compared_spans(frame_count: int, rate: Fraction) -> list[FrameRange]:
     room = frame_count - length
     starts = [room * place // (PLACES - 1) for place in range(PLACES)]
     return [FrameRange(start, start + length) for start in starts]
+
+
+def compared_frames(frame_count: int, rate: Fraction) -> int:
+    """Return how many frames of an output are compared."""
+    return sum(span.frame_count for span in compared_spans(frame_count, rate))

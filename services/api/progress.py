@@ -166,10 +166,13 @@ def _telling(word: _TaskWord) -> tuple[bool, bool, float]:
 def phase_of(task: pb.RunningTask) -> pb.ExportPhase.ValueType:
     """Return what is done for an export while a task of it runs.
 
-    Parts are verified and stored while others are still encoded.
+    Parts are verified and stored while others are still encoded. What a newer encoder does that
+    has no name here is some kind of encoding, too.
     """
     part = task.kind in (pb.TASK_KIND_VIDEO, pb.TASK_KIND_AUDIO)
-    return pb.EXPORT_PHASE_ENCODING if part else task.phase
+    if part or task.phase not in pb.ExportPhase.values():
+        return pb.EXPORT_PHASE_ENCODING
+    return task.phase
 
 
 class ProgressWriter:

@@ -93,7 +93,7 @@ class Reconciler:
         self._held_up: dict[str, HeldUp] = {}
         self._topology_is_set = False
         self._garbage = Wake()
-        self._gpu_seen_at = time.monotonic()
+        self._seen_at = dict.fromkeys((Lane.GPU, Lane.CPU), time.monotonic())
 
     async def run(self) -> None:
         """Go round for ever; one duty that fails does not stop the others."""
@@ -103,6 +103,7 @@ class Reconciler:
             ("expire", self._expire),
             ("find lost tasks", self._find_lost),
             ("move off the GPU", self._move_off_gpu),
+            ("give up comparing", self._give_up_comparing),
             ("give up waiting", self._give_up_waiting),
             ("forget", self._housekeeping.forget_old),
             ("forget parts", self._reuse.forget_old),
@@ -244,17 +245,23 @@ class Reconciler:
             return False
         return True
 
+    def _is_deserted(self, lane: Lane) -> bool:
+        """Return whether no encoder of a lane is left.
+
+        None is left when none was heard of for as long as an encoder may be
+        silent, although heartbeats could reach us all that time.
+        """
+        now = time.monotonic()
+        if self._encoders.slots(lane) or not self._signals.connected:
+            self._seen_at[lane] = now
+        return now - self._seen_at[lane] >= self._settings.encoder_timeout
+
     async def _move_off_gpu(self) -> None:
         """Plan exports for the CPU that wait for a GPU when no GPU encoder is left.
 
-        None is left when none was heard of for as long as an encoder may be
-        silent, although heartbeats could reach us all that time. What was
-        running goes, too, once nothing was heard of it for as long as JetStream waits.
+        What was running goes, too, once nothing was heard of it for as long as JetStream waits.
         """
-        now = time.monotonic()
-        if self._encoders.slots(Lane.GPU) or not self._signals.connected:
-            self._gpu_seen_at = now
-        if now - self._gpu_seen_at < self._settings.encoder_timeout:
+        if not self._is_deserted(Lane.GPU):
             return
         silence = timedelta(seconds=self._settings.ack_wait)
         for record in await self._housekeeping.idle_exports(Lane.GPU, silence):
@@ -266,6 +273,16 @@ class Reconciler:
             await self._signals.export_changed(record.id)
             self._signals.dispatch.set()
 
+    async def _give_up_comparing(self) -> None:
+        """Complete exports whose finished file nobody is there to compare with its source.
+
+        While somebody is, they wait as others do; an encoder that is started anew is waited for
+        as long as JetStream waits.
+        """
+        if self._is_deserted(Lane.CPU):
+            wait = timedelta(seconds=self._settings.ack_wait)
+            await self._give_up(wait, await self._housekeeping.overdue(wait, finished=True))
+
     async def _give_up_waiting(self) -> None:
         """End exports that have waited for an encoder for longer than they may."""
         if not self._settings.queue_wait_seconds:
@@ -273,14 +290,17 @@ class Reconciler:
         # What is in work is silent for up to that long when its encoder vanishes.
         seconds = max(self._settings.queue_wait_seconds, self._settings.ack_wait)
         wait = timedelta(seconds=seconds)
-        for overdue in await self._housekeeping.overdue(wait):
+        await self._give_up(wait, await self._housekeeping.overdue(wait))
+
+    async def _give_up(self, wait: timedelta, waiting: Sequence[Overdue]) -> None:
+        for overdue in waiting:
             error = pb.ExportError(
                 code=Reason.QUEUE_TIMEOUT,
                 message=f"Nothing was done for {in_words(wait)}: {self._why_it_waits(overdue)}",
                 retryable=TABLE[Reason.QUEUE_TIMEOUT].retryable,
             )
-            sent = await self._housekeeping.give_up(overdue.export_id, wait, error)
-            if sent is None:
+            given_up = await self._housekeeping.give_up(overdue.export_id, wait, error)
+            if given_up is None:
                 continue
             log.warning(
                 "export waited too long",
@@ -288,7 +308,9 @@ class Reconciler:
                 lane=overdue.lane,
                 message=error.message,
             )
-            await self._signals.stop_tasks(sent)
+            if given_up.output is not None:
+                self._metrics.completed(given_up.output)
+            await self._signals.stop_tasks(list(given_up.sent))
             await self._signals.export_changed(overdue.export_id)
 
     def _why_it_waits(self, overdue: Overdue) -> str:

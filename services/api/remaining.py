@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from services.api.encode_kind import EncodeKind, kind_of
-from services.api.eta import TAIL_LANE, Backlog, LaneWork
+from services.api.eta import Backlog, LaneWork, Tail
 from services.api.progress import Pace
 from services.api.states import ExportState
 from services.api.store.backlog import (
@@ -14,7 +14,6 @@ from services.api.store.backlog import (
     Speed,
     UnfinishedExport,
 )
-from services.api.store.work import LATER
 from services.api.work import FRAMES_PER_JOIN
 from services.common.codecs import picture_work
 from services.common.families import FAMILY_OF_LANE
@@ -62,13 +61,6 @@ def backlog_of(
     if not lanes:
         return None
     lane = min(lanes, key=lambda name: name is Lane.MUX)
-    tail = 0.0
-    joins = any(item.assembly for item in export.due) or any(
-        task.kind in LATER for task in export.in_flight
-    )
-    if export.plan is not None and export.plan.chunk_count and not joins:
-        speed = speed_of(TAIL_LANE, export.plan, speeds)
-        tail = _slot_seconds(export.plan.frame_count // FRAMES_PER_JOIN, speed)
     return Backlog(
         export_id=export.id,
         user_id=export.user_id,
@@ -79,9 +71,27 @@ def backlog_of(
             for name in lanes
         },
         priority=export.priority,
-        tail=tail,
+        tails=tuple(_tails(export, speeds)),
         begun=export.state is ExportState.PROCESSING and export.pictures_made > 0,
     )
+
+
+def _tails(export: UnfinishedExport, speeds: Mapping[EncodeKind, Speed]) -> Iterator[Tail]:
+    """Yield what waits for all other tasks: what joins the parts, and what compares the output.
+
+    A file that is taken over may have been compared already, which is not seen here.
+    """
+    plan = export.plan
+    begun = {kind for item in export.due for kind in item.kinds}
+    begun |= {task.kind for task in export.in_flight}
+    if plan is None or "MEASURE" in begun:
+        return
+    if plan.chunk_count and "ASSEMBLE" not in begun:
+        speed = speed_of(Lane.MUX, plan, speeds)
+        yield Tail(Lane.MUX, _slot_seconds(plan.frame_count // FRAMES_PER_JOIN, speed))
+    if plan.compared_frames:
+        seconds = _slot_seconds(plan.compared_frames, speed_of(Lane.CPU, plan, speeds))
+        yield Tail(Lane.CPU, seconds, needed=False)
 
 
 def _work(export: UnfinishedExport, lane: Lane, speed: Speed, pace_of: PaceOf) -> LaneWork:

@@ -31,6 +31,12 @@ MOST_REPLANS = 4
 # An export whose parts so often did not join is made whole: encoders whose parts differ may do
 # so for long, as while they are upgraded.
 MOST_GENERATIONS = 2
+# What fails as well where pictures are encoded.
+NOT_OF_COPYING = (
+    *(Reason.SOURCE_NOT_FOUND, Reason.SOURCE_CHANGED, Reason.SOURCE_UNAVAILABLE),
+    *(Reason.STORAGE_UNAVAILABLE, Reason.SCRATCH_FULL, Reason.PART_MISSING),
+    *(Reason.INVALID_SUBTITLES, Reason.DRAINING),
+)
 COPIES_DO_NOT_JOIN = as_sentence(
     f"{NOT_COPIED}: together with those that are encoded they could not be decoded"
 )
@@ -60,18 +66,23 @@ class Replanner:
             DomainError: STORE_UNAVAILABLE.
         """
         found = await self._tasks.find(event)
-        if found is None or found[0].replans >= MOST_REPLANS:
+        if found is None:
             return None
         record, task = found
+        if task.kind == "MEASURE":
+            # The file is there, and would go with the tasks that have made it.
+            return None
         message = task_pb2.Task.FromString(task.message)
+        not_copied = self._not_copied(message, event.failed.message, reason, task.failures)
+        # Copying is given up once, so that leads nowhere again and again.
+        if record.replans >= MOST_REPLANS and not not_copied:
+            return None
         copies = True
         choice: FamilyChoice | None
         if reason is Reason.GPU_FAILED:
             choice = _off_gpu(event.failed.message)
-        elif reason is Reason.COPY_FAILED:
-            choice, record = None, _encoded(record, event.failed.message)
-        elif reason is Reason.PARTS_DIFFER and message.assemble.plan.quality == pb.QUALITY_SOURCE:
-            choice, record = None, _encoded(record, COPIES_DO_NOT_JOIN)
+        elif not_copied:
+            choice, record = None, _encoded(record, not_copied)
         elif reason in (Reason.PART_MISSING, Reason.PARTS_DIFFER):
             # What is made already is of this family.
             choice = FamilyChoice(message.assemble.family, message.assemble.family_reason)
@@ -109,6 +120,22 @@ class Replanner:
         if planned is None:
             return None
         return await self._housekeeping.leave_lane(Lane.GPU, silence, record.id, planned)
+
+    def _not_copied(self, task: task_pb2.Task, problem: str, reason: Reason, failures: int) -> str:
+        """Return why pictures of a failed task are to be encoded although they were to be copied.
+
+        As a sentence; empty where they are copied, or were not to be.
+        """
+        if pb.QUALITY_SOURCE not in (task.video.chunk.quality, task.assemble.plan.quality):
+            return ""
+        if reason is Reason.COPY_FAILED:
+            return problem
+        if reason is Reason.PARTS_DIFFER:
+            return COPIES_DO_NOT_JOIN
+        if reason in NOT_OF_COPYING or not self._is_last(reason, failures):
+            return ""
+        # Whatever it was: an encode reads the source otherwise and makes other parts.
+        return as_sentence(f"{NOT_COPIED}: {problem}")
 
     def _is_last(self, reason: Reason, failures: int) -> bool:
         return not TABLE[reason].retryable or failures + 1 >= self._settings.task_attempts

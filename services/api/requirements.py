@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.common.codecs import H264
+from services.common.codecs import H264, has_pictures
+from services.common.colours import has_alpha, is_converted
+from services.common.sound import pair_of
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
@@ -61,20 +63,34 @@ def _of_all(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
         yield pb.Format.Name(plan.format)
     if plan.quality == pb.QUALITY_SOURCE:
         yield "QUALITY_SOURCE"
-    if plan.metadata.has_location_and_device:
+    told = plan.metadata
+    if told.has_location_and_device:
         yield "keep_location_and_device"
+    if told.tags or told.chapters or told.video_language or told.audio_language:
+        yield "tags, chapters and languages"
     for name in ("subtitles", "poster", "sprites"):
         if plan.HasField(name):
             yield name
     if info.time_breaks:
         yield "recordings whose clock jumps"
+    if plan.has_audio and pair_of(info) is not None:
+        yield "stereo in two streams"
 
 
 def _of_pictures(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
     """Yield what whoever makes pictures must know."""
-    if plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
+    if not has_pictures(plan.format):
+        return
+    if plan.resolution == pb.RESOLUTION_SOURCE:
+        # One of before would squeeze an odd last row or column in.
+        yield "RESOLUTION_SOURCE"
+    elif plan.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD):
         yield pb.Fit.Name(plan.fit)
     if plan.HasField("watermark"):
         yield "watermark"
     if info.video.field_order in _FIELDS:
         yield "interlaced sources"
+    if is_converted(info.video):
+        yield "sources in HDR or wide gamuts"
+    if has_alpha(info.video):
+        yield "transparent sources"

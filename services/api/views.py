@@ -9,19 +9,21 @@ from fractions import Fraction
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.api.forecast import Estimate
+from services.api.measuring import compared_frames
 from services.api.progress import Live, phase_of
 from services.api.states import ACTIVE_EXPORTS, ExportState
 from services.api.store.history import History, StateChange
 from services.api.store.records import ExportRecord
 from services.api.work import FRAMES_PER_JOIN
+from services.common.enum_names import value_or_unspecified
 from services.common.planner import FRAMES_PER_SOUND, duration_of
 from services.common.stills import POSTER, SHEETS, VTT
 from services.common.times import timestamp_of
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 
-# Of the work on an export in parts; the rest is its sound and its assembly.
-PICTURES_SHARE = 1 / (1 + 1 / FRAMES_PER_SOUND + 1 / FRAMES_PER_JOIN)
+# Of the work on an export in parts, beside its pictures: its sound and its assembly.
+PARTS_SHARE = 1 / FRAMES_PER_SOUND + 1 / FRAMES_PER_JOIN
 
 
 def to_export(
@@ -44,7 +46,7 @@ def to_export(
         segments=record.segments,
         settings=record.settings,
         state=pb.ExportState.Value(f"EXPORT_STATE_{record.state}"),
-        phase=pb.ExportPhase.Value(f"EXPORT_PHASE_{record.phase}"),
+        phase=value_or_unspecified(pb.ExportPhase, f"EXPORT_PHASE_{record.phase}"),
         progress=record.progress,
         error=record.error,
         warnings=record.warnings,
@@ -98,9 +100,9 @@ def _state_change(change: StateChange) -> pb.StateChange:
         message.export.to_state = pb.ExportState.Value(f"EXPORT_STATE_{after}")
     else:
         message.task.task_id = change.task_id
-        message.task.kind = pb.TaskKind.Value(f"TASK_KIND_{change.kind}")
-        message.task.from_state = pb.TaskState.Value(f"TASK_STATE_{before}")
-        message.task.to_state = pb.TaskState.Value(f"TASK_STATE_{after}")
+        message.task.kind = value_or_unspecified(pb.TaskKind, f"TASK_KIND_{change.kind}")
+        message.task.from_state = value_or_unspecified(pb.TaskState, f"TASK_STATE_{before}")
+        message.task.to_state = value_or_unspecified(pb.TaskState, f"TASK_STATE_{after}")
         message.task.attempt = change.attempt or 0
     return message
 
@@ -120,8 +122,16 @@ def _add_live(export: pb.Export, record: ExportRecord, plan: pb.Plan, live: Live
                 encoder_id=live.newest.encoder_id,
             )
         )
-        pictures = PICTURES_SHARE if plan.chunk_count else 1.0
-        export.progress = max(export.progress, 99.0 * pictures * done / frames)
+        export.progress = max(export.progress, 99.0 * done / _all_work(plan, frames))
+
+
+def _all_work(plan: pb.Plan, frames: int) -> float:
+    """Return the work on an export in frames of its pictures, of which there are so many."""
+    work = frames * (1 + PARTS_SHARE) if plan.chunk_count else float(frames)
+    if plan.measure_quality:
+        rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
+        work += compared_frames(plan.frame_count, rate)
+    return work
 
 
 def _add_estimate(export: pb.Export, estimate: Estimate) -> None:

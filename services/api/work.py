@@ -15,7 +15,7 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 
 from services.api.chunks import Piece, pieces_of
-from services.api.measuring import compared_spans
+from services.api.measuring import compared_frames, compared_spans
 from services.api.store.records import NewTask
 from services.common import ids
 from services.common.codecs import container_of, picture_work
@@ -124,10 +124,9 @@ def measure_task(order: Order, info: pb.SourceInfo, plan: pb.Plan) -> NewTask:
     work.info.CopyFrom(info)
     work.plan.CopyFrom(plan)
     rate = Fraction(plan.frame_rate.numerator, plan.frame_rate.denominator)
-    spans = compared_spans(plan.frame_count, rate)
-    for span in spans:
+    for span in compared_spans(plan.frame_count, rate):
         work.spans.add(start_frame=span.start, end_frame=span.end)
-    compared = sum(span.frame_count for span in spans)
+    compared = compared_frames(plan.frame_count, rate)
     work.time_limit.CopyFrom(order.limits.of(plan, compared))
     return _new(message, "MEASURE", Lane.CPU, compared)
 

@@ -27,6 +27,9 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         drawn.append("watermark")
     if drawn:
         violations += _drawn(" and ".join(drawn), settings)
+    if settings.fit not in (pb.FIT_UNSPECIFIED, pb.FIT_PAD) and _has_own_size(settings):
+        problem = "the output has the source's own shape, so there is nothing to crop or to stretch"
+        violations.append(Violation("settings.fit", problem))
     if settings.quality == pb.QUALITY_SOURCE and (container.name != "MP4" or codec != H264):
         problem = "QUALITY_SOURCE copies H.264 into MP4, so both must be what is asked for"
         violations.append(Violation("settings.quality", problem))
@@ -37,6 +40,12 @@ def codec_violations(settings: pb.ExportSettings) -> list[Violation]:
         )
         violations.append(Violation("settings.dynamic_range", problem))
     return violations
+
+
+def _has_own_size(settings: pb.ExportSettings) -> bool:
+    """Return whether an output has the size of its source."""
+    own = settings.quality == pb.QUALITY_SOURCE and not settings.resolution
+    return own or settings.resolution == pb.RESOLUTION_SOURCE
 
 
 def _drawn(what: str, settings: pb.ExportSettings) -> list[Violation]:

@@ -29,7 +29,7 @@ class Toolchain:
     """What encodes.
 
     Attributes:
-        build: of FFmpeg, as encoders announce it.
+        build: of FFmpeg, fonts and what copies pictures, as encoders announce it.
         threads: of one encode on the CPU; libx264 makes other bits with other counts.
     """
 

@@ -235,8 +235,9 @@ TABLE: dict[Reason, ReasonInfo] = {
         False,
         "A warning: the output could not be compared with its source; it is complete without.",
     ),
+    # Where it cannot be planned anew at the moment, it may be later.
     Reason.COPY_FAILED: ReasonInfo(
-        StatusCode.INTERNAL, False, "The source's pictures cannot be copied; they are encoded."
+        StatusCode.INTERNAL, True, "The source's pictures cannot be copied; they are encoded."
     ),
     Reason.COPY_NOT_POSSIBLE: ReasonInfo(
         StatusCode.OK,

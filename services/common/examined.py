@@ -18,4 +18,12 @@ def knows_enough(info: pb.SourceInfo, settings: pb.ExportSettings) -> bool:
     if settings.HasField("audio_stream") and not lists_sound(info):
         return False
     wants_more = settings.keep_location_and_device or settings.HasField("subtitles")
-    return info.HasField("metadata") or not wants_more
+    return tells_all(info) or not wants_more
+
+
+def tells_all(info: pb.SourceInfo) -> bool:
+    """Return whether an encoder of this version has examined a source.
+
+    Those of before told nothing of fields, of clocks that jump, of chapters and of tags, either.
+    """
+    return info.HasField("metadata")

@@ -53,16 +53,17 @@ def choose_family(
 SOUND_ALONE = FamilyChoice(pb.ENCODER_FAMILY_CPU, "Sound is encoded on the CPU.")
 
 
-def codec_problem(
+def lacking_codec(
     capabilities: Iterable[pb.EncoderCapability],
     family: pb.EncoderFamily.ValueType,
     codec: pb.VideoCodec.ValueType,
     *,
     ten_bit: bool,
 ) -> str | None:
-    """Return why an encoder cannot make pictures of a codec with a family, as a clause.
+    """Return what an encoder cannot make with a family, such as `HEVC of 10 bits`.
 
-    None where it can, or does not have the family at all.
+    None where it can make pictures of the codec, or does not have the family at all. What its
+    trial encodes said is for operators, and told with the encoder alone.
 
     Args:
         ten_bit: whether they have 10 bits.
@@ -76,10 +77,8 @@ def codec_problem(
             H264: pb.CodecCapability(video_codec=H264, available=True)
         }
         found = known.get(codec)
-        if found is None:
-            return f"it does not make {NAMES[codec]} on the {LANE_OF_FAMILY[family].upper()}"
-        if not found.available:
-            return found.unavailable_reason or f"it does not make {NAMES[codec]}"
+        if found is None or not found.available:
+            return f"{NAMES[codec]} on the {LANE_OF_FAMILY[family].upper()}"
         if ten_bit and not found.ten_bit:
-            return f"it does not make {NAMES[codec]} of 10 bits"
+            return f"{NAMES[codec]} of 10 bits on the {LANE_OF_FAMILY[family].upper()}"
     return None

@@ -13,7 +13,7 @@ from services.common import ids
 from services.common.checks import settings_violations, source_violations
 from services.common.codecs import codec_of, has_pictures
 from services.common.errors import DomainError, Reason, Violation, as_sentence, invalid_request
-from services.common.families import SOUND_ALONE, FamilyChoice, choose_family, codec_problem
+from services.common.families import SOUND_ALONE, FamilyChoice, choose_family, lacking_codec
 from services.common.planner import frames_to_make, segment_violations
 from services.common.smart_copy import NOT_COPIED, plan_with_copies
 from services.common.sound import with_sound_of
@@ -147,16 +147,17 @@ class DirectCalls:
         def problem(family: pb.EncoderFamily.ValueType) -> str | None:
             # Whether the source has 10 bits is not known yet.
             ten_bit = settings.dynamic_range == pb.DYNAMIC_RANGE_KEEP
-            return codec_problem(self._capabilities, family, codec_of(settings), ten_bit=ten_bit)
+            lacking = lacking_codec(self._capabilities, family, codec_of(settings), ten_bit=ten_bit)
+            return lacking and f"this encoder does not make {lacking}"
 
         choice = choose_family(
             settings.encoder,
             gpu_live=self._board.slots[Lane.GPU] > 0,
             gpu_problem=problem(pb.ENCODER_FAMILY_NVENC),
         )
-        lacking = problem(choice.family)
-        if lacking is not None:
-            raise DomainError(Reason.NO_ENCODER, f"This encoder cannot do it: {lacking}.")
+        found = problem(choice.family)
+        if found is not None:
+            raise DomainError(Reason.NO_ENCODER, as_sentence(found))
         return choice
 
     async def _preview(

@@ -150,7 +150,7 @@ class NotCopyable(MediaError):
     """Pictures cannot be copied after all; the API has the whole export encoded."""
 
     reason = "COPY_FAILED"
-    retryable = False
+    retryable = True
 
 
 class FramesMissing(OutputMismatch):

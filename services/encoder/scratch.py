@@ -68,9 +68,7 @@ class ScratchSpace:
             free = shutil.disk_usage(self._own).free
         except OSError as error:
             free = 0
-            problem: str | None = (
-                f"The scratch folder of encoder {self._own.name} cannot be used: {error.strerror}."
-            )
+            problem: str | None = f"The encoder's scratch folder cannot be used: {error.strerror}."
         else:
             problem = None
             if free < self._least_free:
@@ -92,7 +90,7 @@ def full(own: Path) -> str:
     """Return a sentence, without its full stop, on a scratch disk that is full."""
     usage = shutil.disk_usage(own)
     return (
-        f"The scratch disk of encoder {own.name} is full:"
+        "The encoder's scratch disk is full:"
         f" {usage.free / GIB:.1f} of its {usage.total / GIB:.1f} GiB are free"
     )
 

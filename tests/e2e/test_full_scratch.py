@@ -70,7 +70,7 @@ async def test_encoder_with_a_full_disk_says_so_and_takes_nothing_but_probes(
     async with asyncio.timeout(60):
         while (encoder := await listed(client)) is None:
             await asyncio.sleep(0.1)
-    assert encoder.problem.startswith(f"The scratch disk of encoder {NAME} is full: ")
+    assert encoder.problem.startswith("The encoder's scratch disk is full: ")
     source = pb.Source(video_id=await client.upload(clip(SHORT)))
     async with open_channel(full_encoder.address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]

@@ -228,11 +228,22 @@ class Order:
 
     Attributes:
         image: of the watermark, where it is a file here that is to be uploaded.
+        format_given: whether the format is what was asked for, or only the default.
     """
 
     segments: tuple[export_pb2.Segment, ...]
     settings: export_pb2.ExportSettings
     image: Path | None = None
+    format_given: bool = False
+
+    def name_format(self, output: Path) -> None:
+        """Take the format from the name of the output, unless one is given.
+
+        A name that says none leaves it at its default.
+        """
+        named = _FORMATS.get(output.suffix.lower().removeprefix("."))
+        if named is not None and not self.format_given and not output.is_dir():
+            self.settings.format = named
 
 
 def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -245,7 +256,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         resolution: str | None,
         fit: str,
         quality: str | None,
-        file_format: str,
+        file_format: str | None,
         codec: str | None,
         dynamic_range: str,
         frame_rate: export_pb2.Rational | None,
@@ -274,7 +285,7 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             resolution=_RESOLUTIONS[resolution],
             fit=_FITS[fit],
             quality=_QUALITIES[quality],
-            format=_FORMATS[file_format],
+            format=_FORMATS[file_format or "mp4"],
             video_codec=_CODECS[codec],
             dynamic_range=_DYNAMIC_RANGES[dynamic_range],
             frame_rate=frame_rate,
@@ -320,7 +331,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             *(None, None, None, None),
         ):
             raise click.UsageError("--watermark-… needs --watermark, the image that it is for.")
-        return function(*args, order=Order(segments, settings, image), **kwargs)
+        order = Order(segments, settings, image, format_given=file_format is not None)
+        return function(*args, order=order, **kwargs)
 
     options = (
         click.option(
@@ -344,7 +356,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default="pad",
             show_default=True,
             help="What becomes of a picture of another shape: black bars around it, the frame "
-            "filled and the rest cut off, or the frame filled out of shape.",
+            "filled and the rest cut off, or the frame filled out of shape. Only pad goes with the "
+            "size of the source.",
         ),
         click.option(
             "--quality",
@@ -357,9 +370,8 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--format",
             "file_format",
             type=click.Choice(list(_FORMATS)),
-            default="mp4",
-            show_default=True,
-            help="File format; m4a is the sound alone.",
+            help="File format; m4a is the sound alone. Default: the one that the file of --output "
+            "is named for, else mp4.",
         ),
         click.option(
             "--codec",
@@ -378,13 +390,15 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--frame-rate",
             type=FrameRateType(),
             metavar="RATE",
-            help="Frames per second, such as 25 or 30000/1001. Default: the source's own.",
+            help="Frames per second, such as 25 or 30000/1001. Default: the source's own, at most "
+            "60.",
         ),
         click.option(
             "--encoder",
-            type=click.Choice(["auto", "cpu", "gpu"]),
+            type=click.Choice(list(_ENCODERS)),
             default="auto",
-            help="Which encoders may be used. Default: auto, the GPU where there is one.",
+            show_default=True,
+            help="Which encoders may be used; auto is the GPU where there is one.",
         ),
         click.option(
             "--audio-stream",
@@ -404,13 +418,13 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--measure-quality",
             is_flag=True,
             help="Compare the finished pictures with the source's (VMAF), up to a minute of them, "
-            "before the export is completed.",
+            "before the export is completed. Default: no.",
         ),
         click.option(
             "--keep-location-and-device",
             is_flag=True,
-            help="Have the output say where and with what the source was recorded. Title, authors, "
-            "dates, chapters and languages are kept anyway.",
+            help="Have the output say where and with what the source was recorded. Default: no; "
+            "title, authors, dates, chapters and languages are kept anyway.",
         ),
         click.option(
             "--subtitles",
@@ -493,6 +507,12 @@ def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
     )
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_order)
+
+
+def is_named_otherwise(file: Path, suffix: str) -> bool:
+    """Return whether the name of a file says that it has another format than that of a suffix."""
+    said = file.suffix.lower()
+    return said != suffix and said.removeprefix(".") in _FORMATS
 
 
 def suffix_of(form: export_pb2.Format.ValueType) -> str:

@@ -75,7 +75,8 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Download the result to FILE, or into the directory FILE.",
+        help="Download the result to FILE, or into the directory FILE. A FILE that is named for "
+        "another format is refused.",
     )
     force = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
     return output(force(function))

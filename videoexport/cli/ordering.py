@@ -64,8 +64,11 @@ async def plan(session: Session, source: SourceArgument, order: Order) -> None:
     "export talk.mp4 --segment 0:10-0:15.5 --segment 60-75 --output cut.mp4",
     "export vid_4f0c… --quality high --resolution 1080p",
     "export talk.mp4 --codec hevc --dynamic-range keep --output talk-hdr.mp4",
-    "export talk.mp4 --format webm --codec av1 --output talk.webm",
-    "export talk.mp4 --format m4a --loudness -16 --output talk.m4a",
+    "export talk.mp4 --codec av1 --output talk.webm",
+    "export talk.mp4 --loudness -16 --output talk.m4a",
+    "export phone.mov --resolution source --keep-location-and-device --measure-quality",
+    "export portrait.mp4 --resolution 1080p --fit crop --frame-rate 30 --format webm --dry-run",
+    "export match.mkv --audio-stream 3 --encoder cpu --output .",
     "export talk.mkv --subtitles 2 --subtitle-mode burn-in",
     "export talk.mp4 --quality source --segment 0:10-5:00",
     "export talk.mp4 --watermark logo.png --watermark-position top-left --watermark-opacity 0.6",
@@ -107,6 +110,7 @@ async def export(
         raise click.UsageError("--output needs the finished file; leave out --no-wait.")
     file = None
     if output is not None:
+        order.name_format(output)
         suffix = suffix_of(order.settings.format)
         name = output_name(source)
         file = output_path(output, name, suffix=suffix, force=force, source=source)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from videoexport.cli.arguments import LocalFile, SourceArgument
+from videoexport.cli.arguments import LocalFile, SourceArgument, is_named_otherwise
 
 
 def output_path(
@@ -31,6 +31,10 @@ def output_path(
         click.UsageError: the file cannot or must not be written there.
     """
     path = output / f"{name}{suffix}" if output.is_dir() else output
+    if is_named_otherwise(path, suffix):
+        raise click.UsageError(
+            f"--output: {path.name} is not named for {suffix[1:]}, which is the format."
+        )
     if not path.parent.is_dir():
         raise click.UsageError(f"--output: there is no directory {path.parent}.")
     if not os.access(path.parent, os.W_OK):

@@ -34,6 +34,18 @@ _CODECS = {
 }
 
 
+_FITS = {
+    export_pb2.FIT_CROP: ", filled and cropped",
+    export_pb2.FIT_STRETCH: ", filled out of shape",
+}
+_QUALITIES = {
+    export_pb2.QUALITY_HIGH: "high",
+    export_pb2.QUALITY_MEDIUM: "medium",
+    export_pb2.QUALITY_LOW: "low",
+    export_pb2.QUALITY_SOURCE: "the source's",
+}
+
+
 def state_of(export: export_pb2.Export) -> str:
     """Return the state of an export in a word."""
     return export_pb2.ExportState.Name(export.state).removeprefix("EXPORT_STATE_").lower()
@@ -230,7 +242,7 @@ def encoders_table(encoders: Sequence[export_pb2.Encoder]) -> str:
         for encoder in encoders
     ]
     columns = ("ID", "ADDRESS", "STATE", "CPU", "GPU", "TASKS", "THREADS", "FFMPEG")
-    problems = [encoder.problem for encoder in encoders if encoder.problem]
+    problems = [f"{encoder.id}: {encoder.problem}" for encoder in encoders if encoder.problem]
     return "\n".join([table(columns, rows), *problems])
 
 
@@ -291,10 +303,22 @@ def plan_details(plan: export_pb2.Plan) -> str:
 def _planned_pictures(plan: export_pb2.Plan) -> Iterator[Pair]:
     if plan.format == export_pb2.FORMAT_M4A:
         return
-    yield "Resolution", f"{plan.width} × {plan.height}"
+    yield "Resolution", f"{plan.width} × {plan.height}{_FITS.get(_fit_of(plan), '')}"
+    if plan.quality:
+        yield "Quality", _QUALITIES.get(plan.quality, "unknown")
     keep = plan.dynamic_range == export_pb2.DYNAMIC_RANGE_KEEP
     codec = _CODECS.get(plan.video_codec, "H.264")
     yield "Codec", codec + (", dynamic range kept" if keep else "")
+    if plan.rotation:
+        yield "Turned", f"by {plan.rotation}°"
+    if plan.measure_quality:
+        yield "Compared", "with the source (VMAF), before the export is completed"
+
+
+def _fit_of(plan: export_pb2.Plan) -> export_pb2.Fit.ValueType:
+    """Return how pictures are fitted; those of the source's own size are not."""
+    own = plan.resolution == export_pb2.RESOLUTION_SOURCE
+    return export_pb2.FIT_UNSPECIFIED if own else plan.fit
 
 
 def _reusable(plan: export_pb2.Plan) -> Iterator[Pair]:

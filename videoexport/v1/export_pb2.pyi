@@ -953,7 +953,9 @@ class ExportSettings(_message.Message):
     encoder: Global___EncoderPreference.ValueType
     """Which encoders may be used. Default: ENCODER_PREFERENCE_AUTO."""
     fit: Global___Fit.ValueType
-    """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD."""
+    """What becomes of a picture whose shape is not the frame's. Default: FIT_PAD, and no other where
+    the output has the source's size.
+    """
     video_codec: Global___VideoCodec.ValueType
     """Codec of the pictures, one that the format holds. Default: VIDEO_CODEC_H264, in WebM
     VIDEO_CODEC_VP9.
@@ -2622,8 +2624,8 @@ class Encoder(_message.Message):
     ffmpeg_version: _builtins.str
     """Output only. Version of FFmpeg, such as `n9.0.2`."""
     ffmpeg_build: _builtins.str
-    """Output only. SHA-256 of FFmpeg's version and configuration; outputs of
-    different builds are not the same bits.
+    """Output only. SHA-256 of FFmpeg's version and configuration, and of the versions of the fonts
+    and of PyAV; outputs of different builds are not the same bits.
     """
     encoder_threads: _builtins.int
     """Output only. Threads that each CPU encode uses."""

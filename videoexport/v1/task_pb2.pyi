@@ -821,8 +821,13 @@ class TaskSucceeded(_message.Message):
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    RECIPE_VERSION_FIELD_NUMBER: _builtins.int
     frames_per_second: _builtins.float
     """Frames encoded per second over the run; 0 where nothing was encoded."""
+    recipe_version: _builtins.int
+    """What the encoder can be asked for, as `Encoder.recipe_version`: what one of before has made is
+    not taken for what one of now would make. 0 for those that do not tell.
+    """
     @_builtins.property
     def info(self) -> _export_pb2.SourceInfo:
         """What the source is; for a probe."""
@@ -857,10 +862,11 @@ class TaskSucceeded(_message.Message):
         frames_per_second: _builtins.float = ...,
         part: Global___StoredPart | None = ...,
         quality: _export_pb2.VideoQuality | None = ...,
+        recipe_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "output", b"output", "part", b"part", "quality", b"quality", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "info", b"info", "output", b"output", "part", b"part", "quality", b"quality", "run_time", b"run_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "info", b"info", "output", b"output", "part", b"part", "quality", b"quality", "recipe_version", b"recipe_version", "run_time", b"run_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy import RowMapping, Text, column, func, select, true, values
 
 from services.api.encode_kind import NAMES_OF_FAMILIES, EncodeKind
+from services.api.measuring import compared_frames
 from services.api.models import encode_speeds, exports, tasks
 from services.api.states import ACTIVE_EXPORTS, IN_FLIGHT_TASKS, ExportState, TaskState
 from services.api.store.database import Database
 from services.api.store.exports import without
-from services.api.store.work import LATER
 from services.common.codecs import H264
+from services.common.enum_names import value_or_unspecified
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 
@@ -34,14 +36,14 @@ class DueTasks:
     Attributes:
         frames: their work, in frames of a video encode.
         longest: the most work of one of them.
-        assembly: whether the assembly is one of them.
+        kinds: of them, each once.
     """
 
     lane: Lane
     count: int
     frames: int
     longest: int
-    assembly: bool
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ class InFlightTask:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a forecast needs to know of a plan; a `Plan` of each would take twice the time."""
+    """What a forecast needs to know of a plan; a `Plan` of each would take twice the time.
+
+    Attributes:
+        compared_frames: of the output, with its source; 0 where that is not asked for.
+    """
 
     quality: pb.Quality.ValueType
     width: int
@@ -74,6 +80,7 @@ class PlanSummary:
     frame_count: int
     chunk_count: int
     video_codec: pb.VideoCodec.ValueType = H264
+    compared_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +140,9 @@ class BacklogStore:
             [_unfinished(row) for row in rows],
             {(row.user_id, Lane(row.lane)): row.at.timestamp() for row in served},
             {
-                EncodeKind.of_row(row.family, row.resolution, row.quality): Speed(
-                    row.frames_per_second, row.overhead_seconds
-                )
+                kind: Speed(row.frames_per_second, row.overhead_seconds)
                 for row in speeds
+                if (kind := EncodeKind.of_row(row.family, row.resolution, row.quality)) is not None
             },
         )
 
@@ -148,7 +154,7 @@ _DUE_BY_LANE = (
         func.count().label("count"),
         func.sum(tasks.c.frames).label("frames"),
         func.max(tasks.c.frames).label("longest"),
-        func.bool_or(tasks.c.kind.in_(LATER)).label("assembly"),
+        func.jsonb_agg(tasks.c.kind.distinct()).label("kinds"),
     )
     .where(tasks.c.state == TaskState.PENDING)
     .group_by(tasks.c.export_id, tasks.c.lane)
@@ -213,9 +219,13 @@ _SERVED = (
 _SPEEDS = select(encode_speeds).where(encode_speeds.c.family.in_(NAMES_OF_FAMILIES))
 
 
+# A newer version may have others.
+_LANE_NAMES = frozenset(map(str, Lane))
+
+
 def _unfinished(row: RowMapping) -> UnfinishedExport:
     in_flight = sorted(
-        (_in_flight(item) for item in row["in_flight"] or ()),
+        (_in_flight(item) for item in row["in_flight"] or () if item[2] in _LANE_NAMES),
         # As they are sent where several are at a time.
         key=lambda task: (task.sent_at, -task.frames, task.id),
     )
@@ -226,21 +236,32 @@ def _unfinished(row: RowMapping) -> UnfinishedExport:
         priority=row["priority"],
         created_at=row["created_at"],
         pictures_made=row["frames_encoded"],
-        due=tuple(DueTasks(Lane(lane), *counts) for lane, *counts in row["due"] or ()),
+        due=tuple(
+            DueTasks(Lane(lane), count, frames, longest, tuple(kinds))
+            for lane, count, frames, longest, kinds in row["due"] or ()
+            if lane in _LANE_NAMES
+        ),
         in_flight=tuple(in_flight),
         plan=_summary(row["plan"]) if row["plan"] else None,
     )
 
 
 def _summary(plan: dict[str, Any]) -> PlanSummary:
-    # Sound alone has no pictures to tell of, and plans of before no codec.
+    frame_count = int(plan["frame_count"])
+    compared = 0
+    if plan.get("measure_quality"):
+        rate = Fraction(plan["frame_rate"]["numerator"], plan["frame_rate"]["denominator"])
+        compared = compared_frames(frame_count, rate)
+    # Sound alone has no pictures to tell of, plans of before have no codec, and a newer version
+    # may have others.
     return PlanSummary(
-        quality=pb.Quality.Value(plan.get("quality", "QUALITY_UNSPECIFIED")),
+        quality=value_or_unspecified(pb.Quality, plan.get("quality", "")),
         width=plan.get("width", 0),
         height=plan.get("height", 0),
-        frame_count=int(plan["frame_count"]),
+        frame_count=frame_count,
         chunk_count=plan.get("chunk_count", 0),
-        video_codec=pb.VideoCodec.Value(plan.get("video_codec", "VIDEO_CODEC_H264")),
+        video_codec=value_or_unspecified(pb.VideoCodec, plan.get("video_codec", "")) or H264,
+        compared_frames=compared,
     )
 
 

@@ -28,7 +28,7 @@ from services.api.store.database import Database
 from services.api.store.exports import select_exports
 from services.api.store.garbage import discard, output_of
 from services.api.store.history import RECONCILER, Cause, Change
-from services.api.store.queue_wait import Overdue, find_overdue, give_up_overdue
+from services.api.store.queue_wait import GivenUp, Overdue, find_overdue, give_up_overdue
 from services.api.store.records import ExportRecord, Planned, TaskRecord, from_json
 from services.api.store.work import plan_again
 from services.common.errors import DomainError, Reason
@@ -266,17 +266,22 @@ class Housekeeping:
             record = ExportRecord.from_row(row)
             return await plan_again(connection, record, planned, generation=record.generation)
 
-    async def overdue(self, wait: timedelta) -> list[Overdue]:
-        """Return exports that wait for encoders, and of which nothing was heard for so long."""
+    async def overdue(self, wait: timedelta, *, finished: bool = False) -> list[Overdue]:
+        """Return exports that wait for encoders, and of which nothing was heard for so long.
+
+        Args:
+            finished: only those whose file is there, and still to be compared with its source.
+        """
         async with self._database.transaction() as connection:
-            return await find_overdue(connection, wait, limit=BATCH)
+            return await find_overdue(connection, wait, limit=BATCH, finished=finished)
 
     async def give_up(
         self, export_id: str, wait: timedelta, error: pb.ExportError
-    ) -> list[str] | None:
-        """End an export that has waited too long; return tasks that were sent out.
+    ) -> GivenUp | None:
+        """End an export that has waited too long: with an error, or with its file if there is one.
 
-        None when it is worked on by now, or has ended.
+        Returns:
+            None when it is worked on by now, or has ended.
         """
         change = Change(RECONCILER, error.code, error.message)
         async with self._database.transaction(change) as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Double, cast, func, literal, select
+from sqlalchemy import Double, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,12 +20,19 @@ REMEMBERED_RUNS = 10
 
 
 async def keep_probe(connection: AsyncConnection, source_key: str, info: pb.SourceInfo) -> None:
-    """Keep what is known of a source at the version that was examined."""
+    """Keep what is known of a source at the version that was examined.
+
+    What an encoder of before says does not replace what is known: it tells less
+    (services/common/examined.py).
+    """
     statement = upsert(probes).values(source_key=source_key, etag=info.etag, info=to_json(info))
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=[probes.c.source_key, probes.c.etag],
             set_={"info": statement.excluded.info, "created_at": func.now()},
+            where=or_(
+                statement.excluded.info.has_key("metadata"), ~probes.c.info.has_key("metadata")
+            ),
         )
     )
 

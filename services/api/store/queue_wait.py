@@ -1,4 +1,7 @@
-"""Exports that have waited too long: something of them is due, and nobody works on any of it."""
+"""Exports that have waited too long: something of them is due, and nobody works on any of it.
+
+One whose file is finished, and only still to be compared with its source, is completed.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,35 @@ class Overdue:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """What became of an export that has waited too long.
+
+    Attributes:
+        sent: tasks of it that were sent out.
+        output: its file, where it was completed.
+    """
+
+    sent: tuple[str, ...]
+    output: pb.Output | None = None
+
+
 async def find_overdue(
-    connection: AsyncConnection, wait: timedelta, *, limit: int
+    connection: AsyncConnection, wait: timedelta, *, limit: int, finished: bool = False
 ) -> list[Overdue]:
-    """Return exports with a task that was due so long ago, of which nothing was heard since."""
+    """Return exports with a task that was due so long ago, of which nothing was heard since.
+
+    Args:
+        finished: only those whose file is there.
+    """
+    due = [exports.c.state.in_(ACTIVE_EXPORTS), _waits(wait), ~_heard_of(wait)]
+    if finished:
+        due.append(exports.c.output_run_id.is_not(None))
     query = (
         select(tasks.c.export_id, tasks.c.lane, tasks.c.not_before)
         .ext(distinct_on(tasks.c.export_id))
         .select_from(tasks.join(exports, exports.c.id == tasks.c.export_id))
-        .where(exports.c.state.in_(ACTIVE_EXPORTS), _waits(wait), ~_heard_of(wait))
+        .where(*due)
         # Of those that have waited equally long, pictures before their sound.
         .order_by(tasks.c.export_id, tasks.c.not_before, tasks.c.lane)
         .limit(limit)
@@ -53,10 +76,11 @@ async def find_overdue(
 
 async def give_up_overdue(
     connection: AsyncConnection, export_id: str, wait: timedelta, error: pb.ExportError
-) -> list[str] | None:
-    """End an export with an error; return the tasks of it that were sent out.
+) -> GivenUp | None:
+    """End an export: with an error, or with its file where that is there.
 
-    None when it has ended otherwise, or is worked on by now.
+    Returns:
+        None when it has ended otherwise, or is worked on by now.
     """
     lock = select(exports.c.id).where(exports.c.id == export_id).with_for_update(of=exports)
     still = select(exists().where(tasks.c.export_id == export_id, _waits(wait), ~_heard_of(wait)))
@@ -64,13 +88,13 @@ async def give_up_overdue(
     if not (await connection.execute(still)).scalar_one():
         return None
     if await _has_output(connection, export_id):
-        await complete_unmeasured(connection, export_id, error.message)
-        return await end_tasks(connection, export_id)
+        output = await complete_unmeasured(connection, export_id, error.message)
+        return GivenUp(tuple(await end_tasks(connection, export_id)), output)
     if not await end_export(connection, export_id, ExportState.FAILED, error=to_json(error)):
         return None
     sent = await end_tasks(connection, export_id)
     await discard_run_objects(connection, export_id, keep_run_id=None)
-    return sent
+    return GivenUp(tuple(sent))
 
 
 async def _has_output(connection: AsyncConnection, export_id: str) -> bool:

@@ -230,6 +230,13 @@ async def keep_part(connection: AsyncConnection, event: task_pb2.TaskEvent) -> b
     return str(kept.scalar_one()) != event.export_id
 
 
+async def forget_fingerprint(connection: AsyncConnection, export_id: str) -> None:
+    """Have no later export take over the file of an export."""
+    await connection.execute(
+        update(exports).where(exports.c.id == export_id).values(fingerprint=None)
+    )
+
+
 async def use_parts(connection: AsyncConnection, user_id: str, keys: Sequence[bytes]) -> None:
     """Have the life of parts that an export uses begin again."""
     # Locked in one order: another export may be planned with the same parts.

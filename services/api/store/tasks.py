@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -60,7 +61,7 @@ from services.api.store.records import (
     source_key,
     to_json,
 )
-from services.api.store.reuse import keep_part
+from services.api.store.reuse import forget_fingerprint, keep_part
 from services.api.store.runs import begin_run, end_run, is_winner, unfinished_runs
 from services.api.store.task_states import finish_task, make_pending, set_processing
 from services.api.store.work import (
@@ -73,6 +74,7 @@ from services.api.store.work import (
     set_plan,
     take_from,
 )
+from services.common.content_key import RECIPE_VERSION
 from services.common.damage import merged_warnings
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
@@ -292,6 +294,8 @@ class TaskStore:
                 part_key=part.key,
                 reused=reused,
             )
+            if _is_of_before(event):
+                await forget_fingerprint(connection, task.export_id)
             if event.succeeded.warnings:
                 await add_warnings(connection, task.export_id, event.succeeded.warnings)
             if task.part_key is not None and part.key != task.part_key:
@@ -326,12 +330,14 @@ class TaskStore:
             record = await _lock_export(connection, task.export_id)
             output = await _with_reuse(connection, task, event.succeeded.output)
             warnings = merged_warnings(*record.warnings, *event.succeeded.warnings)
-            values = {
+            values: dict[str, Any] = {
                 "output": to_json(output),
                 "output_run_id": event.run_id,
                 "warnings": [to_json(warning) for warning in warnings],
                 "expires_at": func.now() + retention,
             }
+            if _is_of_before(event):
+                values["fingerprint"] = None
             measuring = await begin_measuring(connection, record.id, event.run_id)
             completed = False
             if measuring:
@@ -428,6 +434,15 @@ async def _ends_present_attempt(
     """Keep how a run ended; return whether that is news, and of the attempt that counts."""
     first = await end_run(connection, event, outcome)
     return first and task.state in UNDECIDED_TASKS and event.attempt >= task.attempt
+
+
+def _is_of_before(event: task_pb2.TaskEvent) -> bool:
+    """Return whether an older encoder has made something: one of now would make it otherwise.
+
+    Parts have keys of their own then. An output's fingerprint is the API's, and so is forgotten:
+    no later export takes the file over.
+    """
+    return event.succeeded.recipe_version < RECIPE_VERSION
 
 
 async def _fail_export(

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.common.colours import (
+    CONVERTED_MATRICES,
+    CONVERTED_PRIMARIES,
+    CONVERTED_TRANSFERS,
+    HLG,
+    PQ,
+    has_alpha,
+)
 from videoexport.v1 import export_pb2 as pb
 
-# What decides that pictures are HDR: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67).
-_PQ, _HLG = "smpte2084", "arib-std-b67"
-
-# What few players convert from, by FFmpeg's names. Of primaries these are wider than an SDR
-# screen's; of matrices those that `scale` does not know, or that go with such primaries.
-_CONVERTED_PRIMARIES = ("bt2020", "smpte428", "smpte432", "film")
-_CONVERTED_TRANSFERS = ("bt2020-10", "bt2020-12", "linear", "log100", "log316", _PQ, _HLG)
-_CONVERTED_MATRICES = ("bt2020nc", "bt2020c", "ictcp", "ycgco")
 # What few players know also of those that show wide gamuts and HDR.
 _ODD_PRIMARIES = ("smpte428", "film")
 _ODD_TRANSFERS = ("linear", "log100", "log316")
@@ -28,7 +28,7 @@ _ODD_MATRICES = ("bt2020c", "ictcp", "ycgco")
 # Nits of diffuse white in HDR (ITU-R BT.2408), which 1.0 stands for in linear light.
 _WHITE = 203
 # The brightest that each can say; HLG's is that of the screen it is defined for.
-_PEAKS = {_PQ: 10_000, _HLG: 1_000}
+_PEAKS = {PQ: 10_000, HLG: 1_000}
 # In linear light, on the brightest of the three colours, so that hue and saturation stay.
 # - mobius leaves alone what is darker than `param`, 61 nits, so that faces and greys are as
 #   bright beside white as in HDR, and bends all that is brighter without a kink. Hable and
@@ -45,7 +45,6 @@ _FORGET_HDR = tuple(
     f"sidedata=mode=delete:type={name}"
     for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 )
-_PACKED_ALPHA = ("rgba", "bgra", "argb", "abgr", "ayuv", "vuya", "uyva", "ya8", "ya16", "pal8")
 
 
 # How versions of before have named two curves.
@@ -83,9 +82,9 @@ class Tags:
     def usual(self) -> bool:
         """Whether every player shows them as they are meant."""
         return all((self.primaries, self.transfer, self.matrix)) and not (
-            self.primaries in _CONVERTED_PRIMARIES
-            or self.transfer in _CONVERTED_TRANSFERS
-            or self.matrix in _CONVERTED_MATRICES
+            self.primaries in CONVERTED_PRIMARIES
+            or self.transfer in CONVERTED_TRANSFERS
+            or self.matrix in CONVERTED_MATRICES
         )
 
 
@@ -96,7 +95,7 @@ def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
         keep: whether wide gamuts and HDR stay.
     """
     rgb, grey = _is_rgb(video), video.pixel_format.startswith("gray")
-    alpha = _has_alpha(video)
+    alpha = has_alpha(video)
     colour_range, primaries, transfer = _range(video), _primaries(video), _transfer(video)
     matrix = _matrix(video)
     tags = tags_of_output(video, keep=keep)
@@ -151,7 +150,7 @@ def tags_of_output(video: pb.VideoStream, *, keep: bool = False) -> Tags:
             gamut = "bt709" if primaries in _ODD_PRIMARIES else primaries
             return Tags(gamut, "bt709" if transfer in _ODD_TRANSFERS else transfer, wide)
         # The curve stays where it can, for players differ in what light they make of one.
-        curve = "bt709" if transfer in _CONVERTED_TRANSFERS else transfer
+        curve = "bt709" if transfer in CONVERTED_TRANSFERS else transfer
         return Tags("bt709", curve, "bt709")
     return Tags(primaries, transfer, wide if matrix == "gbr" else matrix)
 
@@ -168,15 +167,15 @@ def _is_tone_mapped(video: pb.VideoStream, *, keep: bool) -> bool:
 def _is_converted(video: pb.VideoStream, *, keep: bool) -> bool:
     """Return whether an output has other primaries, another curve or another matrix."""
     return (
-        _primaries(video) in (_ODD_PRIMARIES if keep else _CONVERTED_PRIMARIES)
-        or _transfer(video) in (_ODD_TRANSFERS if keep else _CONVERTED_TRANSFERS)
-        or _matrix(video) in (_ODD_MATRICES if keep else _CONVERTED_MATRICES)
+        _primaries(video) in (_ODD_PRIMARIES if keep else CONVERTED_PRIMARIES)
+        or _transfer(video) in (_ODD_TRANSFERS if keep else CONVERTED_TRANSFERS)
+        or _matrix(video) in (_ODD_MATRICES if keep else CONVERTED_MATRICES)
     )
 
 
 def _tone_mapped(transfer: str) -> tuple[str, ...]:
     # HLG's light for a screen depends on the whole colour: a curve for each would shift hues.
-    exact = ":agamma=0" if transfer == _HLG else ""
+    exact = ":agamma=0" if transfer == HLG else ""
     return (
         f"zscale=p=bt709:t=linear:npl={_WHITE}{exact}",
         "format=gbrpf32le",
@@ -225,7 +224,7 @@ def _range(video: pb.VideoStream) -> str:
 def _is_bt2020(video: pb.VideoStream) -> bool:
     """Return whether anything that is said goes with BT.2020 alone."""
     said = (video.color_primaries, video.color_transfer, video.color_space)
-    return any(name.startswith("bt2020") or name in (_PQ, _HLG, "ictcp") for name in said)
+    return any(name.startswith("bt2020") or name in (PQ, HLG, "ictcp") for name in said)
 
 
 def _is_hd(video: pb.VideoStream) -> bool:
@@ -248,7 +247,3 @@ def _is_rgb(video: pb.VideoStream) -> bool:
     return video.color_space == "gbr" or video.pixel_format.lstrip("a0x2").startswith(
         ("rgb", "bgr", "gbr", "pal8")
     )
-
-
-def _has_alpha(video: pb.VideoStream) -> bool:
-    return video.pixel_format.startswith(("yuva", "gbrap", *_PACKED_ALPHA))

@@ -1,7 +1,7 @@
 """The fonts that subtitles are drawn with: those of two wheels, and no others.
 
-So the same text looks the same on every encoder, and its chunk is worth its key. Other versions of
-the wheels draw other pictures: pin them, and raise RECIPE_VERSION with them.
+So the same text looks the same on every encoder, and its chunk is worth its key: of other versions
+of the wheels it is another one (services/encoder/ffmpeg/process.py).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -65,6 +66,11 @@ class FfmpegResult:
     peak_memory_bytes: int
     progress: Progress
     errors: tuple[str, ...] = ()
+
+
+# Packages that make the bits of files, too: the fonts of subtitles that are drawn, and what copies
+# pictures. libass, which draws them, is FFmpeg's own.
+_BESIDE = ("manimgx-fonts", "manimgx-fonts-cjk", "av")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ async def ask_ffmpeg(ffmpeg: Path, *arguments: str, timeout: float) -> bytes:
 
 
 async def ffmpeg_build(ffmpeg: Path, *, timeout: float = 30.0) -> FfmpegBuild:
-    """Return which build a program is.
+    """Return which build a program is, together with what else decides the bits of a file.
 
     Raises:
         EncoderFailed: it does not answer `-version` as FFmpeg does.
@@ -136,7 +142,15 @@ async def ffmpeg_build(ffmpeg: Path, *, timeout: float = 30.0) -> FfmpegBuild:
     if version is None:
         raise EncoderFailed("FFmpeg does not say its version")
     told = [version[1], *(line for line in lines if line.startswith("configuration:"))]
+    told += [f"{package} {_version_of(package)}" for package in _BESIDE]
     return FfmpegBuild(version[1], hashlib.sha256("\n".join(told).encode()).hexdigest())
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 class ProgressParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.common.content_key import RECIPE_VERSION
 from services.common.errors import DomainError, Reason
 from services.common.planner import frames_to_make
 from services.common.stills import files_of
@@ -88,6 +89,7 @@ class Works:
                 raise DomainError(
                     Reason.INTERNAL, "The encoder is older than the API and cannot do this yet."
                 )
+        done.recipe_version = RECIPE_VERSION
         return done
 
     async def _copy(

@@ -19,7 +19,7 @@ from services.api.store.records import (
 from services.api.store.tasks import Applied
 from services.api.work import Order, work_in_parts
 from services.common import ids
-from services.common.content_key import Toolchain
+from services.common.content_key import RECIPE_VERSION, Toolchain
 from services.common.families import FamilyChoice
 from services.common.planner import plan_export
 from videoexport.v1 import export_pb2 as pb
@@ -108,10 +108,13 @@ class LongCase:
         fps: float = 0,
         attempt: int = 1,
         warnings: Sequence[pb.ExportWarning] = (),
+        recipe: int = RECIPE_VERSION,
     ) -> Applied:
         """Apply that a part is stored."""
         part = task_pb2.StoredPart(key=key or task.part_key or b"", size_bytes=9, found=found)
-        done = task_pb2.TaskSucceeded(part=part, frames_per_second=fps, warnings=warnings)
+        done = task_pb2.TaskSucceeded(
+            part=part, frames_per_second=fps, warnings=warnings, recipe_version=recipe
+        )
         event = self.event(self.run(), task=task.id, attempt=attempt, succeeded=done)
         return await self.rig.tasks.part_succeeded(event)
 
@@ -130,7 +133,7 @@ class LongCase:
     async def joined(self, run: str = "run_joined", *, attempt: int = 1) -> Applied:
         """Apply that the parts are joined."""
         output = pb.Output(frame_count=self.planned.plan.frame_count, size_bytes=99)
-        done = task_pb2.TaskSucceeded(output=output)
+        done = task_pb2.TaskSucceeded(output=output, recipe_version=RECIPE_VERSION)
         event = self.event(run, task=self.assembly.id, attempt=attempt, succeeded=done)
         return await self.rig.tasks.output_succeeded(event, retention=RETENTION)
 

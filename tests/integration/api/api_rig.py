@@ -30,6 +30,7 @@ from services.api.store.records import (
 from services.api.store.tasks import Applied
 from services.api.work import Order, measure_task, probe_task, whole_task
 from services.common import ids
+from services.common.content_key import RECIPE_VERSION
 from services.common.families import choose_family
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
@@ -239,7 +240,12 @@ class Case:
         warnings: Sequence[pb.ExportWarning] = (),
     ) -> Applied:
         """Apply that a run has made the output."""
-        done = task_pb2.TaskSucceeded(output=OUTPUT, frames_per_second=fps, warnings=warnings)
+        done = task_pb2.TaskSucceeded(
+            output=OUTPUT,
+            frames_per_second=fps,
+            warnings=warnings,
+            recipe_version=RECIPE_VERSION,
+        )
         done.run_time.FromTimedelta(timedelta(seconds=seconds))
         event = self.event(run, attempt=attempt, succeeded=done)
         return await self.rig.tasks.output_succeeded(event, retention=RETENTION)

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from services.api.service import SERVICE_NAME, run
 from services.api.settings import ApiSettings
 from services.api.store.records import source_key
+from services.common.content_key import RECIPE_VERSION
 from services.common.nats import connect, ensure_topology, first_connection, publish_durably
 from services.common.status import DETAILS_KEY
 from services.common.stills import files_of
@@ -231,7 +232,11 @@ class FakeEncoder:
         for name in ("", *files_of(output)):
             stored = storage.ExportOutput(export_id=task.export_id, run_id=run_id, file=name)
             await self.upload(task.user_id, data + name.encode(), export_output=stored)
-        await self.say(task, run_id, succeeded=task_pb2.TaskSucceeded(output=output))
+        await self.say(
+            task,
+            run_id,
+            succeeded=task_pb2.TaskSucceeded(output=output, recipe_version=RECIPE_VERSION),
+        )
         return run_id
 
     async def upload(self, user: str, data: bytes, **purpose: Any) -> storage.ObjectStat:
@@ -259,11 +264,19 @@ class FakeEncoder:
         stat = await self.upload(user, data, source=storage.SourceUpload(file_name="clip.mp4"))
         return stat.object.source.video_id
 
-    async def probed_video(self, rig: Rig, user: str = "anna") -> str:
-        """Store a source that was examined before: 4 s at 25 frames a second."""
+    async def probed_video(
+        self, rig: Rig, user: str = "anna", *, told: pb.SourceInfo | None = None
+    ) -> str:
+        """Store a source that was examined before: 4 s at 25 frames a second.
+
+        Args:
+            told: what is known of it, too.
+        """
         stat = await self.upload(user, b"probed", source=storage.SourceUpload(file_name="clip.mp4"))
         info = pb.SourceInfo()
         info.CopyFrom(INFO)
+        if told is not None:
+            info.MergeFrom(told)
         info.etag = stat.etag
         await rig.tasks.keep_probe(source_key(user, stat.object.source), info)
         return stat.object.source.video_id

@@ -34,6 +34,7 @@ from grpc.aio import AioRpcError
 from grpc_reflection.v1alpha import reflection_pb2
 
 from services.api import planning
+from services.common.content_key import RECIPE_VERSION
 from services.common.planner import MAX_SEGMENTS
 from services.common.smart_copy import plan_with_copies
 from services.common.subjects import Lane
@@ -167,6 +168,35 @@ async def test_second_export_of_a_video_needs_no_second_probe(
     await until(lambda: _has_plan(api, first.id))
     second = await create(api, video)
     assert second.HasField("plan")
+
+
+async def test_source_is_examined_again_once_an_encoder_is_live_that_tells_more(
+    api: Api, rig: Rig, encoder: FakeEncoder
+) -> None:
+    video = await encoder.probed_video(rig)
+    # One of before would say the same again, each time that it is asked.
+    await encoder.heartbeat(pb.Encoder(id="of-before", probe_slots=1, recipe_version=1))
+    await until(lambda: lists(api, "of-before"))
+    assert (await create(api, video)).HasField("plan")
+    newer = pb.Encoder(id="newer", probe_slots=1, recipe_version=RECIPE_VERSION)
+    await encoder.heartbeat(newer)
+    await until(lambda: lists(api, "newer"))
+    again = await create(api, video)
+    assert not again.HasField("plan")
+    # Whoever takes it: that one of before was asked ends nothing.
+    await encoder.probe()
+    await until(lambda: _has_plan(api, again.id))
+    tells_all = pb.SourceInfo(metadata=pb.SourceMetadata())
+    known = await encoder.probed_video(rig, told=tells_all)
+    assert (await create(api, known)).HasField("plan")
+    # The tests after this one are asked nothing again.
+    await encoder.heartbeat(pb.Encoder(id="newer", draining=True))
+    await until(lambda: _drains(api, "newer"))
+
+
+async def _drains(api: Api, encoder_id: str) -> bool:
+    answer = await api.exports.ListEncoders(service.ListEncodersRequest())
+    return any(item.id == encoder_id and item.draining for item in answer.encoders)
 
 
 async def _has_plan(api: Api, export_id: str) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 import pytest
 from api_long import long_export
-from api_rig import Case, Rig
+from api_rig import PLAN, Case, Rig
 
 from services.api.encoders import LiveEncoders
 from services.api.forecast import (
@@ -158,6 +158,20 @@ async def test_lanes_do_not_wait_for_each_other(rig: Rig, cluster: Cluster) -> N
     await rig.create("ben", lane=Lane.GPU)
     case = await rig.create("cleo")
     assert await cluster.forecast.of(case.id) == Estimate(WHOLE, 0)
+
+
+async def test_comparison_is_told_before_it_is_due_and_after(rig: Rig, cluster: Cluster) -> None:
+    plan = pb.Plan(measure_quality=True)
+    plan.MergeFrom(PLAN)
+    case = await rig.create(lane=Lane.GPU, plan=plan, measured=True)
+    gpu = pb.EncoderCapability(family=pb.ENCODER_FAMILY_NVENC, available=True, slots=1)
+    cluster.encoders.heard(pb.Encoder(id="encoder-2", capabilities=[gpu]))
+    # No GPU was measured yet: the comparison is all that takes about so long.
+    whole = await cluster.later(case)
+    assert whole.seconds is not None
+    assert WHOLE < whole.seconds < 2 * WHOLE
+    await case.complete()
+    assert await cluster.later(case) == Estimate(WHOLE, 0)
 
 
 async def test_tasks_that_were_sent_go_first(rig: Rig, cluster: Cluster) -> None:

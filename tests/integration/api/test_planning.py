@@ -258,6 +258,42 @@ async def test_identical_finished_export_is_copied_for_its_owner_alone(
     assert kinds(await parts.planner.plan(order(), INFO, copies=False)) == {"WHOLE"}
 
 
+@pytest.mark.parametrize("recipe", [0, 1])
+async def test_file_of_an_older_encoder_is_not_taken_for_one_of_now(
+    parts: Parts, rig: Rig, recipe: int
+) -> None:
+    parts.encoder()
+    first = await stored(rig, await parts.planner.plan(order(), INFO))
+    await rig.dispatch()
+    await finish_whole(rig, first, recipe=recipe)
+    assert (await first.now()).state is ExportState.COMPLETED
+    assert kinds(await parts.planner.plan(order(), INFO)) == {"WHOLE"}
+
+
+async def test_parts_of_an_older_encoder_are_not_taken_for_some_of_now(
+    known: Parts, rig: Rig
+) -> None:
+    planned = await known.planner.plan(order(), LONG_INFO)
+    case = await stored(rig, planned)
+    await rig.dispatch()
+    # It names what it makes by its own recipe.
+    first, *others = [task for task in case.work if task.part_key is not None]
+    await case.made(first, key=b"k" * 32, recipe=1)
+    again = await known.planner.plan(order(), LONG_INFO)
+    assert not any(task.made for task in again.work)
+    # The file is partly its work, whoever makes the rest and joins it.
+    for task in others:
+        await case.made(task)
+    await rig.dispatch()
+    await case.joined()
+    assert (await case.now()).state is ExportState.COMPLETED
+    last = await known.planner.plan(order(), LONG_INFO)
+    assert kinds(last) == {"VIDEO", "AUDIO", "ASSEMBLE"}
+    assert [task.part_key for task in last.work if task.part_key and not task.made] == [
+        first.part_key
+    ]
+
+
 async def stored(rig: Rig, planned: Planned) -> LongCase:
     """Store an export of anna's as it was planned."""
     new = NewExport(
@@ -276,8 +312,8 @@ async def stored(rig: Rig, planned: Planned) -> LongCase:
     return LongCase(rig, record, planned)
 
 
-async def finish_whole(rig: Rig, case: LongCase) -> None:
-    done = task_pb2.TaskSucceeded(output=OUTPUT)
+async def finish_whole(rig: Rig, case: LongCase, *, recipe: int = RECIPE_VERSION) -> None:
+    done = task_pb2.TaskSucceeded(output=OUTPUT, recipe_version=recipe)
     event = case.event("run_whole", task=case.work[0].id, succeeded=done)
     assert (await rig.tasks.output_succeeded(event, retention=timedelta(days=30))).changed
 
@@ -564,7 +600,9 @@ async def test_place_and_device_wait_until_whoever_may_write_them_knows_them(
     parts.encoders.heard(old)
     with pytest.raises(DomainError, match="knows keep_location_and_device yet"):
         await parts.planner.plan(wanted, TOLD)
-    assert await parts.planner.plan(order(), TOLD)
+    with pytest.raises(DomainError, match="knows tags, chapters and languages yet"):
+        await parts.planner.plan(order(), TOLD)
+    assert await parts.planner.plan(order(), LONG_INFO)
 
 
 SPOKEN = pb.SourceInfo(

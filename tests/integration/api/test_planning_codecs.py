@@ -128,7 +128,7 @@ async def test_codec_that_an_encoder_lacks_is_refused_with_the_reason(parts: Par
     parts.encoders.heard(encoder("b", cpu=(HEVC,), ten_bit=False))
     refused = await refusal(parts, order(video_codec=AV1))
     assert refused.reason is Reason.NO_ENCODER
-    assert refused.message == "Encoder b cannot do it: it does not make AV1 on the CPU."
+    assert refused.message == "Not every live encoder makes AV1 on the CPU."
     # Of 10 bits only where the source has as many.
     deep = pb.SourceInfo()
     deep.CopyFrom(INFO)
@@ -153,7 +153,7 @@ async def test_gpu_makes_the_codecs_that_all_of_them_have(parts: Parts) -> None:
     assert planned.work[0].lane is Lane.CPU
     [warning] = planned.warnings
     assert warning.code == "GPU_FALLBACK"
-    assert "encoder b cannot do it: it does not make AV1 on the GPU" in warning.message
+    assert "not every live encoder makes AV1 on the GPU" in warning.message
     planned = await parts.planner.plan(order(video_codec=AV1), INFO)
     assert (planned.work[0].lane, planned.warnings) == (Lane.CPU, ())
     planned = await parts.planner.plan(order(video_codec=HEVC), INFO)

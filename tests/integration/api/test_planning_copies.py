@@ -10,7 +10,7 @@ from api_parts import Parts
 from api_rig import NO_QUOTAS, SOURCE, Rig
 
 from services.api.planning import order_of
-from services.api.replanning import COPIES_DO_NOT_JOIN
+from services.api.replanning import COPIES_DO_NOT_JOIN, MOST_REPLANS
 from services.api.store.records import NewExport, Planned, Submission, source_key
 from services.api.work import Order
 from services.common import ids
@@ -156,6 +156,72 @@ async def test_source_that_cannot_be_copied_after_all_is_encoded_with_a_warning(
     again = await known.planner.plan(order_of(record), INFO)
     assert again.plan.quality == pb.QUALITY_HIGH
     assert [item.message for item in again.warnings] == ["They are not."]
+
+
+async def test_copying_is_given_up_however_often_an_export_was_planned_again(
+    known: Parts, rig: Rig
+) -> None:
+    wanted = order(seconds(1, 20))
+    case = await stored(rig, wanted, await known.planner.plan(wanted, INFO))
+    await rig.dispatch()
+    await rig.sql("UPDATE exports SET replans = %s", MOST_REPLANS)
+    await fail(known, case, 1, "COPY_FAILED", "They are not.")
+    assert await kinds(rig, case) == {"WHOLE"}
+
+
+async def test_copy_that_cannot_be_planned_otherwise_at_the_moment_is_tried_again(
+    known: Parts, rig: Rig
+) -> None:
+    wanted = order(seconds(1, 20))
+    case = await stored(rig, wanted, await known.planner.plan(wanted, INFO))
+    await rig.dispatch()
+    old = pb.Encoder(id="old")
+    old.capabilities.add(family=pb.ENCODER_FAMILY_NVENC, available=True, slots=1)
+    known.encoders.heard(old)
+    await fail(known, case, 1, "COPY_FAILED", "They are not.")
+    [task] = await rig.sql("SELECT state, failures FROM tasks WHERE id = %s", case.work[1].id)
+    assert task == {"state": "PENDING", "failures": 1}
+    assert (await case.now()).error is None
+    old.draining = True
+    known.encoders.heard(old)
+    [attempt] = await rig.sql("SELECT attempt FROM tasks WHERE id = %s", case.work[1].id)
+    word = task_pb2.TaskFailed(code="COPY_FAILED", message="They are not.")
+    again = case.event(case.run(), task=case.work[1].id, failed=word)
+    again.attempt = attempt["attempt"]
+    await known.consumer.apply(again)
+    assert await kinds(rig, case) == {"WHOLE"}
+
+
+@pytest.mark.parametrize(
+    ("index", "code"),
+    [(0, "ENCODER_FAILED"), (1, "OUTPUT_MISMATCH"), (1, "WORKER_LOST"), (-1, "TIME_LIMIT")],
+)
+async def test_export_is_encoded_where_anything_of_copying_fails_for_the_last_time(
+    known: Parts, rig: Rig, index: int, code: str
+) -> None:
+    wanted = order(seconds(1, 95))
+    case = await stored(rig, wanted, await known.planner.plan(wanted, INFO))
+    await case.ready_to_join()
+    task = case.work[index].id
+    await rig.sql("UPDATE tasks SET state = 'RUNNING', failures = 3 WHERE id = %s", task)
+    await fail(known, case, index, code, "It broke.")
+    record = await case.now()
+    assert record.plan is not None
+    assert record.plan.quality == pb.QUALITY_HIGH
+    [warning] = record.warnings
+    assert warning.code == "COPY_NOT_POSSIBLE"
+    assert warning.message.endswith("encoded instead of copied: It broke.")
+
+
+async def test_source_that_cannot_be_read_is_not_encoded_instead(known: Parts, rig: Rig) -> None:
+    wanted = order(seconds(1, 20))
+    case = await stored(rig, wanted, await known.planner.plan(wanted, INFO))
+    await rig.dispatch()
+    await rig.sql("UPDATE tasks SET failures = 3")
+    await fail(known, case, 1, "SOURCE_UNAVAILABLE", "Nobody answers.")
+    error = (await case.now()).error
+    assert error is not None
+    assert error.code == "SOURCE_UNAVAILABLE"
 
 
 async def test_copies_that_do_not_join_are_encoded_with_a_warning(known: Parts, rig: Rig) -> None:

@@ -11,6 +11,7 @@ from api_rig import NO_QUOTAS, Case, Rig
 from nats.aio.client import Client
 
 from services.api.states import ExportState
+from services.api.store.queue_wait import GivenUp
 from services.common.subjects import Lane
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
@@ -42,7 +43,8 @@ async def test_export_that_nobody_takes_is_overdue_once_its_time_is_over(
     assert await overdue(rig) == []
     await later(rig, 2)
     assert await overdue(rig) == [(case.id, Lane.PROBE)]
-    assert await rig.housekeeping.give_up(case.id, HOUR, ERROR) == ([case.task.id] if sent else [])
+    given_up = await rig.housekeeping.give_up(case.id, HOUR, ERROR)
+    assert given_up == GivenUp((case.task.id,) if sent else ())
     record = await case.now()
     assert (record.state, record.error) == (ExportState.FAILED, ERROR)
     assert await rig.value("SELECT state FROM tasks") == "CANCELLED"
@@ -110,7 +112,7 @@ async def test_two_replicas_give_up_an_export_once(rig: Rig, replica: Rig) -> No
     assert await rig.value("SELECT count(*) FROM announcements") == 1
 
 
-FULL = "The scratch disk of encoder encoder-1 is full."
+FULL = "The encoder's scratch disk is full."
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from api_parts import AwayStorage, Parts, overheard, running, until
-from api_rig import INFO, SOURCE, Case, Rig
+from api_rig import INFO, OUTPUT, SOURCE, Case, Rig
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
@@ -339,6 +339,41 @@ async def test_tasks_stay_while_heartbeats_cannot_reach_us(
             assert await _in_lane(case, "gpu")
     finally:
         await infrastructure.start("nats")
+
+
+# Comparisons that nobody makes
+
+
+async def compared(rig: Rig) -> Case:
+    """Return an export of a GPU whose file is there, and is to be compared on a CPU."""
+    case = await rig.create(lane=Lane.GPU, measured=True)
+    await case.complete("run_1")
+    return case
+
+
+async def test_file_that_nobody_compares_is_delivered_without(parts: Parts, rig: Rig) -> None:
+    case, waits = await compared(rig), await rig.create("ben")
+    parts.encoder(cpu=0, gpu=1)
+    async with running(parts.reconciler.run):
+        await until(lambda: is_export(case, ExportState.COMPLETED))
+    record = await case.now()
+    assert (record.output_run_id, record.error) == ("run_1", None)
+    assert [item.code for item in record.warnings] == ["QUALITY_NOT_MEASURED"]
+    assert "no encoder is live that does encodes on the CPU" in record.warnings[0].message
+    assert await rig.deletions() == []
+    assert await waits.state() is ExportState.QUEUED, "it has nothing to deliver"
+    name = "videoexport_export_frames_total"
+    assert await parts.sample(name, origin="encoded") == OUTPUT.frame_count
+
+
+async def test_comparison_waits_while_somebody_may_make_it(rig: Rig, nats: Client) -> None:
+    parts = Parts(rig, nats, encoder_timeout=1.5)
+    case = await compared(rig)
+    async with running(parts.reconciler.run):
+        for _ in range(8):
+            parts.encoder(cpu=1)
+            await asyncio.sleep(0.25)
+        assert await case.state() is ExportState.PROCESSING
 
 
 # Duties on their own

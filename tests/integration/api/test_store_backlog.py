@@ -27,7 +27,7 @@ async def test_export_that_waits_as_a_whole(rig: Rig) -> None:
         priority=7,
         created_at=case.record.created_at,
         pictures_made=0,
-        due=(DueTasks(Lane.GPU, 1, frames=100, longest=100, assembly=False),),
+        due=(DueTasks(Lane.GPU, 1, frames=100, longest=100, kinds=("WHOLE",)),),
         in_flight=(),
         plan=PlanSummary(
             quality=PLAN.quality,
@@ -42,7 +42,7 @@ async def test_export_that_waits_as_a_whole(rig: Rig) -> None:
 async def test_export_that_waits_for_its_probe_has_no_plan(rig: Rig) -> None:
     case = await rig.create(probe=True)
     found = (await read(rig))[case.id]
-    assert found.due == (DueTasks(Lane.PROBE, 1, frames=0, longest=0, assembly=False),)
+    assert found.due == (DueTasks(Lane.PROBE, 1, frames=0, longest=0, kinds=("PROBE",)),)
     assert found.plan is None
     await rig.dispatch(Lane.PROBE)
     found = (await read(rig))[case.id]
@@ -66,10 +66,10 @@ async def test_tasks_in_flight_are_told_in_the_order_they_were_sent(rig: Rig) ->
     waiting = [task.frames for task in case.video if task.id not in sent]
     by_lane = {item.lane: item for item in found.due}
     assert by_lane[Lane.CPU] == DueTasks(
-        Lane.CPU, len(waiting), sum(waiting), max(waiting), assembly=False
+        Lane.CPU, len(waiting), sum(waiting), max(waiting), kinds=("VIDEO",)
     )
     sound = case.audio.frames
-    assert by_lane[Lane.MUX] == DueTasks(Lane.MUX, 1, sound, sound, assembly=False)
+    assert by_lane[Lane.MUX] == DueTasks(Lane.MUX, 1, sound, sound, kinds=("AUDIO",))
     assert found.state is ExportState.PROCESSING
     assert found.pictures_made == 30
 
@@ -90,10 +90,50 @@ async def test_assembly_counts_once_it_is_due(rig: Rig) -> None:
     await case.make_parts()
     frames = case.assembly.frames
     found = (await read(rig))[case.id]
-    assert found.due == (DueTasks(Lane.MUX, 1, frames, frames, assembly=True),)
+    assert found.due == (DueTasks(Lane.MUX, 1, frames, frames, kinds=("ASSEMBLE",)),)
     await rig.dispatch(Lane.MUX)
     found = (await read(rig))[case.id]
     assert (found.due, [task.kind for task in found.in_flight]) == ((), ["ASSEMBLE"])
+
+
+async def test_comparison_is_told_by_the_plan_until_it_is_due(rig: Rig) -> None:
+    plan = pb.Plan(measure_quality=True)
+    plan.MergeFrom(PLAN)
+    case = await rig.create(plan=plan, measured=True)
+    found = (await read(rig))[case.id]
+    assert found.plan is not None
+    assert found.plan.compared_frames == 100
+    assert [item.kinds for item in found.due] == [("WHOLE",)]
+    await case.complete()
+    assert [item.kinds for item in (await read(rig))[case.id].due] == [("MEASURE",)]
+    plain = await rig.create()
+    summary = (await read(rig))[plain.id].plan
+    assert summary is not None
+    assert summary.compared_frames == 0
+
+
+async def test_what_a_newer_version_has_written_is_passed_over(rig: Rig) -> None:
+    case, other = await rig.create(), await rig.create("ben")
+    await rig.sql(
+        "INSERT INTO encode_speeds (family, resolution, quality, frames_per_second, samples)"
+        " VALUES ('ENCODER_FAMILY_CPU', 'RESOLUTION_4320P', 'QUALITY_MEDIUM', 10, 1),"
+        " ('ENCODER_FAMILY_CPU', 'RESOLUTION_720P', 'QUALITY_MEDIUM', 10, 1)"
+    )
+    newer = """{"quality": "QUALITY_PERFECT", "video_codec": "VIDEO_CODEC_AV9"}"""
+    await rig.sql("UPDATE exports SET plan = plan || %s::jsonb WHERE id = %s", newer, case.id)
+    await rig.sql("UPDATE tasks SET lane = 'fpga' WHERE export_id = %s", other.id)
+    left = await rig.backlog.read()
+    assert list(left.speeds) == [
+        EncodeKind(pb.ENCODER_FAMILY_CPU, pb.RESOLUTION_720P, pb.QUALITY_MEDIUM)
+    ]
+    by_id = {export.id: export for export in left.exports}
+    plan = by_id[case.id].plan
+    assert plan is not None
+    assert (plan.quality, plan.video_codec) == (pb.QUALITY_UNSPECIFIED, pb.VIDEO_CODEC_H264)
+    assert by_id[other.id].due == ()
+    await rig.dispatch(Lane.CPU)
+    await rig.sql("UPDATE tasks SET lane = 'fpga', state = 'DISPATCHED', dispatched_at = now()")
+    assert not any(export.in_flight for export in (await rig.backlog.read()).exports)
 
 
 async def test_plan_of_an_export_in_parts_tells_their_number(rig: Rig) -> None:

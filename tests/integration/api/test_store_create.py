@@ -293,3 +293,17 @@ async def test_probed_source_is_found_by_its_version(rig: Rig) -> None:
     assert await rig.tasks.find_probe("video:anna/v", "etag") == INFO
     assert await rig.tasks.find_probe("video:anna/v", "other") is None
     assert await rig.tasks.find_probe("video:ben/v", "etag") is None
+
+
+async def test_what_an_encoder_of_before_says_replaces_no_more_than_its_like_has_said(
+    rig: Rig,
+) -> None:
+    tells_all = pb.SourceInfo(metadata=pb.SourceMetadata())
+    tells_all.MergeFrom(INFO)
+    otherwise = pb.SourceInfo(container="matroska,webm")
+    otherwise.MergeFrom(pb.SourceInfo(etag=INFO.etag))
+    for known in (INFO, otherwise, tells_all):
+        await rig.tasks.keep_probe("video:anna/v", known)
+        assert await rig.tasks.find_probe("video:anna/v", "etag") == known
+    await rig.tasks.keep_probe("video:anna/v", INFO)
+    assert await rig.tasks.find_probe("video:anna/v", "etag") == tells_all

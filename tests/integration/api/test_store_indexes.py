@@ -17,6 +17,7 @@ from services.api.states import ExportState
 from services.api.store import BacklogStore, ExportStore, Housekeeping, ReuseStore, TaskStore
 from services.api.store.housekeeping import Deletion
 from services.api.store.progress import Progress
+from services.api.store.queue_wait import GivenUp
 from services.api.store.records import ListFilter, Planned, Quotas, Submission, TaskRecord
 from services.api.store.reuse import PartName
 from services.api.work import probe_task, whole_task
@@ -153,7 +154,7 @@ async def reconciler(rig: Rig, case: Case) -> None:
     late = await rig.create()
     await rig.sql("UPDATE tasks SET not_before = now() - interval '2 hours'")
     assert late.id in [item.export_id for item in await housekeeping.overdue(LONG)]
-    assert await housekeeping.give_up(late.id, LONG, pb.ExportError()) == []
+    assert await housekeeping.give_up(late.id, LONG, pb.ExportError()) == GivenUp(())
     await housekeeping.forget_old()
     await housekeeping.queue_depths()
     await housekeeping.active_exports()

@@ -127,16 +127,22 @@ async def test_other_file_that_comes_meanwhile_is_discarded(rig: Rig) -> None:
 
 
 async def test_comparison_that_nobody_takes_is_done_without(rig: Rig) -> None:
-    case = await made(rig)
+    case, other = await made(rig), await rig.create("ben")
     await rig.sql(
         "UPDATE tasks SET not_before = not_before - interval '61 minutes',"
         " seen_at = seen_at - interval '61 minutes', ended_at = ended_at - interval '61 minutes'"
     )
-    [item] = await rig.housekeeping.overdue(HOUR)
+    assert {item.export_id for item in await rig.housekeeping.overdue(HOUR)} == {case.id, other.id}
+    [item] = await rig.housekeeping.overdue(HOUR, finished=True)
     error = pb.ExportError(code="QUEUE_TIMEOUT", message="It waited.", retryable=True)
-    assert await rig.housekeeping.give_up(item.export_id, HOUR, error) == []
+    given_up = await rig.housekeeping.give_up(item.export_id, HOUR, error)
+    assert given_up is not None
+    assert given_up.sent == ()
+    assert given_up.output is not None
+    assert given_up.output.sha256 == OUTPUT.sha256
     record = await case.now()
     assert (record.state, record.error) == (ExportState.COMPLETED, None)
     assert [warning.code for warning in record.warnings] == ["QUALITY_NOT_MEASURED"]
     assert (await measuring_of(rig))[1] == "CANCELLED"
+    assert await other.state() is ExportState.QUEUED
     assert await rig.deletions() == []

@@ -243,6 +243,21 @@ async def test_build_is_named_and_digested() -> None:
     assert build == await ffmpeg_build(find_ffmpeg())
 
 
+@pytest.mark.parametrize("package", ["manimgx-fonts", "manimgx-fonts-cjk", "av"])
+async def test_build_is_another_with_other_fonts_and_another_pyav(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    before = await ffmpeg_build(find_ffmpeg())
+    # Installed in front of the real one, as an upgrade is.
+    installed = tmp_path / f"{package.replace('-', '_')}-99.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    after = await ffmpeg_build(find_ffmpeg())
+    assert after.version == before.version
+    assert after.sha256 != before.sha256
+
+
 async def test_what_is_no_ffmpeg_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         find_ffmpeg(tmp_path / "missing")

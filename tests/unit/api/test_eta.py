@@ -18,11 +18,21 @@ from services.api.eta import (
     LaneWork,
     Outlook,
     Served,
+    Tail,
     forecast,
 )
 from services.common.subjects import Lane
 
 _order = count()
+
+
+def joining(seconds: float) -> Tail:
+    return Tail(Lane.MUX, seconds)
+
+
+def tail_of(item: Backlog) -> float:
+    """Return what all its tails need."""
+    return sum(tail.seconds for tail in item.tails)
 
 
 def export(
@@ -88,10 +98,10 @@ def test_running_task_takes_what_is_left() -> None:
 
 
 def test_equal_parts_are_made_side_by_side_and_then_assembled() -> None:
-    assert seconds(parts("a", 8, 2.0, tail=1.5), slots=1) == {"a": 17.5}
-    assert seconds(parts("a", 8, 2.0, tail=1.5), slots=4) == {"a": 5.5}
+    assert seconds(parts("a", 8, 2.0, tails=(joining(1.5),)), slots=1) == {"a": 17.5}
+    assert seconds(parts("a", 8, 2.0, tails=(joining(1.5),)), slots=4) == {"a": 5.5}
     # Five slots make eight parts in two rounds, too.
-    assert seconds(parts("a", 8, 2.0, tail=1.5), slots=5) == {"a": 5.5}
+    assert seconds(parts("a", 8, 2.0, tails=(joining(1.5),)), slots=5) == {"a": 5.5}
 
 
 def test_longest_task_begins_first() -> None:
@@ -101,7 +111,7 @@ def test_longest_task_begins_first() -> None:
 
 
 def test_tail_alone_is_left() -> None:
-    alone = Backlog("a", "anna", 0, Lane.MUX, {}, tail=2.0)
+    alone = Backlog("a", "anna", 0, Lane.MUX, {}, tails=(joining(2.0),))
     assert seconds(alone) == {"a": 2}
 
 
@@ -109,14 +119,33 @@ def test_tail_begins_after_the_last_task_of_every_lane() -> None:
     pictures = LaneWork(running=(1.0, 3.0))
     for needed, ends in ((2.0, 5), (7.0, 9)):
         sound = LaneWork(waiting=1, work=needed)
-        assert seconds(export("a", pictures, sound=sound, tail=2.0), slots=2) == {"a": ends}
+        assert seconds(export("a", pictures, sound=sound, tails=(joining(2.0),)), slots=2) == {
+            "a": ends
+        }
 
 
 def test_tails_wait_for_slots_of_their_own_lane() -> None:
-    exports = [parts(name, 2, 1.0, tail=5.0) for name in "abc"]
+    exports = [parts(name, 2, 1.0, tails=(joining(5.0),)) for name in "abc"]
     found = seconds(*exports, whole("d", 3.0), slots=7, mux=1)
     # Meanwhile the pictures of others are made.
     assert found == {"a": 6, "b": 11, "c": 16, "d": 3}
+
+
+def test_tails_begin_one_after_the_other() -> None:
+    compared = (joining(2.0), Tail(Lane.CPU, 3.0, needed=False))
+    assert seconds(parts("a", 2, 1.0, tails=compared), slots=2) == {"a": 6}
+    assert seconds(whole("a", 4.0, tails=compared[1:])) == {"a": 7}
+    # It waits for a slot as any other task does.
+    assert seconds(whole("a", 4.0, tails=compared[1:]), whole("b", 5.0)) == {"a": 12, "b": 9}
+
+
+def test_tail_that_is_not_needed_is_left_out_where_nobody_does_it() -> None:
+    compared = Tail(Lane.CPU, 3.0, needed=False)
+    joined = Backlog("a", "anna", 0, Lane.MUX, {Lane.MUX: LaneWork(running=(2.0,))})
+    assert outlooks([replace(joined, tails=(compared,))], slots=0) == {"a": Outlook(2.0, 0)}
+    assert outlooks([replace(joined, tails=(replace(compared, needed=True),))], slots=0) == {
+        "a": Outlook(None, 0)
+    }
 
 
 def test_nothing_left_is_finished_now() -> None:
@@ -218,7 +247,7 @@ def test_without_slots_there_is_an_order_and_no_time() -> None:
 
 
 def test_without_slots_for_the_tail_there_is_no_time() -> None:
-    found = outlooks([parts("a", 2, 1.0, tail=1.0), whole("b")], slots=1, mux=0)
+    found = outlooks([parts("a", 2, 1.0, tails=(joining(1.0),)), whole("b")], slots=1, mux=0)
     assert found["a"].seconds is None
     assert found["b"].seconds == 11
 
@@ -238,7 +267,7 @@ def test_sound_that_is_made_early_does_not_begin_the_export() -> None:
 
 @pytest.mark.parametrize("slots", [1, 16])
 def test_far_more_tasks_than_are_played_end_at_about_the_same_time(slots: int) -> None:
-    exports = [parts(f"{n}", 300, 1.0, user="anna", tail=1.0) for n in range(100)]
+    exports = [parts(f"{n}", 300, 1.0, user="anna", tails=(joining(1.0),)) for n in range(100)]
     found = seconds(*exports, slots=slots)
     for n in range(100):
         # One after the other, for all are one user's.
@@ -297,7 +326,7 @@ def backlogs(draw: st.DrawFn, single: bool = False) -> list[Backlog]:
                 lane=Lane.CPU,
                 work=work,
                 priority=draw(st.sampled_from([0, 0, 7])),
-                tail=0.0 if single else draw(st.sampled_from([0.0, 0.0, 3.0])),
+                tails=() if single else draw(st.sampled_from([(), (), (joining(3.0),)])),
             )
         )
     return found
@@ -309,13 +338,13 @@ slot_counts = st.integers(1, 6)
 @given(backlogs(), slot_counts, slot_counts)
 def test_work_is_not_lost_and_no_slot_idles(exports: list[Backlog], slots: int, mux: int) -> None:
     ends = max(item.seconds or 0.0 for item in outlooks(exports, slots, mux=mux).values())
-    chain = max(max(tasks(item), default=0.0) + item.tail for item in exports)
+    chain = max(max(tasks(item), default=0.0) + tail_of(item) for item in exports)
     most = chain
     for lane, number in ((Lane.CPU, slots), (Lane.MUX, mux)):
         its = [replace(e, work={lane: e.work[lane]}) for e in exports if lane in e.work]
         work = sum(sum(tasks(item)) for item in its)
         if lane is Lane.MUX:
-            work += sum(item.tail for item in exports)
+            work += sum(tail_of(item) for item in exports)
         taken = max(number, sum(len(item.work[lane].running) for item in its))
         assert ends >= work / taken - 1e-6
         most += work / number
@@ -327,8 +356,8 @@ def test_work_is_not_lost_and_no_slot_idles(exports: list[Backlog], slots: int, 
 def test_no_export_is_faster_than_its_own_tasks(exports: list[Backlog], slots: int) -> None:
     found = outlooks(exports, slots)
     for item in exports:
-        chain = max(tasks(item), default=0.0) + item.tail
-        alone = item.work[Lane.CPU].work / slots + item.tail
+        chain = max(tasks(item), default=0.0) + tail_of(item)
+        alone = item.work[Lane.CPU].work / slots + tail_of(item)
         assert (found[item.export_id].seconds or 0.0) >= max(chain, alone) - 1e-6
 
 

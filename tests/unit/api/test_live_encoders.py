@@ -107,7 +107,7 @@ def test_draining_encoder_is_listed_but_takes_no_work(cluster: Cluster) -> None:
 
 def test_encoder_with_a_problem_takes_probes_alone(cluster: Cluster) -> None:
     stuck = encoder("a", gpu=2)
-    stuck.problem = "The scratch disk of encoder a is full."
+    stuck.problem = "The encoder's scratch disk is full."
     cluster.encoders.heard(stuck)
     assert [cluster.encoders.slots(lane) for lane in Lane] == [1, 0, 0, 0]
     assert cluster.encoders.addresses() == ["a:50052"]
@@ -182,12 +182,12 @@ def test_last_toolchain_is_remembered_while_there_is_no_slot(cluster: Cluster) -
 def test_what_keeps_live_encoders_from_a_lane_is_told(cluster: Cluster) -> None:
     assert cluster.encoders.problem(Lane.CPU) is None, "none is live"
     stuck = encoder("b")
-    stuck.problem = "The scratch disk of encoder b is full."
+    stuck.problem = "The encoder's scratch disk is full."
     cluster.encoders.heard(stuck)
     assert cluster.encoders.problem(Lane.CPU) == stuck.problem
     assert cluster.encoders.problem(Lane.PROBE) is None, "it takes these nevertheless"
     assert cluster.encoders.problem(Lane.GPU) is None, "it would take none anyway"
     cluster.encoders.heard(encoder("a", draining=True))
-    assert cluster.encoders.problem(Lane.PROBE) == "Encoder a is going away."
+    assert cluster.encoders.problem(Lane.PROBE) == "An encoder is going away."
     cluster.clock.now += TIMEOUT + 1
     assert cluster.encoders.problem(Lane.CPU) is None, "they have gone"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.api.encode_kind import EncodeKind
-from services.api.eta import Backlog, LaneWork
+from services.api.eta import Backlog, LaneWork, Tail
 from services.api.progress import Pace
 from services.api.remaining import (
     HANDOVER_SECONDS,
@@ -58,9 +58,9 @@ def export(**changes: Any) -> UnfinishedExport:
 
 
 def due(
-    tasks: int, frames: int, longest: int, lane: Lane = Lane.CPU, *, assembly: bool = False
+    tasks: int, frames: int, longest: int, lane: Lane = Lane.CPU, kind: str = "VIDEO"
 ) -> DueTasks:
-    return DueTasks(lane, tasks, frames, longest, assembly)
+    return DueTasks(lane, tasks, frames, longest, (kind,))
 
 
 def task(
@@ -111,7 +111,7 @@ def test_whole_export_that_waits() -> None:
     found = left(export())
     assert (found.export_id, found.user_id, found.priority) == ("exp_1", "anna", 3)
     assert found.order == CREATED.timestamp()
-    assert (found.lane, found.tail) == (Lane.CPU, 0.0)
+    assert (found.lane, found.tails) == (Lane.CPU, ())
     each = 500 / 50 + EACH
     assert found.work == {Lane.CPU: LaneWork(waiting=1, work=each, longest=each)}
 
@@ -125,18 +125,37 @@ def test_export_in_parts_is_assembled_at_the_end() -> None:
         Lane.MUX: LaneWork(waiting=1, work=100 / 50 + EACH, longest=100 / 50 + EACH),
     }
     # A fiftieth of the frames.
-    assert found.tail == 40 / 50 + EACH
+    assert found.tails == (Tail(Lane.MUX, 40 / 50 + EACH),)
 
 
 def test_assembly_that_is_due_or_sent_is_not_counted_twice() -> None:
-    waits = export(due=(due(1, 40, 40, Lane.MUX, assembly=True),), plan=LONG)
+    waits = export(due=(due(1, 40, 40, Lane.MUX, "ASSEMBLE"),), plan=LONG)
     each = 40 / 50 + EACH
     assert left(waits).work == {Lane.MUX: LaneWork(waiting=1, work=each, longest=each)}
-    assert (left(waits).lane, left(waits).tail) == (Lane.MUX, 0.0)
+    assert (left(waits).lane, left(waits).tails) == (Lane.MUX, ())
     sent = task(40, running=False, kind="ASSEMBLE", lane=Lane.MUX)
     found = left(export(due=(), in_flight=(sent,), plan=LONG))
     assert found.work == {Lane.MUX: LaneWork(sent=((0.0, each),))}
-    assert found.tail == 0.0
+    assert found.tails == ()
+
+
+def test_output_is_compared_at_the_very_end() -> None:
+    compared = replace(LONG, compared_frames=1500)
+    comparing = Tail(Lane.CPU, 1500 / 50 + EACH, needed=False)
+    found = left(export(due=(due(4, 2000, 800),), plan=compared))
+    assert found.tails == (Tail(Lane.MUX, 40 / 50 + EACH), comparing)
+    assembly = export(due=(due(1, 40, 40, Lane.MUX, "ASSEMBLE"),), plan=compared)
+    assert left(assembly).tails == (comparing,)
+    whole = export(plan=replace(PLAN, compared_frames=1500))
+    assert left(whole).tails == (comparing,)
+
+
+def test_comparison_that_is_due_or_sent_is_not_counted_twice() -> None:
+    compared = replace(LONG, compared_frames=1500)
+    waits = left(export(due=(due(1, 1500, 1500, kind="MEASURE"),), plan=compared))
+    assert (waits.work[Lane.CPU].waiting, waits.tails) == (1, ())
+    sent = left(export(due=(), in_flight=(task(1500, kind="MEASURE"),), plan=compared))
+    assert (len(sent.work[Lane.CPU].running), sent.tails) == (1, ())
 
 
 def test_tasks_in_flight_are_told_apart() -> None:

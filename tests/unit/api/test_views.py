@@ -10,9 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.api.forecast import Estimate
-from services.api.progress import Live
+from services.api.progress import Live, phase_of
 from services.api.states import TERMINAL_EXPORTS, ExportState
-from services.api.views import PICTURES_SHARE, to_export
+from services.api.store.history import History, StateChange
+from services.api.views import PARTS_SHARE, add_history, to_export
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import storage_service_pb2 as storage
 from videoexport.v1 import task_pb2
@@ -88,6 +89,25 @@ def test_export_shows_the_row() -> None:
 @pytest.mark.parametrize("state", ExportState)
 def test_every_state_is_shown_by_its_name(state: ExportState) -> None:
     assert to_export(record(state=state)).state == pb.ExportState.Value(f"EXPORT_STATE_{state}")
+
+
+def test_phase_of_a_newer_version_is_not_told() -> None:
+    assert processing(phase="POLISHING").phase == pb.EXPORT_PHASE_UNSPECIFIED
+    # Nor does one that an encoder tells keep anything from being told.
+    word = pb.RunningTask(phase=99)  # type: ignore[arg-type]
+    assert phase_of(word) == pb.EXPORT_PHASE_ENCODING
+
+
+def test_history_of_a_newer_version_is_told_as_far_as_it_is_known() -> None:
+    export = processing()
+    change = StateChange(
+        *(CREATED, "tsk_1", "POLISH", "WAITING", "PAUSED"),
+        *(1, "dispatcher", "SENT", None, None),
+    )
+    add_history(export, History((change,), 0))
+    [told] = export.history
+    assert (told.task.kind, told.task.to_state) == (0, 0)
+    assert told.task.from_state == pb.TASK_STATE_WAITING
 
 
 def test_queued_export_shows_what_to_expect() -> None:
@@ -207,12 +227,25 @@ def test_export_in_parts_shows_what_all_its_encoders_do() -> None:
         speed=3,
         encoder_id="encoder-1",
     )
-    assert export.progress == pytest.approx(99 * PICTURES_SHARE / 4)
+    assert export.progress == pytest.approx(99 / (1 + PARTS_SHARE) / 4)
 
 
 def test_pictures_of_an_export_in_parts_are_not_all_of_its_work() -> None:
     export = in_parts(frames_encoded=500, live=live(500))
     assert 90 < export.progress < 95
+
+
+def test_comparison_of_the_output_is_left_when_all_pictures_are_made() -> None:
+    plan = pb.Plan(measure_quality=True)
+    plan.MergeFrom(PLAN)
+    # All of its 500 frames are compared.
+    assert processing(plan=plan, live=live(500)).progress == pytest.approx(99 / 2)
+    long = pb.Plan(frame_count=500 * 60, chunk_count=3)
+    long.MergeFrom(plan)
+    long.frame_count = 500 * 60
+    made = processing(plan=long, frames_to_encode=500 * 60, frames_encoded=500 * 60, live=live(500))
+    # Of an hour as much as of a minute.
+    assert made.progress == pytest.approx(99 / (1 + PARTS_SHARE + 1500 / 30_000))
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,69 @@ def test_file_in_a_directory_is_called_as_its_format_is(tmp_path: Path) -> None:
     assert [suffix_of(form) for form in forms] == [".mp4", ".mp4", ".mov", ".webm", ".m4a"]
 
 
+def test_file_that_is_named_for_another_format_is_refused(tmp_path: Path) -> None:
+    for name, suffix in (("cut.mp4", ".webm"), ("cut.WebM", ".mp4"), ("cut.mov", ".m4a")):
+        with pytest.raises(click.UsageError, match=f"not named for {suffix[1:]}"):
+            output_path(tmp_path / name, "name", suffix=suffix, force=False)
+    for name in ("cut.MP4", "cut.m4v", "cut"):
+        assert output_path(tmp_path / name, "name", suffix=".mp4", force=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "suffix"),
+    [
+        ([], "cut.webm", ".webm"),
+        ([], "cut.M4A", ".m4a"),
+        ([], "cut.bin", ".mp4"),
+        ([], "folder.mov", ".mp4"),
+        (["--format", "mov"], "cut.bin", ".mov"),
+        (["--format", "mp4"], "cut.webm", ".mp4"),
+    ],
+)
+def test_format_is_that_of_the_file_unless_one_is_given(
+    tmp_path: Path, given: list[str], name: str, suffix: str
+) -> None:
+    (tmp_path / "folder.mov").mkdir()
+    orders: list[Order] = []
+
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        orders.append(order)
+
+    keep.main(given, standalone_mode=False)
+    orders[0].name_format(tmp_path / name)
+    assert suffix_of(orders[0].settings.format) == suffix
+
+
+# One that sets every field of the settings.
+ALL = (
+    "--resolution 720p --fit crop --quality low --format mov --codec hevc --dynamic-range keep"
+    " --frame-rate 25 --encoder cpu --audio-stream 1 --loudness -16 --measure-quality"
+    " --keep-location-and-device --subtitles 2 --watermark s3://logos/logo.png --poster --sprites"
+)
+
+
+def test_every_setting_has_an_option() -> None:
+    given = {field.name for field, _ in ordered(ALL.split()).ListFields()}
+    assert given == {field.name for field in export_pb2.ExportSettings.DESCRIPTOR.fields}
+
+
+def test_every_option_says_what_it_does_and_by_default() -> None:
+    @click.command()
+    @order_options
+    def keep(order: Order) -> None:
+        raise AssertionError(order)
+
+    # What is asked for by being named.
+    alone = {"--watermark", "--poster", "--sprites"}
+    for option in keep.params:
+        assert isinstance(option, click.Option)
+        assert option.help
+        said = "Default: " in option.help or option.show_default
+        assert said or set(option.opts) & alone, option.opts
+
+
 def ordered(given: list[str]) -> export_pb2.ExportSettings:
     orders: list[Order] = []
 

@@ -180,6 +180,30 @@ def test_plan_details_say_format_and_codec() -> None:
     assert "Codec       H.264" in render.plan_details(export_pb2.Plan(width=1280, height=720))
 
 
+def test_plan_details_say_how_pictures_are_made() -> None:
+    plan = export_pb2.Plan(
+        width=1280,
+        height=720,
+        quality=export_pb2.QUALITY_SOURCE,
+        fit=export_pb2.FIT_CROP,
+        rotation=90,
+        measure_quality=True,
+    )
+    shown = render.plan_details(plan)
+    for line in (
+        "Resolution  1280 × 720, filled and cropped\n",
+        "Quality     the source's\n",
+        "Turned      by 90°\n",
+        "Compared    with the source (VMAF), ",
+    ):
+        assert line in shown
+    plan.resolution = export_pb2.RESOLUTION_SOURCE
+    assert "Resolution  1280 × 720\n" in render.plan_details(plan)
+    usual = render.plan_details(export_pb2.Plan(width=1280, height=720))
+    for word in ("Quality", "Turned", "Compared", "filled"):
+        assert word not in usual
+
+
 def test_sound_alone_is_told_without_pictures() -> None:
     shown = render.plan_details(export_pb2.Plan(format=export_pb2.FORMAT_M4A, has_audio=True))
     assert "M4A, the sound alone" in shown
@@ -311,7 +335,7 @@ def test_encoders_table_says_what_keeps_one_from_working() -> None:
     lines = render.encoders_table([stuck, export_pb2.Encoder(id="enc-2")]).splitlines()
     assert [line.split()[2] for line in lines[1:2]] == ["stuck"]
     assert "ready" in lines[2]
-    assert lines[3:] == ["Its disk is full."]
+    assert lines[3:] == ["enc-1: Its disk is full."]
 
 
 def test_details_show_what_a_file_says_of_itself_in_few_words() -> None:

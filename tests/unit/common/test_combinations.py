@@ -68,6 +68,18 @@ def test_hdr_is_kept_with_ten_bits_only() -> None:
     assert not refused(dynamic_range=pb.DYNAMIC_RANGE_SDR)
 
 
+@pytest.mark.parametrize("fit", [pb.FIT_CROP, pb.FIT_STRETCH])
+def test_output_of_the_sources_size_has_nothing_to_fit(fit: pb.Fit.ValueType) -> None:
+    for own in ({"resolution": pb.RESOLUTION_SOURCE}, {"quality": pb.QUALITY_SOURCE}):
+        found = refused(fit=fit, **own)
+        assert list(found) == ["fit"]
+        assert "the source's own shape" in found["fit"]
+        assert not refused(fit=pb.FIT_PAD, **own)
+    # Where its source turns out to be of another size, it is encoded, and fitted.
+    assert not refused(fit=fit, quality=pb.QUALITY_SOURCE, resolution=pb.RESOLUTION_720P)
+    assert not refused(fit=fit)
+
+
 def test_sound_alone_has_no_settings_of_pictures() -> None:
     found = refused(
         format=pb.FORMAT_M4A,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.families import choose_family, codec_problem
+from services.common.families import choose_family, lacking_codec
 from videoexport.v1 import export_pb2 as pb
 
 CPU, GPU = pb.ENCODER_FAMILY_CPU, pb.ENCODER_FAMILY_NVENC
@@ -34,12 +34,12 @@ TOLD = capability(codec(H264), codec(HEVC, ten_bit=True), codec(AV1, available=F
         (TOLD, pb.VIDEO_CODEC_UNSPECIFIED, False, None),
         (TOLD, HEVC, False, None),
         (TOLD, HEVC, True, None),
-        (TOLD, H264, True, "it does not make H.264 of 10 bits"),
-        (TOLD, AV1, False, "a trial encode failed: no capable devices found"),
-        (TOLD, pb.VIDEO_CODEC_VP9, False, "it does not make VP9 on the GPU"),
+        (TOLD, H264, True, "H.264 of 10 bits on the GPU"),
+        (TOLD, AV1, False, "AV1 on the GPU"),
+        (TOLD, pb.VIDEO_CODEC_VP9, False, "VP9 on the GPU"),
         # One of before tells of none, and has H.264.
         (capability(), H264, False, None),
-        (capability(), HEVC, False, "it does not make HEVC on the GPU"),
+        (capability(), HEVC, False, "HEVC on the GPU"),
         # One without the family takes none of its tasks.
         (capability(available=False), HEVC, False, None),
     ],
@@ -47,18 +47,22 @@ TOLD = capability(codec(H264), codec(HEVC, ten_bit=True), codec(AV1, available=F
 def test_codec_is_there_where_its_trial_succeeded(
     told: pb.EncoderCapability, wanted: pb.VideoCodec.ValueType, ten_bit: bool, problem: str | None
 ) -> None:
-    assert codec_problem([told], GPU, wanted, ten_bit=ten_bit) == problem
-    assert codec_problem([told], CPU, wanted, ten_bit=ten_bit) is None
+    assert lacking_codec([told], GPU, wanted, ten_bit=ten_bit) == problem
+    assert lacking_codec([told], CPU, wanted, ten_bit=ten_bit) is None
 
 
 def test_gpu_that_lacks_the_codec_gives_way_to_the_cpu() -> None:
-    lacking = "encoder a cannot do it"
+    lacking = "not every one makes it"
     asked = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=True, gpu_problem=lacking)
     assert asked.family == CPU
-    assert asked.reason == ("A GPU was requested, but encoder a cannot do it, so the CPU encodes.")
+    assert asked.reason == ("A GPU was requested, but not every one makes it, so the CPU encodes.")
     assert [warning.code for warning in asked.warnings] == ["GPU_FALLBACK"]
     auto = choose_family(pb.ENCODER_PREFERENCE_AUTO, gpu_live=True, gpu_problem=lacking)
-    assert (auto.family, auto.reason, auto.warnings) == (CPU, "Encoder a cannot do it.", ())
+    assert (auto.family, auto.reason, auto.warnings) == (
+        CPU,
+        "Not every one makes it.",
+        (),
+    )
     # Without a GPU, what it lacks is no matter.
     none = choose_family(pb.ENCODER_PREFERENCE_GPU, gpu_live=False, gpu_problem=lacking)
     assert "no GPU encoder is live" in none.reason

@@ -94,7 +94,7 @@ def test_full_disk_has_its_reason_names_the_encoder_and_leaves_nothing(
     with pytest.raises(DomainError) as failed, scratch(own, "run_1"):
         raise error
     assert failed.value.reason is Reason.SCRATCH_FULL
-    assert failed.value.message.startswith("The scratch disk of encoder encoder-7 is full: ")
+    assert failed.value.message.startswith("The encoder's scratch disk is full: ")
     assert str(tmp_path) not in failed.value.message
     assert list(own.iterdir()) == []
 
@@ -132,7 +132,7 @@ def test_space_says_what_is_full_and_when_there_is_room_again(
             disk.free = free
             assert space.problem() is not None
         assert space.problem() == (
-            "The scratch disk of encoder encoder-7 is full: 0.5 of its 10.0 GiB are free;"
+            "The encoder's scratch disk is full: 0.5 of its 10.0 GiB are free;"
             " it takes no work before 1.0 GiB are free."
         )
         assert registry.get_sample_value("videoexport_encoder_scratch_full") == 1
