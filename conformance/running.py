@@ -120,7 +120,7 @@ async def _run(
         *loudness_problems(made.loudness, evidence.loudness),
     ]
     if recipe.poster is not None or recipe.tiles:
-        stills = await make_stills(made.path, made.plan)
+        stills = await make_stills(made.path, made.plan, made.facts)
         problems += still_problems(recipe, stills, made.plan.frame_count)
     gpu = tuple(gpu_problems(made.info, made.plan)) if recipe.gpu else None
     codes = tuple(sorted({warning.code for warning in warnings}))

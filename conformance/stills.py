@@ -20,6 +20,7 @@ from services.common.subjects import Lane
 from services.encoder.board import Run
 from services.encoder.deadline import Deadline
 from services.encoder.ffmpeg.process import find_ffmpeg
+from services.encoder.inspection.output_facts import OutputFacts
 from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
 from services.encoder.storage import StorageClient
@@ -58,7 +59,7 @@ class StillsSeen:
     tiles: tuple[Tile, ...] = ()
 
 
-async def make_stills(video: Path, plan: pb.Plan) -> StillsSeen:
+async def make_stills(video: Path, plan: pb.Plan, facts: OutputFacts) -> StillsSeen:
     """Make what a plan says of a finished file, beside it, and read it."""
     settings = EncoderSettings(
         nats_url="nats://unused", storage_address="unused", scratch_dir=video.parent
@@ -67,7 +68,7 @@ async def make_stills(video: Path, plan: pb.Plan) -> StillsSeen:
     run = Run(ids.run_id(), 1, Lane.CPU, pb.RunningTask())
     # Nothing is stored.
     stills = Stills(runs, cast(StorageClient, None))
-    made = await stills.make(run, plan, video, Deadline.after(Duration(seconds=60)))
+    made = await stills.make(run, plan, video, facts, Deadline.after(Duration(seconds=60)))
     files = {file.name: file for file in made.files}
     poster = files.get("poster.jpg")
     vtt = files.get("sprites.vtt")
