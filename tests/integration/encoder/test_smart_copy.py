@@ -295,7 +295,7 @@ def noise(content: bytearray, place: int, size: int) -> None:
     content[place : place + size] = random.Random(place).randbytes(size)
 
 
-@pytest.mark.parametrize(("picture", "how"), [(100, noise), (100, zeros), (131, zeros)], ids=str)
+@pytest.mark.parametrize(("picture", "how"), [(100, noise), (100, zeros), (131, zeros)])
 async def test_damage_in_a_group_that_is_copied_is_found(
     clip: MakeClip, tmp_path: Path, picture: int, how: Callable[[bytearray, int, int], None]
 ) -> None:
