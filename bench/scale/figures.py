@@ -6,14 +6,7 @@ from collections.abc import Sequence
 
 from bench.report import Figure
 from bench.scale.measure import Scene, Seen
-from bench.scale.spans import (
-    dispatch_times,
-    efficiency,
-    ffmpeg_share,
-    finished,
-    pauses,
-    summary,
-)
+from bench.scale.spans import dispatch_times, efficiency, ffmpeg_share, finished, pauses, summary
 from services.common.subjects import Lane
 
 # Least efficiency by slots.

@@ -12,14 +12,7 @@ from services.api.settings import ApiSettings
 from services.api.store import ReuseStore
 from services.api.store.assembly import frames_made_of
 from services.api.store.records import ExportRecord, NewTask, Planned
-from services.api.work import (
-    Order,
-    TimeLimits,
-    copy_task,
-    measure_task,
-    whole_task,
-    work_in_parts,
-)
+from services.api.work import Order, TimeLimits, copy_task, measure_task, whole_task, work_in_parts
 from services.common.codecs import has_pictures, is_ten_bit, picture_work
 from services.common.content_key import Toolchain, output_key
 from services.common.errors import DomainError, Reason, as_sentence

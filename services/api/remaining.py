@@ -8,12 +8,7 @@ from services.api.encode_kind import EncodeKind, kind_of
 from services.api.eta import Backlog, LaneWork, Tail
 from services.api.progress import Pace
 from services.api.states import ExportState
-from services.api.store.backlog import (
-    InFlightTask,
-    PlanSummary,
-    Speed,
-    UnfinishedExport,
-)
+from services.api.store.backlog import InFlightTask, PlanSummary, Speed, UnfinishedExport
 from services.api.work import FRAMES_PER_JOIN
 from services.common.codecs import picture_work
 from services.common.families import FAMILY_OF_LANE

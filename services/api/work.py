@@ -22,11 +22,7 @@ from services.common.codecs import container_of, picture_work
 from services.common.content_key import Toolchain, VideoKeys, audio_key
 from services.common.families import FamilyChoice
 from services.common.frames import joined
-from services.common.planner import (
-    DEFAULT_PIXELS_PER_SECOND,
-    FRAMES_PER_SOUND,
-    frames_to_make,
-)
+from services.common.planner import DEFAULT_PIXELS_PER_SECOND, FRAMES_PER_SOUND, frames_to_make
 from services.common.smart_copy import forget_copying
 from services.common.subjects import Lane
 from services.common.subtitles import burnt_stream

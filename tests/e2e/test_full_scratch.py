@@ -84,7 +84,8 @@ async def test_encoder_with_a_full_disk_says_so_and_takes_nothing_but_probes(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Encode(request, metadata=metadata, timeout=20).read()
         error = from_rpc_error(refused.value, unavailable=Reason.INTERNAL)
-        assert (error.reason, NAME in error.message) == (Reason.SCRATCH_FULL, True)
+        assert error.reason is Reason.SCRATCH_FULL
+        assert "scratch disk is full" in error.message
         probed = await stub.Probe(
             service.ProbeRequest(source=source), metadata=metadata, timeout=30
         )

@@ -24,11 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.api.models import exports, submissions
-from services.api.states import (
-    ACTIVE_EXPORTS,
-    ExportState,
-    export_sources,
-)
+from services.api.states import ACTIVE_EXPORTS, ExportState, export_sources
 from services.api.store.admission import (
     check_quotas,
     earlier_submission,

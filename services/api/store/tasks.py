@@ -30,21 +30,9 @@ from services.api.store.garbage import (
     output_of,
     write_off,
 )
-from services.api.store.history import (
-    DISPATCHER,
-    Cause,
-    Change,
-    by_encoder,
-    by_failure,
-    say,
-)
+from services.api.store.history import DISPATCHER, Cause, Change, by_encoder, by_failure, say
 from services.api.store.knowledge import keep_probe, learn_speed
-from services.api.store.measuring import (
-    begin_measuring,
-    complete,
-    complete_unmeasured,
-    keep_output,
-)
+from services.api.store.measuring import begin_measuring, complete, complete_unmeasured, keep_output
 from services.api.store.progress import (
     Progress,
     keep_frames,

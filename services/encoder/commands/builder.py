@@ -8,17 +8,12 @@ from services.common.codecs import has_pictures
 from services.common.frames import FrameRange, joined
 from services.common.subtitles import burnt_stream
 from services.encoder.commands.codecs import video_codec
-from services.encoder.commands.containers import (
-    form_of_sound,
-)
+from services.encoder.commands.containers import form_of_sound
 from services.encoder.commands.cues import Cues, shown
 from services.encoder.commands.extras import NO_EXTRAS, Extras
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
 from services.encoder.commands.job import Job, commands_of, timeline_of
-from services.encoder.commands.options import (
-    devices,
-    global_options,
-)
+from services.encoder.commands.options import devices, global_options
 from services.encoder.commands.picture import picture_filters
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2

@@ -18,12 +18,7 @@ from services.common.frames import FrameRange, rate_of
 from services.common.planner import fraction_of
 from services.common.sound import pair_of
 from services.encoder.commands.codecs import audio_codec, joined_pictures, video_codec
-from services.encoder.commands.containers import (
-    MP4_FORMAT,
-    clean_output,
-    draft_file,
-    output_file,
-)
+from services.encoder.commands.containers import MP4_FORMAT, clean_output, draft_file, output_file
 from services.encoder.commands.cues import Cues, burnt
 from services.encoder.commands.extras import NO_EXTRAS, Extras
 from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site, concat_script

@@ -11,12 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from services.common.errors import DomainError
-from services.encoder.errors import (
-    MediaError,
-    SourceChanged,
-    SourceNotFound,
-    SourceUnavailable,
-)
+from services.encoder.errors import MediaError, SourceChanged, SourceNotFound, SourceUnavailable
 
 # Small enough that little is read in vain around a cut; sequential reading soon
 # asks for many at once, so that a request's latency does not matter.

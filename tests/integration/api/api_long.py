@@ -9,13 +9,7 @@ from typing import Any
 from api_rig import NO_QUOTAS, RETENTION, SOURCE, Rig
 
 from services.api.planning import order_of
-from services.api.store.records import (
-    ExportRecord,
-    NewExport,
-    NewTask,
-    Planned,
-    Submission,
-)
+from services.api.store.records import ExportRecord, NewExport, NewTask, Planned, Submission
 from services.api.store.tasks import Applied
 from services.api.work import Order, work_in_parts
 from services.common import ids

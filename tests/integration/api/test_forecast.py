@@ -10,13 +10,7 @@ from api_long import long_export
 from api_rig import PLAN, Case, Rig
 
 from services.api.encoders import LiveEncoders
-from services.api.forecast import (
-    STANDS_COSTS,
-    STANDS_SECONDS,
-    UNKNOWN_SECONDS,
-    Estimate,
-    Forecast,
-)
+from services.api.forecast import STANDS_COSTS, STANDS_SECONDS, UNKNOWN_SECONDS, Estimate, Forecast
 from services.api.progress import LiveProgress
 from services.api.remaining import HANDOVER_SECONDS
 from services.api.store import BacklogStore

@@ -14,14 +14,7 @@ from sqlalchemy import text
 
 from services.api.planning import order_of
 from services.api.states import ExportState, TaskState
-from services.api.store.history import (
-    MOST_CHANGES,
-    MOST_DETAIL,
-    Cause,
-    Change,
-    History,
-    by_user,
-)
+from services.api.store.history import MOST_CHANGES, MOST_DETAIL, Cause, Change, History, by_user
 from services.api.store.progress import Progress
 from services.api.store.records import Planned
 from services.api.work import whole_task

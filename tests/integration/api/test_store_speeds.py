@@ -9,11 +9,7 @@ from api_rig import PLAN, Rig
 
 from services.api.encode_kind import EncodeKind
 from services.api.store.backlog import Speed
-from services.api.store.knowledge import (
-    REMEMBERED_FRAMES,
-    REMEMBERED_RUNS,
-    learn_speed,
-)
+from services.api.store.knowledge import REMEMBERED_FRAMES, REMEMBERED_RUNS, learn_speed
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

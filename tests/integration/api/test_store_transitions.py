@@ -8,12 +8,7 @@ from datetime import timedelta
 import pytest
 from api_rig import NO_QUOTAS, Case, Rig
 
-from services.api.states import (
-    EXPORT_TRANSITIONS,
-    TASK_TRANSITIONS,
-    ExportState,
-    TaskState,
-)
+from services.api.states import EXPORT_TRANSITIONS, TASK_TRANSITIONS, ExportState, TaskState
 from services.api.store.records import TaskRecord
 from services.common.errors import DomainError
 

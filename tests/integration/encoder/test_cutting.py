@@ -13,12 +13,7 @@ import pytest
 from services.encoder.commands.options import SEEK_MARGINS
 from services.encoder.inspection.source import FORMATS
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
-from tests.media.exporting import (
-    Range,
-    expected_clicks,
-    expected_numbers,
-    export,
-)
+from tests.media.exporting import Range, expected_clicks, expected_numbers, export
 from tests.media.frame_codes import Clip, audio_click_times, read_audio, read_frame_numbers
 from videoexport.v1 import export_pb2 as pb
 

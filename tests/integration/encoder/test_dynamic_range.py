@@ -15,14 +15,7 @@ import pytest
 from services.common.codecs import CONTAINERS
 from tests.media.colour import Tags, coded
 from tests.media.exporting import Range, export, export_in_parts, plan_of
-from tests.media.patches import (
-    SRGB,
-    X265,
-    make_patches,
-    read_values,
-    tags_of,
-    with_dolby_vision,
-)
+from tests.media.patches import SRGB, X265, make_patches, read_values, tags_of, with_dolby_vision
 from videoexport.v1 import export_pb2 as pb
 
 PQ = Tags("bt2020", "smpte2084", "bt2020nc")

@@ -31,12 +31,7 @@ from services.encoder.errors import (
     SourceNotFound,
     TimeLimitExceeded,
 )
-from services.encoder.ffmpeg.process import (
-    FfmpegProcess,
-    Progress,
-    ffmpeg_build,
-    find_ffmpeg,
-)
+from services.encoder.ffmpeg.process import FfmpegProcess, Progress, ffmpeg_build, find_ffmpeg
 from services.encoder.inspection.output_facts import check_output
 from services.encoder.inspection.probe import probe, verify_output
 from services.encoder.sources.gateway import SourceGateway, SourceHandle

@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 
 from tests.integration.encoder.conftest import MakeClip
-from tests.media.exporting import (
-    Range,
-    expected_clicks,
-    expected_numbers,
-    export,
-    export_in_parts,
-)
+from tests.media.exporting import Range, expected_clicks, expected_numbers, export, export_in_parts
 from tests.media.frame_codes import Clip, audio_click_times, read_audio, read_frame_numbers
 
 NTSC = Fraction(30000, 1001)

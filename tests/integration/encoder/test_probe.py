@@ -15,10 +15,7 @@ import av
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from services.encoder.errors import (
-    InvalidSource,
-    SourceUnavailable,
-)
+from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.inspection.probe import probe, start_fork_server
 from services.encoder.sources.gateway import SourceGateway
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg

@@ -24,13 +24,7 @@ from services.encoder.metrics import EncoderMetrics
 from services.encoder.settings import EncoderSettings
 from services.encoder.storage import StorageClient
 from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
-from services.encoder.tasks.stills import (
-    MadeStills,
-    Shown,
-    Stills,
-    poster_command,
-    sprites_command,
-)
+from services.encoder.tasks.stills import MadeStills, Shown, Stills, poster_command, sprites_command
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.colour import Tags
 from tests.media.frame_codes import Clip, Image, read_frame

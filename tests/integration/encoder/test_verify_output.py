@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.encoder.errors import (
-    OutputMismatch,
-)
+from services.encoder.errors import OutputMismatch
 from services.encoder.inspection.probe import verify_output
 from tests.integration.encoder.conftest import MakeClip
 from tests.media.exporting import export

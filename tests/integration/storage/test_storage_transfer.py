@@ -18,16 +18,7 @@ import pytest
 import pytest_asyncio
 from faulty_proxy import Fault, FaultyProxy, Harm, proxy_running
 from grpc.aio import AioRpcError
-from storage_rig import (
-    ANN,
-    BUCKET,
-    PART,
-    SERVING,
-    Server,
-    Service,
-    service_running,
-    source_upload,
-)
+from storage_rig import ANN, BUCKET, PART, SERVING, Server, Service, service_running, source_upload
 
 from services.storage.settings import MIB
 from videoexport.transfer import LocalFileError, Patience, TransferError, download, upload_file

@@ -8,13 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from services.common import content_key
-from services.common.content_key import (
-    Toolchain,
-    VideoKeys,
-    audio_key,
-    output_key,
-    video_key,
-)
+from services.common.content_key import Toolchain, VideoKeys, audio_key, output_key, video_key
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 

@@ -8,12 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.damage import (
-    MAX_TIME_RANGES,
-    damage_warning,
-    merged_warnings,
-    time_range,
-)
+from services.common.damage import MAX_TIME_RANGES, damage_warning, merged_warnings, time_range
 from videoexport.v1 import export_pb2 as pb
 
 Spans = list[tuple[int, int]]

@@ -11,13 +11,7 @@ from grpc.aio import ServicerContext
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from structlog.testing import capture_logs
 
-from services.common.health import (
-    NOT_SERVING,
-    SERVING,
-    Dependency,
-    DependencyName,
-    HealthReporter,
-)
+from services.common.health import NOT_SERVING, SERVING, Dependency, DependencyName, HealthReporter
 
 SERVICE = "videoexport.v1.SomeService"
 

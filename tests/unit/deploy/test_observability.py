@@ -28,12 +28,7 @@ from services.encoder.metrics import EncoderMetrics
 from services.storage.metrics import Operation, Result, StorageMetrics
 from tests.unit.deploy.manifests import of_kind
 from tests.unit.deploy.promql import Metrics, QueryError
-from videoexport.v1 import (
-    encoder_service_pb2,
-    export_pb2,
-    export_service_pb2,
-    storage_service_pb2,
-)
+from videoexport.v1 import encoder_service_pb2, export_pb2, export_service_pb2, storage_service_pb2
 
 DEPLOY = K8S.parent
 DASHBOARD = DEPLOY / "grafana/overview.json"

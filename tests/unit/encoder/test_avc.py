@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.encoder.formats.avc import (
-    Configuration,
-    Damaged,
-    StreamParameters,
-    of_all,
-    units_of,
-)
+from services.encoder.formats.avc import Configuration, Damaged, StreamParameters, of_all, units_of
 
 # Of x264: High at level 4.0, 1920 × 1080 of which 8 rows are cropped, four references.
 HIGH = bytes.fromhex(
