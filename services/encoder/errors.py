@@ -61,6 +61,16 @@ class DamagedSource(InvalidSource):
         self.decoded = decoded
 
 
+class SoundChanged(InvalidSource):
+    """The sound changes its channels or its sample rate on the way."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the sound changes its channels or its sample rate within the video,"
+            " which cannot be exported"
+        )
+
+
 class SourceNotFound(MediaError):
     """The object is no longer there."""
 

@@ -169,6 +169,7 @@ def _encode(
             begins=reading.begins,
             threads=threads,
             on_cpu=not job.fitted_on_gpu,
+            tolerant=job.site.tolerant,
         )
     if not parts:
         arguments += job.extras.inputs(job.site.folder)

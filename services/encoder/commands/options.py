@@ -99,6 +99,7 @@ def source_input(
     threads: int,
     on_cpu: bool,
     begins: int = 0,
+    tolerant: bool = False,
 ) -> list[str]:
     """Return the options of one input of a source and its URL.
 
@@ -108,6 +109,8 @@ def source_input(
         threads: of its decoder.
         on_cpu: whether the pictures stay there.
         begins: frame of the grid that what is read begins with.
+        tolerant: whether sound of other channels or another rate is passed over: a bit of its
+            head that is wrong says so.
     """
     options = [
         *("-protocol_whitelist", "http,tcp"),
@@ -128,6 +131,8 @@ def source_input(
         # The filters take pictures of every size and colour. A graph that is begun anew counts
         # from zero, which ends the run; on the GPU it must, for a size is settled there once.
         options += ["-reinit_filter:v", "0"]
+    if tolerant:
+        options += ["-drop_changed:a", "1"]
     if first > begins:
         # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.
         target = timeline.time(first) + 1 / timeline.rate / 4

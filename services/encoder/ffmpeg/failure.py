@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from services.encoder.errors import (
     DamagedSource,
     EncoderFailed,
-    InvalidSource,
     MediaError,
     MemoryExceeded,
     ScratchFull,
+    SoundChanged,
 )
 
 # What FFmpeg says after the line that says what went wrong.
@@ -80,7 +80,7 @@ def failure_of(lines: Sequence[str], memory_limit: int | None) -> MediaError:
                 decoded=damaged["kind"] is not None,
             )
         if _SOUND_CHANGED.search(line):
-            return _sound_changed()
+            return SoundChanged()
     return EncoderFailed(last_meaningful_line(lines))
 
 
@@ -91,14 +91,7 @@ def complains(lines: Iterable[str]) -> bool:
 
 def failure_in_spite_of(lines: Sequence[str]) -> MediaError | None:
     """Return why a run that ended well has made something wrong; None where it has not."""
-    return _sound_changed() if any(map(_SOUND_CHANGED.search, lines)) else None
-
-
-def _sound_changed() -> InvalidSource:
-    return InvalidSource(
-        "the sound changes its channels or its sample rate within the video,"
-        " which cannot be exported"
-    )
+    return SoundChanged() if any(map(_SOUND_CHANGED.search, lines)) else None
 
 
 def last_meaningful_line(lines: Iterable[str]) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import av
@@ -37,6 +38,8 @@ _SOUND_MARGIN = 0.5
 _NEAR = 0.6
 # Sound that is missing for less is not heard, and timestamps are rounded.
 _SOUND_HOLE = 0.01
+# Sound of other channels or another rate is damaged where it is short, and meant where it lasts.
+_SOUND_MEANT = 1.0
 # How far from a damaged picture one may be that has lost something.
 _TORN = 0.5
 
@@ -74,16 +77,18 @@ class Found:
         sound: spans without sound that there should be.
         shown: how many pictures can be decoded at all of what is wanted and right before it.
         ends: when the last picture ends, where that is before what is wanted does.
+        changes: whether sound of other channels or another rate lasts, and so is meant.
     """
 
     pictures: list[Span] = field(default_factory=list)
     sound: list[Span] = field(default_factory=list)
     shown: int = 0
     ends: float | None = None
+    changes: bool = False
 
     def to_json(self) -> bytes:
         """Return it as JSON."""
-        told = (self.pictures, self.sound, self.shown, self.ends)
+        told = (self.pictures, self.sound, self.shown, self.ends, self.changes)
         return json.dumps(told).encode()
 
 
@@ -234,19 +239,53 @@ def _has(times: list[float], time: float, usual: float) -> bool:
     return place < len(times) and times[place] < time + _NEAR * usual
 
 
+_Form = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Sound that was decoded.
+
+    Attributes:
+        begins, ends: in seconds.
+        form: its rate and its channels.
+    """
+
+    begins: float
+    ends: float
+    form: _Form
+
+    @classmethod
+    def of(cls, frame: AudioFrame) -> _Heard:
+        """Return when a frame is heard."""
+        begins = float((frame.pts or 0) * (frame.time_base or 1))
+        ends = begins + frame.samples / frame.sample_rate
+        return cls(begins, ends, (frame.sample_rate, frame.layout.name))
+
+
 def _listen(container: InputContainer, index: int, span: Span, found: Found) -> None:
     """Find out where sound of a span is missing; holes that it has by itself look the same."""
     start, end = span
     stream = container.streams[index]
-    heard_to = None
+    heard: list[_Heard] = []
     for _, frames, _ in _decoded(container, stream, start - _SOUND_MARGIN, end):
-        for frame in frames:
-            if not isinstance(frame, AudioFrame) or frame.pts is None:
-                continue
-            begins = float(frame.pts * (frame.time_base or 1))
-            if heard_to is not None and begins - heard_to > _SOUND_HOLE:
-                found.sound.append((heard_to, begins))
-            heard_to = begins + frame.samples / frame.sample_rate
+        heard += [
+            _Heard.of(frame)
+            for frame in frames
+            if isinstance(frame, AudioFrame) and frame.pts is not None
+        ]
+    lasts: defaultdict[_Form, float] = defaultdict(float)
+    for form, alike in groupby(heard, key=lambda each: each.form):
+        lasts[form] += sum(each.ends - each.begins for each in alike)
+    usual = max(lasts, key=lambda form: lasts[form], default=None)
+    found.changes |= any(lasted > _SOUND_MEANT for form, lasted in lasts.items() if form != usual)
+    heard_to = None
+    for each in heard:
+        if each.form != usual:
+            continue
+        if heard_to is not None and each.begins - heard_to > _SOUND_HOLE:
+            found.sound.append((heard_to, each.begins))
+        heard_to = each.ends
     if heard_to is None or heard_to < end - _SOUND_HOLE:
         found.sound.append((start if heard_to is None else heard_to, end))
 

@@ -58,11 +58,13 @@ class Damage:
         anywhere: whether anything is damaged, wanted or near it.
         pictures: whether pictures are.
         frames: those that are wanted and damaged, or without their sound.
+        sound_changes: whether sound changes its channels or its rate for longer than by damage.
     """
 
     anywhere: bool = False
     pictures: bool = False
     frames: list[FrameRange] = field(default_factory=list)
+    sound_changes: bool = False
 
     def warnings(self, rate: Fraction) -> list[pb.ExportWarning]:
         """Return what the owner is told; nothing where what is wanted is whole."""
@@ -87,7 +89,7 @@ async def find_damage(source: SourceHandle, wanted: Wanted, deadline: Deadline) 
         clock = timeline.of(piece)
         hulls = _hulls(ranges)
         answer = await _look(source, wanted, piece, clock, hulls, deadline)
-        pictures, sound, count, ends = json.loads(answer)
+        pictures, sound, count, ends, changes = json.loads(answer)
         if ends is not None and ends < float(clock.time(hulls[-1].end)) - MOST_MISSING_AT_END:
             ended = max(0.0, ends - float(clock.origin))
             raise InvalidSource(
@@ -97,6 +99,7 @@ async def find_damage(source: SourceHandle, wanted: Wanted, deadline: Deadline) 
         shown += count
         damage.anywhere |= bool(pictures or sound)
         damage.pictures |= bool(pictures)
+        damage.sound_changes |= changes
         damage.frames += _clipped([*pictures, *sound], clock, ranges)
     if wanted.pictures and not shown:
         raise InvalidSource(

@@ -31,6 +31,7 @@ from services.encoder.errors import (
     FramesMissing,
     InvalidSource,
     MediaError,
+    SoundChanged,
     TimeLimitExceeded,
 )
 from services.encoder.ffmpeg.failure import complains
@@ -159,10 +160,12 @@ class FfmpegRuns:
         wanted, problem = order.wanted, None
         try:
             made = await self._fill_strictly(run, order, source, site)
-        except (DamagedSource, FramesMissing) as error:
+        except (DamagedSource, SoundChanged, FramesMissing) as error:
             if wanted is None:
                 raise
             damage = await find_damage(source, wanted, order.deadline)
+            if damage.sound_changes:
+                raise SoundChanged from error
             # Frames that are missing of a source whose pictures are whole are our own fault.
             if not damage.pictures and isinstance(error, FramesMissing):
                 raise

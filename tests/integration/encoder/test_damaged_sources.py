@@ -47,6 +47,16 @@ def noise(content: bytearray, place: int, size: int) -> None:
     content[place : place + size] = random.Random(place).randbytes(size)
 
 
+def other_rate(content: bytearray, place: int, size: int) -> None:
+    """Let a frame of MPEG audio say that it has 44.1 kHz, and not 48."""
+    content[place + 2] ^= 0x04
+
+
+def mono(content: bytearray, place: int, size: int) -> None:
+    """Let a frame of MPEG audio say that it has one channel."""
+    content[place + 3] |= 0xC0
+
+
 def damaged(path: Path, kind: str, first: int, count: int, how: Damage = zeros) -> bytes:
     """Return a file in which so many packets of a kind are damaged."""
     content = bytearray(path.read_bytes())
@@ -118,6 +128,24 @@ async def test_sound_that_cannot_be_decoded_is_silent_and_the_rest_in_its_place(
     if count > 1:
         hole = read_audio(made.path)[int(1.12 * 48_000) : int(1.24 * 48_000)]
         assert abs(hole).max() < 1e-3
+
+
+@pytest.mark.parametrize("codec", ["libmp3lame", "mp2"])
+@pytest.mark.parametrize("how", [other_rate, mono])
+async def test_sound_whose_head_is_wrong_for_a_moment_does_not_change_it(
+    clip: MakeClip, tmp_path: Path, codec: str, how: Damage
+) -> None:
+    source = tmp_path / "source.mp4"
+    # Of 24 ms each, from 1.2 s on.
+    source.write_bytes(damaged(clip(replace(PLAIN, audio_codec=codec)), "audio", 50, 1, how))
+    made = await export(source, None, tmp_path)
+    assert numbers(made.path) == list(range(100))
+    [(first, after)] = told(made.warnings)
+    assert 28 <= first <= 31
+    assert after <= 33
+    clicks = audio_click_times(made.path)
+    for time in (0.2, 0.4, 0.6, 0.8, 1.0, 1.6, 2.0, 3.0, 3.8):
+        assert min(abs(time - click) for click in clicks) < 0.005
 
 
 @pytest.mark.parametrize("lost", [1, 30])

@@ -5,9 +5,9 @@ import pytest
 from services.encoder.errors import (
     DamagedSource,
     EncoderFailed,
-    InvalidSource,
     MediaError,
     ScratchFull,
+    SoundChanged,
 )
 from services.encoder.ffmpeg.failure import (
     complains,
@@ -135,7 +135,7 @@ RESTARTED = "Non-monotonic DTS; previous: 1024, current: 0; Error submitting a p
             EncoderFailed,
             "",
         ),
-        (f"[aost#0:1/aac @ 0x5] {RESTARTED}", InvalidSource, "the sound changes"),
+        (f"[aost#0:1/aac @ 0x5] {RESTARTED}", SoundChanged, "the sound changes"),
         (f"[vost#0:0/h264_nvenc @ 0x5] {RESTARTED}", EncoderFailed, ""),
         (f"[aost#0:1/copy @ 0x5] {RESTARTED}", EncoderFailed, ""),
     ],
@@ -177,7 +177,7 @@ def test_what_is_odd_of_a_source_is_noticed_in_a_run_that_ends_well(line: str, o
 
 
 def test_sound_that_began_anew_is_wrong_in_a_run_that_ends_well() -> None:
-    assert isinstance(failure_in_spite_of([f"[aost#0:1/aac @ 0x5] {RESTARTED}"]), InvalidSource)
+    assert isinstance(failure_in_spite_of([f"[aost#0:1/aac @ 0x5] {RESTARTED}"]), SoundChanged)
     assert failure_in_spite_of([f"[aost#0:1/copy @ 0x5] {RESTARTED}"]) is None
 
 

