@@ -200,6 +200,27 @@ async def test_recordings_that_were_joined_are_not_damaged(clip: MakeClip, tmp_p
     assert numbers(made.path) == [*range(90, 100), *range(10)]
 
 
+async def test_damage_is_told_where_it_shows_although_the_clock_has_jumped(
+    clip: MakeClip, tmp_path: Path
+) -> None:
+    whole = clip(replace(PLAIN, container="ts")).read_bytes()
+    later = clip(replace(PLAIN, container="ts", first_frame_time=5000.0)).read_bytes()
+    # Of its pictures 25 to 49, from the second packet of one on.
+    picture = later.index(b"\x47\x41\x00", len(later) // 3 // 188 * 188)
+    middle = later.index(b"\x47\x01\x00", picture)
+    source = tmp_path / "source.ts"
+    source.write_bytes(whole + later[:middle] + later[middle + 188 :])
+    made = await export(source, [(90, 200), (0, 20)], tmp_path)
+    shown = [*range(90, 100), *range(100), *range(20)]
+    places = told(made.warnings)
+    # In frames of the source, whichever are asked for.
+    assert all(125 <= first < after <= 150 for first, after in places)
+    torn = {frame - 90 for first, after in places for frame in range(first, after)}
+    wrong = {place for place, number in enumerate(numbers(made.path)) if number != shown[place]}
+    assert wrong
+    assert wrong <= torn
+
+
 async def test_parts_tell_each_of_their_own_damage(clip: MakeClip, tmp_path: Path) -> None:
     content = damaged(clip(PLAIN), "video", 33, 3)
     source = tmp_path / "source.mp4"
