@@ -14,6 +14,7 @@ import pytest
 from services.local.cluster import LocalCluster
 from tests.conftest import kill_all
 from tests.e2e.long_export import LONG, events_of, start_long
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip, read_frame_numbers
 from videoexport.channel import call_metadata, open_channel
 from videoexport.client import AsyncClient
@@ -23,7 +24,6 @@ from videoexport.v1.encoder_service_pb2_grpc import EncoderServiceStub
 
 MakeClip = Callable[[Clip], Path]
 SHORT = Clip(frames=50)
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 # How long each lets its tasks run on after SIGTERM.
 GRACE_S = {"encoder-1": 60.0, "encoder-2": 0.1}
 

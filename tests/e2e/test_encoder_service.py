@@ -15,6 +15,7 @@ from services.common.errors import Reason
 from services.common.status import from_rpc_error
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip, read_frame_numbers
 from videoexport.channel import call_metadata, open_channel
 from videoexport.client import AsyncClient
@@ -26,7 +27,6 @@ from videoexport.v1.encoder_service_pb2_grpc import EncoderServiceStub
 MakeClip = Callable[[Clip], Path]
 SHORT = Clip(rate=Fraction(25), frames=100)
 LONG = Clip(rate=Fraction(25), frames=1500, width=320, height=180, gop=50)
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_1080P, quality=pb.QUALITY_HIGH)
 
 

@@ -28,6 +28,7 @@ from services.encoder.tasks.ffmpeg_runs import FfmpegRuns
 from services.encoder.tasks.whole import Encoded, WholeEncode
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip
 from videoexport.channel import open_channel
 from videoexport.client import AsyncClient
@@ -37,7 +38,6 @@ from videoexport.v1 import task_pb2
 
 MakeClip = Callable[[Clip], Path]
 SHORT = Clip(rate=Fraction(25), frames=50)
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 
 
 class Gate:

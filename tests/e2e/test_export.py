@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Leftovers
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers, read_pictures
 from videoexport.client import AsyncClient, ExportFailed, Refused
 from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 
 
 async def export_file(
@@ -90,7 +90,8 @@ async def test_export_fits_the_picture_and_pads_it(
     client: AsyncClient, clip: MakeClip, tmp_path: Path
 ) -> None:
     source = clip(Clip(rate=Fraction(25), frames=10, width=96, height=96))
-    done = await export_file(client, source, [], tmp_path / "out.mp4")
+    settings = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
+    done = await export_file(client, source, [], tmp_path / "out.mp4", settings)
     assert (done.output.width, done.output.height) == (1280, 720)
     picture = read_pictures(tmp_path / "out.mp4")[0]
     # A square stays a square, in the middle, as high as the frame.

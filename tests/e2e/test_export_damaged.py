@@ -10,7 +10,8 @@ import av
 
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
-from tests.e2e.test_long_exports import finished, runs_of
+from tests.e2e.small_exports import finished
+from tests.e2e.test_long_exports import runs_of
 from tests.media.frame_codes import Clip
 from tests.media.read_back import read_back
 from videoexport.client import AsyncClient

@@ -16,7 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 from conformance.marks import mark_problems, read_mark
 from conformance.told import read_subtitles, read_told
 from services.local.cluster import LocalCluster
-from tests.e2e.test_export_sound import LONG, finished, kinds_of_runs
+from tests.e2e.small_exports import finished
+from tests.e2e.test_export_sound import LONG, kinds_of_runs
 from tests.media.frame_codes import Clip, Image, read_frame
 from tests.media.images import image
 from tests.media.recipes.making import make
@@ -118,8 +119,9 @@ async def test_watermark_is_on_every_part_and_gone_where_its_image_is(
     video_id, image_id = await client.upload(clip(LONG)), await client.upload(logo)
     named = pb.Source(video_id=image_id)
     watermark = pb.Watermark(image=named, position=pb.WATERMARK_POSITION_CENTER, width=0.1)
+    large = pb.RESOLUTION_480P
     for segments in ([(0.0, 36.0)], [(0.0, 4.0)]):
-        done = await finished(client, video_id, segments, watermark=watermark)
+        done = await finished(client, video_id, segments, watermark=watermark, resolution=large)
         await client.download(done, tmp_path / f"{done.id}.mp4")
         middle = (done.output.width // 2 - 20, done.output.height // 2 - 20, 40, 40)
         seen = read_mark(tmp_path / f"{done.id}.mp4", middle)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 
 from services.local.cluster import LocalCluster
+from tests.e2e.small_exports import finished
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers
 from tests.media.sounds import RATE, Track, clip_with, read_stereo
 from videoexport.client import AsyncClient, ExportFailed, Refused
 from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
-SMALL = {"resolution": pb.RESOLUTION_480P, "quality": pb.QUALITY_LOW}
 # The cluster of the tests makes everything in parts that is longer than 30 s.
 LONG = Clip(rate=Fraction(5), frames=200, gop=10, clicks=0.5)
-
-
-async def finished(
-    client: AsyncClient, video_id: str, segments: list[tuple[float, float]], **settings: Any
-) -> pb.Export:
-    """Export, and wait."""
-    wanted = pb.ExportSettings(**SMALL, **settings)
-    created = await client.create_export(video_id, segments, settings=wanted)
-    async with asyncio.timeout(120):
-        return await client.wait(created.id)
 
 
 async def kinds_of_runs(cluster: LocalCluster, export: pb.Export) -> set[str]:

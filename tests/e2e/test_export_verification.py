@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +10,12 @@ import psycopg
 import pytest
 
 from services.local.cluster import LocalCluster
+from tests.e2e.small_exports import finished
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
-SMALL = {"resolution": pb.RESOLUTION_480P, "quality": pb.QUALITY_LOW}
 TURNED = Clip(frames=50, rotation=90)
 # The cluster of the tests makes everything in parts that is longer than 30 s.
 LONG = Clip(rate=Fraction(5), frames=200, gop=10)
@@ -32,14 +31,6 @@ async def kinds_of_runs(cluster: LocalCluster, export: pb.Export) -> set[str]:
             [export.id],
         )
         return {str(kind) for (kind,) in await cursor.fetchall()}
-
-
-async def finished(client: AsyncClient, video_id: str, **settings: bool) -> pb.Export:
-    """Export, and wait."""
-    wanted = pb.ExportSettings(**SMALL, **settings)
-    created = await client.create_export(video_id, settings=wanted)
-    async with asyncio.timeout(120):
-        return await client.wait(created.id)
 
 
 async def test_verification_is_that_of_the_file(client: AsyncClient, clip: MakeClip) -> None:

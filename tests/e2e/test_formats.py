@@ -13,6 +13,7 @@ import av
 import pytest
 from conftest import Leftovers
 
+from tests.e2e.small_exports import finished
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers
 from videoexport.client import AsyncClient, Refused
 from videoexport.v1 import export_pb2 as pb
@@ -20,17 +21,7 @@ from videoexport.v1 import export_pb2 as pb
 MakeClip = Callable[[Clip], Path]
 SHORT = Clip(frames=50, clicks=0.2)
 # The cluster of the tests makes everything in parts that is longer than 30 s.
-SMALL: dict[str, float] = {"resolution": pb.RESOLUTION_480P, "quality": pb.QUALITY_LOW}
 LONG = Clip(rate=Fraction(5), frames=200, gop=10, clicks=0.5)
-
-
-async def finished(
-    client: AsyncClient, video_id: str, segments: list[tuple[float, float]], **settings: float
-) -> pb.Export:
-    """Export, and wait."""
-    created = await client.create_export(video_id, segments, settings=pb.ExportSettings(**settings))
-    async with asyncio.timeout(120):
-        return await client.wait(created.id)
 
 
 async def test_encoders_say_which_codecs_they_have(client: AsyncClient) -> None:
@@ -62,7 +53,7 @@ async def test_file_has_its_name_and_type_and_goes_with_its_export(
     content_type: str,
     encoder: str,
 ) -> None:
-    small = SMALL | {"format": form, "video_codec": codec, "encoder": pb.ENCODER_PREFERENCE_CPU}
+    small = {"format": form, "video_codec": codec, "encoder": pb.ENCODER_PREFERENCE_CPU}
     video_id = await client.upload(clip(SHORT))
     done = await finished(client, video_id, [(0.4, 1.2), (0, 0.4)], **small)
     assert done.output.encoder_name == encoder
@@ -90,7 +81,7 @@ async def test_long_webm_is_joined_of_parts_and_as_loud_as_asked_for(
     client: AsyncClient, clip: MakeClip, tmp_path: Path
 ) -> None:
     video_id = await client.upload(clip(LONG))
-    settings = SMALL | {"format": pb.FORMAT_WEBM, "loudness_lufs": -30}
+    settings = {"format": pb.FORMAT_WEBM, "loudness_lufs": -30}
     done = await finished(client, video_id, [(0, 20), (22, 36)], **settings)
     assert done.plan.chunk_count > 3
     assert done.output.encoder_name == "libvpx-vp9"

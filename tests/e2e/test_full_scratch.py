@@ -15,6 +15,7 @@ from services.common.errors import Reason
 from services.common.status import from_rpc_error
 from services.local.cluster import LocalCluster
 from services.local.services import ServicePart
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip
 from videoexport.channel import call_metadata, open_channel
 from videoexport.client import AsyncClient
@@ -25,7 +26,6 @@ from videoexport.v1.encoder_service_pb2_grpc import EncoderServiceStub
 MakeClip = Callable[[Clip], Path]
 NAME = "encoder-full"
 SHORT = Clip(rate=Fraction(25), frames=50)
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 
 from services.local.cluster import LocalCluster
 from tests.e2e.conftest import Leftovers
+from tests.e2e.small_exports import SMALL, finished
 from tests.media.frame_codes import Clip, audio_click_times, read_frame_numbers
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 # The cluster of the tests makes everything in parts that is longer than 30 s, of 4 s each.
 RATE = 5
 LONG = Clip(rate=Fraction(RATE), frames=50 * RATE, gop=2 * RATE, clicks=2.0)
@@ -31,15 +31,6 @@ def frames(segments: Sequence[tuple[float, float]]) -> list[int]:
         for start, end in segments
         for number in range(round(start * RATE), round(end * RATE))
     ]
-
-
-async def finished(
-    client: AsyncClient, video_id: str, segments: Sequence[tuple[float, float]]
-) -> pb.Export:
-    """Export, and wait."""
-    created = await client.create_export(video_id, segments, settings=SMALL)
-    async with asyncio.timeout(180):
-        return await client.wait(created.id)
 
 
 async def runs_of(cluster: LocalCluster, export: pb.Export) -> dict[str, int]:

@@ -12,6 +12,7 @@ from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.local.cluster import LocalCluster
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip
 from videoexport.channel import open_channel
 from videoexport.client import AsyncClient, ServiceUnreachable, Timeouts
@@ -19,7 +20,6 @@ from videoexport.v1 import export_pb2 as pb
 
 MakeClip = Callable[[Clip], Path]
 SHORT = Clip(rate=Fraction(25), frames=50)
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from services.common import ids
 from services.common.nats import connect, first_connection
 from services.common.subjects import TASKS_STREAM, Lane, events_subject, task_subject
 from services.local.cluster import LocalCluster
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
@@ -21,7 +22,6 @@ from videoexport.v1 import task_pb2
 
 MakeClip = Callable[[Clip], Path]
 SHORT = Clip(rate=Fraction(25), frames=50)
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 
 
 @pytest.mark.usefixtures("idle")

@@ -22,7 +22,6 @@ from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb
 from videoexport.v1 import task_pb2
 
-SMALL = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_LOW)
 # Two seconds of work for one thread, and more.
 SLOW = pb.ExportSettings(resolution=pb.RESOLUTION_720P, quality=pb.QUALITY_HIGH)
 SHORT = Clip(frames=50)

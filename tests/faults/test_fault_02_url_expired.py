@@ -11,11 +11,11 @@ import pytest
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation
 from tests.e2e.conftest import Leftovers
+from tests.e2e.small_exports import SMALL
 from tests.faults.evidence import (
     FINISHED_S,
     SHORT,
     SLOW,
-    SMALL,
     check_exact,
     check_tidy,
     finish,

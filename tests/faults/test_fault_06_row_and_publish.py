@@ -11,7 +11,7 @@ import pytest
 from faults.cluster import FaultCluster, resume
 from faults.relay import Relay
 from services.common.subjects import TASKS_STREAM
-from tests.faults.evidence import SMALL
+from tests.e2e.small_exports import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient

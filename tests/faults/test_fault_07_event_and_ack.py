@@ -8,7 +8,8 @@ from pathlib import Path
 from faults.cluster import FaultCluster
 from faults.relay import Relay
 from services.common.subjects import EVENTS_STREAM, events_subject
-from tests.faults.evidence import SMALL, shut
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import shut
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient

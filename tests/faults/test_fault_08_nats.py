@@ -16,7 +16,8 @@ from nats.js.errors import NotFoundError
 
 from faults.cluster import FaultCluster
 from services.common.subjects import EVENTS_STREAM, TASKS_STREAM
-from tests.faults.evidence import SMALL, shut
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import shut
 from tests.faults.truth import Truth, all_completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from faults.cluster import FaultCluster, resume
-from tests.faults.evidence import SMALL
+from tests.e2e.small_exports import SMALL
 from tests.faults.truth import Truth, all_completed, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient

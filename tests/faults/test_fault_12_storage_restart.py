@@ -8,15 +8,8 @@ from pathlib import Path
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation
 from tests.e2e.conftest import Leftovers
-from tests.faults.evidence import (
-    SHORT,
-    SMALL,
-    check_exact,
-    check_tidy,
-    export_of,
-    finish,
-    task_events,
-)
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import SHORT, check_exact, check_tidy, export_of, finish, task_events
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 

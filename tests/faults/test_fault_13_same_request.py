@@ -11,7 +11,8 @@ import pytest
 
 from faults.cluster import FaultCluster
 from services.common.subjects import TASKS_STREAM
-from tests.faults.evidence import SMALL, shut
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import shut
 from tests.faults.truth import Truth, completed
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Refused

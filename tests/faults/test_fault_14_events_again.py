@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from faults.cluster import FaultCluster
 from services.common.subjects import events_subject
-from tests.faults.evidence import SMALL
+from tests.e2e.small_exports import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient

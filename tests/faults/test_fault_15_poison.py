@@ -11,15 +11,8 @@ import pytest
 from faults.cluster import FaultCluster
 from services.common.subjects import MAX_DELIVERIES
 from tests.e2e.conftest import Leftovers
-from tests.faults.evidence import (
-    FINISHED_S,
-    SHORT,
-    SMALL,
-    check_exact,
-    check_tidy,
-    finish,
-    task_events,
-)
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import FINISHED_S, SHORT, check_exact, check_tidy, finish, task_events
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, ExportFailed
 from videoexport.v1 import export_pb2 as pb

@@ -12,7 +12,8 @@ import pytest
 
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation, Rule
-from tests.faults.evidence import SMALL, shut
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import shut
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, ExportFailed, Refused

@@ -10,7 +10,8 @@ import pytest
 from faults.cluster import FaultCluster
 from faults.full_disk import DEVICE
 from tests.e2e.conftest import Leftovers
-from tests.faults.evidence import SHORT, SMALL, check_exact, check_tidy, finish, shut, task_events
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import SHORT, check_exact, check_tidy, finish, shut, task_events
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 

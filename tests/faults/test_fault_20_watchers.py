@@ -16,7 +16,8 @@ from faults.relay import Relay
 from faults.s3_door import Harm, Operation
 from services.common.subjects import UPDATES
 from services.local.services import ServicePart
-from tests.faults.evidence import SMALL, watch_streams
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import watch_streams
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.channel import call_metadata, open_channel

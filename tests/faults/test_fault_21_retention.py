@@ -11,7 +11,7 @@ import pytest
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation
 from services.local.cluster import BUCKET
-from tests.faults.evidence import SMALL
+from tests.e2e.small_exports import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Refused

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from faults.cluster import CLOCK_OFF, CLOCK_OFFSET_S, FaultCluster
 from tests.e2e.conftest import Leftovers
+from tests.e2e.small_exports import SMALL
 from tests.faults.evidence import (
     FINISHED_S,
     LONGER,
     SLOW,
-    SMALL,
     check_exact,
     check_tidy,
     shut,

@@ -12,7 +12,8 @@ from pathlib import Path
 from faults.cluster import FaultCluster
 from faults.s3_door import Operation
 from tests.e2e.conftest import Leftovers
-from tests.faults.evidence import SMALL, check_exact, check_tidy, finish, task_events
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import check_exact, check_tidy, finish, task_events
 from tests.media.frame_codes import Clip, audio_click_times
 from videoexport.client import AsyncClient
 

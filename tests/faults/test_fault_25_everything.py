@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from faults.cluster import FaultCluster
-from tests.faults.evidence import SMALL
+from tests.e2e.small_exports import SMALL
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Timeouts

@@ -10,7 +10,7 @@ import pytest
 
 from faults.cluster import FaultCluster
 from services.common.subjects import EVENTS_STREAM, TASKS_STREAM
-from tests.faults.evidence import SMALL
+from tests.e2e.small_exports import SMALL
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient
 from videoexport.v1 import export_pb2 as pb

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from faults.cluster import FaultCluster
 from faults.s3_door import Harm, Operation
-from tests.faults.evidence import SMALL, watch_streams
+from tests.e2e.small_exports import SMALL
+from tests.faults.evidence import watch_streams
 from tests.faults.truth import Truth, completed, until
 from tests.media.frame_codes import Clip
 from videoexport.client import AsyncClient, Timeouts
