@@ -66,8 +66,8 @@ class SoundChanged(InvalidSource):
 
     def __init__(self) -> None:
         super().__init__(
-            "the sound changes its channels or its sample rate within the video,"
-            " which cannot be exported"
+            "the sound changes its channels or its sample rate within the video in a way"
+            " that cannot be exported"
         )
 
 

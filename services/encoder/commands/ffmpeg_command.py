@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from fractions import Fraction
 from pathlib import Path
 
@@ -33,6 +34,19 @@ class FfmpegCommand:
             path.write_text(text)
 
 
+class ChangedSound(Enum):
+    """What becomes of sound that changes its channels or its rate on the way.
+
+    A graph of filters begins anew with it and counts from zero, which ends the run.
+    """
+
+    UNEXPECTED = auto()
+    # A bit of its head that is wrong says so for a moment: there is silence instead.
+    PASSED_OVER = auto()
+    # A run of its own makes it stereo of one rate beforehand.
+    EVENED = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where the runs of a task take place.
@@ -46,6 +60,7 @@ class Site:
             margin frames were missing.
         tolerant: whether what cannot be decoded is passed over: frames that are missing are
             filled with the nearest earlier picture, sound with silence.
+        changed_sound: what becomes of sound that changes.
     """
 
     ffmpeg: Path
@@ -54,6 +69,7 @@ class Site:
     folder: Path
     least_margin: Fraction = Fraction(0)
     tolerant: bool = False
+    changed_sound: ChangedSound = ChangedSound.UNEXPECTED
 
 
 def concat_script(

@@ -164,6 +164,7 @@ def audio_graph(
     fold: Sequence[str] = (),
     *,
     fill: bool = False,
+    evened: int | None = None,
 ) -> str:
     """Return the graph from the inputs' sound to the pad `[a]`.
 
@@ -174,11 +175,13 @@ def audio_graph(
         streams: number of the stream in each input; two are its left and its right.
         fold: filters that make two channels of the stream's, where FFmpeg does not do so itself.
         fill: whether every hole is filled, not those alone that cannot come of rounding.
+        evened: number of the first of the inputs that have the readings' sound made even: `streams`
+            are theirs, and begin with the readings.
     """
     rate = timeline.rate
     # Shorter than any codec's frame but for the shortest of Opus, one of which may be lost, and
     # longer than what timestamps are off in sources that are whole.
-    least_hole = 0.005 if fill else 0.015
+    least_hole = 0.005 if fill or evened is not None else 0.015
     branches = []
     frame = cut.first_frame
     count = 0
@@ -195,10 +198,10 @@ def audio_graph(
             frame += frames.frame_count
         whole = max(skip + length for skip, length, _ in pieces)
         clock = timeline.of(reading.piece)
-        start, end = clock.time(reading.start), clock.time(reading.end)
+        begun = begun_at(clock.time(reading.start), clock.time(reading.end))
+        source = index if evened is None else evened + index
         chain = [
-            f"atrim={_seconds(start)}:{_seconds(end)}",
-            f"asetpts=PTS-({_seconds(start)})/TB",
+            *(begun if evened is None else []),
             *fold,
             # Silence where the sound begins later or has holes; jitter is left alone.
             # More channels are mixed into two without exceeding full scale.
@@ -210,11 +213,11 @@ def audio_graph(
         if len(streams) > 1:
             sides = [f"side{index}_{number}" for number in range(len(streams))]
             for side, stream in zip(sides, streams, strict=True):
-                branches.append(f"[{index}:{stream}]{','.join(chain)}[{side}]")
+                branches.append(f"[{source}:{stream}]{','.join(chain)}[{side}]")
             pads = "".join(f"[{side}]" for side in sides)
             sound = f"{pads}join=inputs=2:channel_layout=stereo:map=0.0-FL|1.0-FR"
         else:
-            sound = f"[{index}:{streams[0]}]{','.join(chain)}"
+            sound = f"[{source}:{streams[0]}]{','.join(chain)}"
         shared = len(pieces) > 1
         if shared:
             pads = "".join(f"[r{index}_{number}]" for number in range(len(pieces)))
@@ -227,6 +230,15 @@ def audio_graph(
     samples = samples_of(frame, rate) - samples_of(cut.first_frame, rate)
     tail = [f"apad=whole_len={samples}", f"atrim=end_sample={samples}", "asetpts=N/SR/TB"]
     return _join(branches, "a", count, "concat=n={}:v=0:a=1", tail)
+
+
+def begun_at(start: Fraction, end: Fraction) -> list[str]:
+    """Return the filters that leave sound of a time alone, counted from its start.
+
+    Args:
+        start, end: in seconds on the container's clock.
+    """
+    return [f"atrim={_seconds(start)}:{_seconds(end)}", f"asetpts=PTS-({_seconds(start)})/TB"]
 
 
 def _fades(length: int, *, fade_in: bool, fade_out: bool) -> list[str]:

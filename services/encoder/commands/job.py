@@ -20,8 +20,14 @@ from services.common.sound import pair_of
 from services.encoder.commands.codecs import audio_codec, joined_pictures, video_codec
 from services.encoder.commands.containers import MP4_FORMAT, clean_output, draft_file, output_file
 from services.encoder.commands.cues import Cues, burnt
+from services.encoder.commands.even_sound import even_command, even_inputs
 from services.encoder.commands.extras import NO_EXTRAS, Extras
-from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site, concat_script
+from services.encoder.commands.ffmpeg_command import (
+    ChangedSound,
+    FfmpegCommand,
+    Site,
+    concat_script,
+)
 from services.encoder.commands.fields import field_filters
 from services.encoder.commands.filters import (
     Drawn,
@@ -111,6 +117,11 @@ class Job:
         return repeats and not self.fitted_on_gpu
 
     @property
+    def evens_sound(self) -> bool:
+        """Whether runs of their own make the sound even that the others cut."""
+        return self.sound and self.site.changed_sound is ChangedSound.EVENED
+
+    @property
     def audio_codec(self) -> task_pb2.AudioCodec.ValueType:
         """Codec of the finished sound."""
         return container_of(self.form).audio_codec
@@ -133,13 +144,15 @@ def commands_of(job: Job) -> tuple[FfmpegCommand, ...]:
     limit = input_limit(job.info, pictures=job.picture is not None, held=held)
     parts = split_readings(readings, limit)
     if len(parts) == 1:
-        return (_encode(job, _result(job), parts[0], 0, parts=False),)
-    commands = []
+        return _encodes(job, _result(job), parts[0], 0, parts=False)
+    commands: list[FfmpegCommand] = []
+    encoded = []
     first_frame = 0
     for index, part in enumerate(parts):
-        commands.append(_encode(job, f"part{index}", part, first_frame, parts=True))
+        commands += _encodes(job, f"part{index}", part, first_frame, parts=True)
+        encoded.append(commands[-1])
         first_frame += commands[-1].frame_count
-    return (*commands, _join(job, commands))
+    return (*commands, _join(job, encoded))
 
 
 def _result(job: Job) -> str:
@@ -147,10 +160,34 @@ def _result(job: Job) -> str:
     return "draft" if job.draft else "output"
 
 
-def _encode(
+def _encodes(
     job: Job, name: str, readings: Sequence[Reading], first_frame: int, *, parts: bool
+) -> tuple[FfmpegCommand, ...]:
+    """Return the runs that make one file of `readings`; the last one encodes it."""
+    even: list[FfmpegCommand] = []
+    if job.evens_sound:
+        files = (job.site.folder / f"{name}.sound{index}" for index in range(len(readings)))
+        even = [
+            even_command(job.site, job.info, job.timeline, *each)
+            for each in zip(readings, files, strict=False)
+        ]
+    return (*even, _encode(job, name, readings, even, first_frame, parts=parts))
+
+
+def _encode(
+    job: Job,
+    name: str,
+    readings: Sequence[Reading],
+    even: Sequence[FfmpegCommand],
+    first_frame: int,
+    *,
+    parts: bool,
 ) -> FfmpegCommand:
-    """Return the run that reads `readings` and encodes them into one file."""
+    """Return the run that reads `readings` and encodes them into one file.
+
+    Args:
+        even: what has made their sound even before.
+    """
     frame_count = sum(reading.frame_count for reading in readings)
     lossless = parts or job.draft
     output = job.file(name, draft=lossless)
@@ -169,8 +206,9 @@ def _encode(
             begins=reading.begins,
             threads=threads,
             on_cpu=not job.fitted_on_gpu,
-            tolerant=job.site.tolerant,
+            changed_sound=job.site.changed_sound is not ChangedSound.PASSED_OVER,
         )
+    arguments += even_inputs(even)
     if not parts:
         arguments += job.extras.inputs(job.site.folder)
     arguments += ["-filter_complex_threads", str(job.site.threads)]
@@ -192,8 +230,9 @@ def _encode(
         # Parts keep the sound as it is: compressed pieces do not join to the sample.
         arguments += ["-map", "[a]", *audio_codec(job.audio_codec, lossless=lossless)]
     extras = NO_EXTRAS if parts else job.extras
-    arguments += extras.options(len(readings))
-    described = extras.described_by(len(readings))
+    inputs = len(readings) + len(even)
+    arguments += extras.options(inputs)
+    described = extras.described_by(inputs)
     arguments += clean_output(output, draft=lossless, described_by=described)
     scripts = {**graphs, **extras.scripts(job.site.folder)}
     environment: dict[str, str] = {}
@@ -244,14 +283,16 @@ def _graphs(job: Job, name: str, readings: Sequence[Reading], first_frame: int) 
             graph = drawn_graph(Drawn(mark, place, filters, after))
             graphs[job.site.folder / f"{name}.drawn.txt"] = graph
     if job.sound:
-        pair = pair_of(job.info)
+        pair, even = pair_of(job.info), job.evens_sound
+        streams = pair or [job.info.audio.index]
         graphs[job.site.folder / f"{name}.audio.txt"] = audio_graph(
             readings,
             job.timeline,
-            pair or [job.info.audio.index],
+            range(len(streams)) if even else streams,
             SoundCut(first_frame, job.frame_count),
-            [] if pair else fold(job.info.audio),
+            [] if pair or even else fold(job.info.audio),
             fill=job.site.tolerant,
+            evened=len(readings) if even else None,
         )
     return graphs
 

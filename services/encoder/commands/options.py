@@ -42,16 +42,17 @@ DEFAULT_SEEK_MARGIN = Fraction(12)
 DECODER_THREADS = 8
 
 
-def global_options(ffmpeg: Path, *, tolerant: bool = False) -> list[str]:
+def global_options(ffmpeg: Path, *, tolerant: bool = False, quiet: bool = False) -> list[str]:
     """Return what every run begins with.
 
     Args:
         tolerant: whether what cannot be decoded is passed over.
+        quiet: whether it does not even warn of that.
     """
     # A cut connection or a damaged packet must end the run, not shorten the file. One that may
     # pass over damage ends by nothing that it reads; what it says meanwhile is but a warning.
     errors = ["-max_error_rate", "1"] if tolerant else ["-xerror"]
-    level = "warning" if tolerant else "error"
+    level = "warning" if tolerant and not quiet else "error"
     return [
         *(str(ffmpeg), "-nostdin", "-y", "-hide_banner", "-loglevel", level, "-nostats"),
         *("-progress", "pipe:1", "-stats_period", "0.5"),
@@ -99,7 +100,7 @@ def source_input(
     threads: int,
     on_cpu: bool,
     begins: int = 0,
-    tolerant: bool = False,
+    changed_sound: bool = True,
 ) -> list[str]:
     """Return the options of one input of a source and its URL.
 
@@ -109,8 +110,7 @@ def source_input(
         threads: of its decoder.
         on_cpu: whether the pictures stay there.
         begins: frame of the grid that what is read begins with.
-        tolerant: whether sound of other channels or another rate is passed over: a bit of its
-            head that is wrong says so.
+        changed_sound: whether sound of other channels or another rate than the first is read.
     """
     options = [
         *("-protocol_whitelist", "http,tcp"),
@@ -131,7 +131,7 @@ def source_input(
         # The filters take pictures of every size and colour. A graph that is begun anew counts
         # from zero, which ends the run; on the GPU it must, for a size is settled there once.
         options += ["-reinit_filter:v", "0"]
-    if tolerant:
+    if not changed_sound:
         options += ["-drop_changed:a", "1"]
     if first > begins:
         # A quarter of a frame late, lest rounding miss a keyframe that is the first frame.

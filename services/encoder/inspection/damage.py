@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -26,6 +25,7 @@ from av.video.frame import VideoFrame
 from services.encoder.errors import InvalidSource, SourceUnavailable
 from services.encoder.formats.container_head import HEAD_BYTES
 from services.encoder.inspection.demuxing import packets_of
+from services.encoder.inspection.heard import Form, Heard, meant_forms
 from services.encoder.inspection.http_file import HttpFile
 from services.encoder.inspection.source import open_source
 
@@ -38,8 +38,6 @@ _SOUND_MARGIN = 0.5
 _NEAR = 0.6
 # Sound that is missing for less is not heard, and timestamps are rounded.
 _SOUND_HOLE = 0.01
-# Sound of other channels or another rate is damaged where it is short, and meant where it lasts.
-_SOUND_MEANT = 1.0
 # How far from a damaged picture one may be that has lost something.
 _TORN = 0.5
 
@@ -77,19 +75,22 @@ class Found:
         sound: spans without sound that there should be.
         shown: how many pictures can be decoded at all of what is wanted and right before it.
         ends: when the last picture ends, where that is before what is wanted does.
-        changes: whether sound of other channels or another rate lasts, and so is meant.
+        channels_change: whether sound has other channels here than there, and is meant to.
+        rate_changes: whether it has another rate, and is meant to.
+        slips: whether it has either for a moment, by damage.
     """
 
     pictures: list[Span] = field(default_factory=list)
     sound: list[Span] = field(default_factory=list)
     shown: int = 0
     ends: float | None = None
-    changes: bool = False
+    channels_change: bool = False
+    rate_changes: bool = False
+    slips: bool = False
 
     def to_json(self) -> bytes:
         """Return it as JSON."""
-        told = (self.pictures, self.sound, self.shown, self.ends, self.changes)
-        return json.dumps(told).encode()
+        return json.dumps(asdict(self)).encode()
 
 
 def inspect_damage(url: str, size_bytes: int, wanted: Wanted) -> bytes:
@@ -108,8 +109,12 @@ def inspect_damage(url: str, size_bytes: int, wanted: Wanted) -> bytes:
             for span in wanted.spans:
                 if wanted.video is not None:
                     _look(container, wanted.video, span, wanted, found)
-                for index in wanted.audio:
-                    _listen(container, index, span, found)
+            for index in wanted.audio:
+                meant: set[Form] = set()
+                for span in wanted.spans:
+                    meant |= _listen(container, index, span, found)
+                found.channels_change |= len({form.channels for form in meant}) > 1
+                found.rate_changes |= len({form.rate for form in meant}) > 1
     except (av.FFmpegError, OSError, EOFError, IndexError) as error:
         if file.failure is None:
             raise InvalidSource("the video is damaged and cannot be read") from error
@@ -239,55 +244,34 @@ def _has(times: list[float], time: float, usual: float) -> bool:
     return place < len(times) and times[place] < time + _NEAR * usual
 
 
-_Form = tuple[int, str]
+def _listen(container: InputContainer, index: int, span: Span, found: Found) -> set[Form]:
+    """Find out where sound of a span is missing; holes that it has by itself look the same.
 
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """Sound that was decoded.
-
-    Attributes:
-        begins, ends: in seconds.
-        form: its rate and its channels.
+    Returns:
+        the forms that it is meant to have there.
     """
-
-    begins: float
-    ends: float
-    form: _Form
-
-    @classmethod
-    def of(cls, frame: AudioFrame) -> _Heard:
-        """Return when a frame is heard."""
-        begins = float((frame.pts or 0) * (frame.time_base or 1))
-        ends = begins + frame.samples / frame.sample_rate
-        return cls(begins, ends, (frame.sample_rate, frame.layout.name))
-
-
-def _listen(container: InputContainer, index: int, span: Span, found: Found) -> None:
-    """Find out where sound of a span is missing; holes that it has by itself look the same."""
     start, end = span
     stream = container.streams[index]
-    heard: list[_Heard] = []
+    heard = []
     for _, frames, _ in _decoded(container, stream, start - _SOUND_MARGIN, end):
-        heard += [
-            _Heard.of(frame)
-            for frame in frames
-            if isinstance(frame, AudioFrame) and frame.pts is not None
-        ]
-    lasts: defaultdict[_Form, float] = defaultdict(float)
-    for form, alike in groupby(heard, key=lambda each: each.form):
-        lasts[form] += sum(each.ends - each.begins for each in alike)
-    usual = max(lasts, key=lambda form: lasts[form], default=None)
-    found.changes |= any(lasted > _SOUND_MEANT for form, lasted in lasts.items() if form != usual)
-    heard_to = None
-    for each in heard:
-        if each.form != usual:
-            continue
-        if heard_to is not None and each.begins - heard_to > _SOUND_HOLE:
-            found.sound.append((heard_to, each.begins))
-        heard_to = each.ends
-    if heard_to is None or heard_to < end - _SOUND_HOLE:
-        found.sound.append((start if heard_to is None else heard_to, end))
+        for frame in frames:
+            if not isinstance(frame, AudioFrame) or frame.pts is None:
+                continue
+            begins = float(frame.pts * (frame.time_base or 1))
+            ends = begins + frame.samples / frame.sample_rate
+            heard.append(Heard(begins, ends, Form(frame.sample_rate, frame.layout.name)))
+    meant = meant_forms(heard)
+    right = [each for each in heard if each.form in meant]
+    found.slips |= len(right) < len(heard)
+    found.sound += [
+        (before.ends, after.begins)
+        for before, after in pairwise(right)
+        if after.begins - before.ends > _SOUND_HOLE
+    ]
+    heard_to = right[-1].ends if right else start
+    if heard_to < end - _SOUND_HOLE:
+        found.sound.append((heard_to, end))
+    return meant
 
 
 def _decoded(

@@ -16,11 +16,18 @@ from services.common.damage import damage_warning, time_range
 from services.common.frames import FrameRange, rate_of
 from services.common.planner import fraction_of
 from services.common.sound import pair_of
+from services.encoder.commands.ffmpeg_command import ChangedSound
 from services.encoder.commands.filters import Timeline
 from services.encoder.commands.options import DEFAULT_SEEK_MARGIN
 from services.encoder.commands.pieces import Piece, pieces_of, split_at_breaks
 from services.encoder.deadline import Deadline
-from services.encoder.errors import InvalidSource
+from services.encoder.errors import (
+    FramesMissing,
+    InvalidSource,
+    MediaError,
+    OutputMismatch,
+    SoundChanged,
+)
 from services.encoder.inspection.probe import look_for_damage
 from services.encoder.sources.gateway import SourceHandle
 from services.encoder.sources.readable import unless_lost
@@ -58,13 +65,22 @@ class Damage:
         anywhere: whether anything is damaged, wanted or near it.
         pictures: whether pictures are.
         frames: those that are wanted and damaged, or without their sound.
-        sound_changes: whether sound changes its channels or its rate for longer than by damage.
+        changed_sound: what is to become of sound that changes its channels or its rate.
     """
 
     anywhere: bool = False
     pictures: bool = False
     frames: list[FrameRange] = field(default_factory=list)
-    sound_changes: bool = False
+    changed_sound: ChangedSound = ChangedSound.UNEXPECTED
+
+    def explains(self, error: MediaError) -> bool:
+        """Return whether a strict run may have failed of this; else that is our own fault."""
+        if isinstance(error, FramesMissing):
+            return self.pictures
+        if isinstance(error, OutputMismatch | SoundChanged):
+            # Where the filters begin anew for sound that is another one, they may also just end.
+            return self.changed_sound is ChangedSound.PASSED_OVER
+        return True
 
     def warnings(self, rate: Fraction) -> list[pb.ExportWarning]:
         """Return what the owner is told; nothing where what is wanted is whole."""
@@ -89,17 +105,26 @@ async def find_damage(source: SourceHandle, wanted: Wanted, deadline: Deadline) 
         clock = timeline.of(piece)
         hulls = _hulls(ranges)
         answer = await _look(source, wanted, piece, clock, hulls, deadline)
-        pictures, sound, count, ends, changes = json.loads(answer)
+        found = json.loads(answer)
+        pictures, sound, ends = found["pictures"], found["sound"], found["ends"]
+        if found["rate_changes"]:
+            # FFmpeg goes on to count the packets of a broadcast by the rate that it had first.
+            raise InvalidSource(
+                "the sound changes its sample rate within the video, which cannot be exported"
+            )
         if ends is not None and ends < float(clock.time(hulls[-1].end)) - MOST_MISSING_AT_END:
             ended = max(0.0, ends - float(clock.origin))
             raise InvalidSource(
                 f"the video is incomplete: its pictures end after {ended:.1f} s, before what is"
                 " asked for does"
             )
-        shown += count
+        shown += found["shown"]
         damage.anywhere |= bool(pictures or sound)
         damage.pictures |= bool(pictures)
-        damage.sound_changes |= changes
+        if found["channels_change"]:
+            damage.changed_sound = ChangedSound.EVENED
+        elif found["slips"] and damage.changed_sound is ChangedSound.UNEXPECTED:
+            damage.changed_sound = ChangedSound.PASSED_OVER
         damage.frames += _clipped([*pictures, *sound], clock, ranges)
     if wanted.pictures and not shown:
         raise InvalidSource(

@@ -15,7 +15,7 @@ from services.common.frames import rate_of
 from services.encoder.board import Run
 from services.encoder.commands.containers import output_file
 from services.encoder.commands.extras import NO_EXTRAS, Extras
-from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.ffmpeg_command import ChangedSound, FfmpegCommand, Site
 from services.encoder.commands.loudness import (
     Aim,
     Draft,
@@ -31,6 +31,7 @@ from services.encoder.errors import (
     FramesMissing,
     InvalidSource,
     MediaError,
+    OutputMismatch,
     SoundChanged,
     TimeLimitExceeded,
 )
@@ -151,23 +152,32 @@ class FfmpegRuns:
 
         First strictly. Where that fails of the source alone, or FFmpeg has met something odd in
         it, damage is looked for and, where the order allows it, passed over: the file has all its
-        frames, and says which may look or sound damaged.
+        frames, and says which may look or sound damaged. Sound that is meant to change its
+        channels or its rate is made even before it is cut.
 
         Raises:
             MediaError, DomainError: why that failed.
         """
         site = Site(self.ffmpeg, source.url, self.threads, folder)
+        try:
+            return await self._fill_there(run, order, source, site)
+        except SoundChanged as error:
+            log.info("sound is made even beforehand", problem=error.message)
+            even = replace(site, changed_sound=ChangedSound.EVENED)
+            return await self._fill_there(run, order, source, even)
+
+    async def _fill_there(self, run: Run, order: Order, source: SourceHandle, site: Site) -> Made:
         wanted, problem = order.wanted, None
         try:
             made = await self._fill_strictly(run, order, source, site)
-        except (DamagedSource, SoundChanged, FramesMissing) as error:
+        except (DamagedSource, SoundChanged, OutputMismatch) as error:
             if wanted is None:
                 raise
             damage = await find_damage(source, wanted, order.deadline)
-            if damage.sound_changes:
+            unexpected = site.changed_sound is ChangedSound.UNEXPECTED
+            if unexpected and damage.changed_sound is ChangedSound.EVENED:
                 raise SoundChanged from error
-            # Frames that are missing of a source whose pictures are whole are our own fault.
-            if not damage.pictures and isinstance(error, FramesMissing):
+            if not damage.explains(error):
                 raise
             # Where is not known.
             if not damage.anywhere and isinstance(error, DamagedSource) and error.decoded:
@@ -186,6 +196,8 @@ class FfmpegRuns:
                 return made
         log.warning("source is damaged; what can be decoded is used", problem=problem)
         site = replace(site, least_margin=TOLERANT_MARGIN, tolerant=True)
+        if site.changed_sound is ChangedSound.UNEXPECTED:
+            site = replace(site, changed_sound=damage.changed_sound)
         try:
             made = await self._fill(run, order, source, order.commands(site))
         except FramesMissing as error:

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from services.encoder.errors import InvalidSource
 from tests.integration.encoder.conftest import MakeClip, run_ffmpeg
 from tests.media.exporting import export
-from tests.media.frame_codes import Clip, read_pictures
+from tests.media.frame_codes import Clip, audio_click_times, read_pictures
 from videoexport.v1 import export_pb2 as pb
 
 PLAIN = Clip(frames=100)
@@ -24,7 +25,7 @@ def joined(clip: MakeClip, tmp_path: Path) -> Join:
 
     async def join(second: Clip) -> Path:
         script, path = tmp_path / "script.txt", tmp_path / "joined.ts"
-        first = clip(replace(PLAIN, container="ts"))
+        first = clip(replace(PLAIN, container="ts", clicks=second.clicks))
         script.write_text(f"file {first}\nduration 4\nfile {clip(second)}\n")
         await run_ffmpeg(*("-f", "concat", "-safe", "0", "-i", script), *("-c", "copy", path))
         return path
@@ -60,11 +61,38 @@ async def test_pictures_that_change_their_size_are_cropped_as_the_first_ones(
         assert (abs(picture.left - 32) <= 2, abs(picture.width - 192) <= 2) == (True, True)
 
 
-async def test_sound_that_changes_its_channels_is_refused_only_where_it_is_wanted(
+@pytest.mark.parametrize(
+    ("channels", "ranges"),
+    [
+        # From stereo to 5.1; across it, on both sides of it, there and back, and not at all.
+        (6, [(51, 150)]),
+        (6, [(61, 96), (106, 150)]),
+        (6, [(111, 150), (21, 60), (91, 130)]),
+        (6, [(131, 170)]),
+        (1, [(51, 150)]),
+    ],
+)
+async def test_sound_that_changes_its_channels_is_heard_in_its_place(
+    joined: Join, tmp_path: Path, channels: int, ranges: list[tuple[int, int]]
+) -> None:
+    source = await joined(replace(PLAIN, container="ts", clicks=0.2, channels=channels))
+    made = await export(source, ranges, tmp_path)
+    assert made.warnings == ()
+    wanted = [frame for start, end in ranges for frame in range(start, end)]
+    assert [picture.number for picture in read_pictures(made.path)] == [n % 100 for n in wanted]
+    # With every fifth frame of either; right after the change, the packets' times are guessed.
+    clicks = [n / 25 for n, frame in enumerate(wanted) if frame % 5 == 0 and frame % 100 > 5]
+    heard = audio_click_times(made.path)
+    near = [min(heard, key=lambda time: abs(time - click)) for click in clicks]
+    assert np.abs(np.subtract(near, clicks)).max() < 0.005
+    assert len(heard) <= len(clicks) + 2 * len(ranges)
+
+
+async def test_sound_that_changes_its_rate_is_refused_only_where_it_is_wanted(
     joined: Join, tmp_path: Path
 ) -> None:
-    source = await joined(replace(PLAIN, container="ts", channels=6))
-    with pytest.raises(InvalidSource, match="the sound changes its channels"):
+    source = await joined(replace(PLAIN, container="ts", muxer=("-ar", "32000")))
+    with pytest.raises(InvalidSource, match="the sound changes its sample rate"):
         await export(source, [(50, 150)], tmp_path)
     made = await export(source, [(130, 140)], tmp_path)
     assert [picture.number for picture in read_pictures(made.path)] == list(range(30, 40))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tests.media.recipes.recipe import PLAIN, Recipe, Refused, Remade
+from tests.media.recipes.recipe import PLAIN, Changed, Recipe, Refused, Remade
 from videoexport.v1 import export_pb2 as pb
 
 MUTE = replace(PLAIN, frames=50, clicks=None)
@@ -33,6 +33,10 @@ PAIR = {500: (0.0, OFF), 700: (OFF, 0.0)}
 RIGHT = (("FL", "FR"), PAIR)
 THIRD = (FOUR_PAIRS, {1300: (0.0, OFF), 1500: (OFF, 0.0)})
 NOISE = "anoisesrc=color=pink:amplitude=0.3:duration=4:sample_rate=48000:seed=7"
+# A broadcast, which may change.
+STEREO = replace(PLAIN, container="ts", clicks=1.0)
+# Its clicks go on: the first recording has four.
+LATER = replace(STEREO, first_frame_time=4.0, tones=PLAIN.tones[4:] + PLAIN.tones[:4])
 # Quiet noise, and a sample near full scale four times a second.
 SPIKES = "aevalsrc=0.03*(2*random(0)-1)+0.9*lt(mod(t\\,0.25)\\,0.00002):s=48000:d=4"
 # A frame's end is within one of its waves, another place of it each time.
@@ -54,6 +58,10 @@ def _codec(
     muxer = ("-strict", "-2", *options)
     clip = replace(PLAIN, audio_codec=codec, container=container, muxer=muxer, tones=tones)
     return _case(name, replace(clip, **more))
+
+
+def _one_after_the_other(*contents: bytes) -> bytes:
+    return b"".join(contents)
 
 
 def _layout(
@@ -186,6 +194,28 @@ SOUND: tuple[Recipe, ...] = (
     _codec("MP3, 22.05 kHz", "libmp3lame", "mkv", "-ar", "22050"),
     _codec("MP3, ts", "libmp3lame", "ts"),
     _codec("MP2, ts", "mp2", "ts"),
+    *(
+        _case(
+            f"stereo, then {name}, ts{how}",
+            Changed(
+                of=(STEREO, replace(LATER, channels=channels)),
+                how=_one_after_the_other,
+                container="ts",
+            ),
+            shows=replace(STEREO, frames=200),
+            numbers=[number for _ in range(2) for number in range(100)],
+            # The click that would be at the change.
+            silent=[(3.99, 4.01)],
+            segments=segments,
+            chunk_seconds=seconds,
+        )
+        for name, channels in (("mono", 1), ("5.1", 6))
+        for how, segments, seconds in (
+            ("", None, None),
+            (", cut", ((90, 130), (150, 170), (101, 128), (20, 40)), None),
+            (", in parts", ((0, 200), (90, 130)), 1.0),
+        )
+    ),
     _codec(
         "AMR, 3gp",
         "libopencore_amrnb",

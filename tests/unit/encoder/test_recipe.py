@@ -16,7 +16,7 @@ from services.common.sound import LEFT, RIGHT
 from services.encoder.commands.builder import audio_commands, video_commands
 from services.encoder.commands.codecs import ENCODER_NAMES
 from services.encoder.commands.cues import Cue, Cues
-from services.encoder.commands.ffmpeg_command import FfmpegCommand, Site
+from services.encoder.commands.ffmpeg_command import ChangedSound, FfmpegCommand, Site
 from services.encoder.commands.fonts import font_folders
 from services.encoder.commands.loudness import (
     Aim,
@@ -37,7 +37,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "1b8fec28f957bdbe0a75af7db522f921397a6775bb406ee7c772858275024824",
+    2: "1d2094072fd3b57ce1520275d34455758e0bc1e9a1e686d5b08d059f2594c003",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
@@ -151,6 +151,9 @@ def everything() -> list[FfmpegCommand]:
             track = task_pb2.Soundtrack(info=info, frame_rate=rate, spans=spans, codec=codec)
             commands += audio_commands(site=SITE, soundtrack=track)
             commands += audio_commands(site=replace(SITE, tolerant=True), soundtrack=track)
+            for changed in (ChangedSound.PASSED_OVER, ChangedSound.EVENED):
+                site = replace(SITE, changed_sound=changed)
+                commands += audio_commands(site=site, soundtrack=track)
         commands += other_codecs(info, rate)
         commands += drawn_onto(info, rate)
     commands += beside_copies(plain, rate)
