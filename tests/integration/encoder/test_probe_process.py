@@ -53,7 +53,9 @@ async def silent_server() -> AsyncIterator[str]:
         async with server:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
     finally:
-        # Or a later test would be blamed for a connection that nobody has closed.
+        # Or a later test would be blamed for a connection that nobody has closed; one may just
+        # have been taken.
+        await asyncio.sleep(0.05)
         for writer in held:
             writer.close()
             with suppress(OSError):
