@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PROTOS := $(wildcard protos/videoexport/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo demo-edit bench bench-scale faults conformance test check clean
+.PHONY: help setup protos demo demo-edit bench bench-scale faults conformance test test-long check clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,8 +44,11 @@ conformance: $(STAMP) ## Export every kind of source and read back what came out
 # that hold the long tests begin at once.
 SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
 
-test: $(STAMP) ## Run every test against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+test: $(STAMP) ## Run the tests against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long" $(ARGS)
+
+test-long: $(STAMP) ## Run the few tests that `test` leaves out, of half a minute and more each
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long $(ARGS)
 
 check: $(STAMP) ## Check style, types, imports, contract, stubs, images and manifests
 	@$(BIN)/python -m pytest checks $(ARGS)

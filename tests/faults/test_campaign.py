@@ -40,6 +40,7 @@ FAULTS = (
     *("encoder-kill", "ffmpeg-kill", "nats-leader-kill", "postgres-kill"),
     *("storage-kill", "s3-500", "s3-answer-lost", "network-cut"),
 )
+pytestmark = pytest.mark.long
 EXPORTS = 15
 SEED = 20
 Check = Callable[[Evidence], Awaitable[list[Violation]]]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from faults.cluster import FaultCluster
 from tests.e2e.small_exports import SMALL
@@ -59,6 +60,7 @@ class Progress:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.long
 async def test_fifty_exports_end_right_although_everything_is_killed(
     faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:

@@ -46,6 +46,8 @@ from videoexport.v1 import task_pb2
 
 # Small outputs encode fast; the codes stay readable.
 WIDTH, HEIGHT = 256, 144
+# Of all exports of a process: nobody reads them, and they take a while to make.
+METRICS = EncoderMetrics(CollectorRegistry())
 Range = tuple[int, int]
 PlanOf = Callable[[pb.SourceInfo], pb.Plan]
 
@@ -166,7 +168,7 @@ def _runs(folder: Path, stall_timeout: float = 30.0, threads: int = 1) -> Ffmpeg
         encoder_threads=threads,
         stall_timeout=stall_timeout,
     )
-    return FfmpegRuns(settings, find_ffmpeg(), EncoderMetrics(CollectorRegistry()))
+    return FfmpegRuns(settings, find_ffmpeg(), METRICS)
 
 
 def _noting(order: Order) -> tuple[Order, list[FfmpegCommand]]:

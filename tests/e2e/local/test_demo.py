@@ -80,6 +80,7 @@ async def test_demo_is_interrupted_cleanly_and_then_makes_the_file(root: Path) -
     assert numbers == [number for start, end in ranges for number in range(start, end)]
 
 
+@pytest.mark.long
 async def test_edit_is_shown_beside_the_first_export_and_reuses_it(root: Path) -> None:
     rate = 5
     long = Clip(rate=Fraction(rate), frames=50 * rate, gop=2 * rate, clicks=2.0)
