@@ -47,7 +47,7 @@ SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
 test: $(STAMP) ## Run the tests against real NATS, S3, Postgres and FFmpeg (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long" $(ARGS)
 
-test-long: $(STAMP) ## Run the few tests that `test` leaves out, of half a minute and more each
+test-long: $(STAMP) ## Run the few tests that `test` leaves out, of a quarter of a minute and more each
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long $(ARGS)
 
 check: $(STAMP) ## Check style, types, imports, contract, stubs, images and manifests

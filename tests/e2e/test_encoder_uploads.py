@@ -117,6 +117,7 @@ async def uploading(run: Run) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["storage", "s3"])
 async def test_finished_file_waits_for_storage_that_restarts(
     cluster: LocalCluster,

@@ -36,6 +36,7 @@ LARGE = Clip(
 )
 
 
+@pytest.mark.long
 async def test_url_that_runs_out_during_the_encode_is_signed_anew(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers, tmp_path: Path
 ) -> None:

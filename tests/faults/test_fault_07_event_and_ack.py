@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from faults.cluster import FaultCluster
 from faults.relay import Relay
 from services.common.subjects import EVENTS_STREAM, events_subject
@@ -29,6 +31,7 @@ async def last_event(truth: Truth, task_id: str) -> str:
     return str(task_pb2.TaskEvent.FromString(message.data or b"").WhichOneof("kind"))
 
 
+@pytest.mark.long
 async def test_events_that_were_applied_and_not_acknowledged_change_nothing_again(
     faulty: FaultCluster, client: AsyncClient, truth: Truth, clip: MakeClip, tmp_path: Path
 ) -> None:

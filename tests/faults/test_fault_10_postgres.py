@@ -97,6 +97,7 @@ async def test_commit_whose_answer_is_lost_is_found_by_the_next_try(
     await truth.nothing_left(client.user)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("frozen", [False, True])
 async def test_away_for_longer_than_any_wait_is_told_and_outlasted(
     faulty: FaultCluster,

@@ -20,6 +20,7 @@ from videoexport.v1 import export_pb2 as pb
 MakeClip = Callable[[Clip], Path]
 
 
+@pytest.mark.long
 async def test_task_that_kills_its_encoders_is_given_up_and_harms_no_other(
     faulty: FaultCluster, client: AsyncClient, clip: MakeClip, leftovers: Leftovers, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def processes_of(root: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 async def test_demo_is_interrupted_cleanly_and_then_makes_the_file(root: Path) -> None:
     source = generate(SOURCE, root / "clips")
     interrupted = await demo(root, source)

@@ -174,7 +174,8 @@ async def test_health_says_once_that_there_is_no_room_while_the_figures_move(
                 await asyncio.sleep(0.01)
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)
-    told = [entry["event"] for entry in logs]
+    # A service of another test may be about to end in the same loop, and say so.
+    told = [entry["event"] for entry in logs if "scratch" in entry.get("problem", "scratch")]
     assert told == ["serving", "taking no work but probes", "not serving"]
 
 
