@@ -31,8 +31,9 @@ def record_problems(
         offset: the largest of a click from its picture, in seconds; None where none was heard.
     """
     frames = len(evidence.shown.times)
+    planned = sum(end - start for start, end in ranges) if recipe.pictures else 0
     compared: list[tuple[str, object, object]] = [
-        ("planned frames", record.planned_frame_count, sum(end - start for start, end in ranges)),
+        ("planned frames", record.planned_frame_count, planned),
         ("frames", record.frame_count, frames),
         ("degrees turned", record.rotation, recipe.turned if recipe.pictures else 0),
         ("stored as", _stored(record), evidence.stored),

@@ -179,6 +179,8 @@ def _quality(found: export_pb2.VideoQuality) -> str:
 
 
 def _verified(found: export_pb2.Verification) -> str:
+    if not found.HasField("video_duration"):
+        return f"{found.audio_duration.ToTimedelta().total_seconds():.3f} s of sound, as planned"
     colours = (found.color_primaries, found.color_transfer, found.color_space, found.color_range)
     said = [
         f"{found.frame_count:,} of {found.planned_frame_count:,} frames",

@@ -1787,7 +1787,9 @@ class Verification(_message.Message):
     COLOR_RANGE_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     planned_frame_count: _builtins.int
-    """Output only. Frames that were planned."""
+    """Output only. Frames that were planned. This and all that follows of pictures is absent where
+    the output is sound alone.
+    """
     frame_count: _builtins.int
     """Output only. Frames that the file shows."""
     rotation: _builtins.int

@@ -116,18 +116,20 @@ def check_output(facts: OutputFacts, plan: pb.Plan, look: Look | None) -> None:
 
 def verification_of(facts: OutputFacts, plan: pb.Plan) -> pb.Verification:
     """Return what the owner is told of a file that is the one planned."""
-    said = pb.Verification(
-        planned_frame_count=plan.frame_count,
-        frame_count=facts.frame_count,
-        video_duration=duration_of(facts.duration),
-        rotation=plan.rotation,
-        video_codec=facts.codec,
-        pixel_format=facts.pixel_format,
-        color_primaries=facts.color_primaries,
-        color_transfer=facts.color_transfer,
-        color_space=facts.color_space,
-        color_range=facts.color_range,
-    )
+    said = pb.Verification()
+    if has_pictures(plan.format):
+        said = pb.Verification(
+            planned_frame_count=plan.frame_count,
+            frame_count=facts.frame_count,
+            video_duration=duration_of(facts.duration),
+            rotation=plan.rotation,
+            video_codec=facts.codec,
+            pixel_format=facts.pixel_format,
+            color_primaries=facts.color_primaries,
+            color_transfer=facts.color_transfer,
+            color_space=facts.color_space,
+            color_range=facts.color_range,
+        )
     if facts.audio_duration is not None:
         said.audio_duration.CopyFrom(duration_of(facts.audio_duration))
     if facts.av_offset is not None:

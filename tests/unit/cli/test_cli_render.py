@@ -244,6 +244,7 @@ def test_details_of_an_export_say_how_it_was_verified() -> None:
     found = export.output.verification
     found.planned_frame_count = found.frame_count = 1200
     found.video_codec, found.pixel_format, found.color_primaries = "h264", "yuv420p", "bt709"
+    found.video_duration.FromSeconds(48)
     shown = render.export_details(export)
     assert "1,200 of 1,200 frames, h264 yuv420p, bt709/?/?/?\n" in shown
     found.rotation = 90
@@ -251,6 +252,10 @@ def test_details_of_an_export_say_how_it_was_verified() -> None:
     shown = render.export_details(export)
     assert "turned by 90°" in shown
     assert "sound at most 0.4 ms off" in shown
+    alone = export_pb2.Verification()
+    alone.audio_duration.FromMilliseconds(1680)
+    found.CopyFrom(alone)
+    assert "1.680 s of sound, as planned" in render.export_details(export)
 
 
 def test_details_of_an_export_say_how_like_its_source_it_looks() -> None:

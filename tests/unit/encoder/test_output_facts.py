@@ -106,7 +106,21 @@ def test_verification_without_sound_says_nothing_of_it() -> None:
 
 
 SOUND = pb.Plan(frame_rate=PLAN.frame_rate, frame_count=300, has_audio=True, format=pb.FORMAT_M4A)
-HEARD = replace(FACTS, frame_count=0, duration=Fraction(0), width=0, height=0)
+HEARD = OutputFacts(
+    size_bytes=FACTS.size_bytes,
+    frame_count=0,
+    duration=Fraction(0),
+    audio_duration=FACTS.audio_duration,
+    width=0,
+    height=0,
+    index_in_front=True,
+)
+
+
+def test_verification_of_sound_alone_says_nothing_of_pictures() -> None:
+    found = verification_of(HEARD, SOUND)
+    assert found == pb.Verification(audio_duration=found.audio_duration)
+    assert found.audio_duration.ToTimedelta().total_seconds() == 10.01
 
 
 def test_sound_alone_has_no_pictures() -> None:
