@@ -7,18 +7,10 @@ from pathlib import Path
 
 import click
 
-from videoexport.cli import render
-from videoexport.cli.arguments import (
-    FileType,
-    GivenType,
-    LocalFile,
-    Order,
-    PriorityType,
-    SourceArgument,
-    order_options,
-    suffix_of,
-)
+from videoexport.cli import render, render_plan
+from videoexport.cli.arguments import FileType, GivenType, LocalFile, PriorityType, SourceArgument
 from videoexport.cli.group import command, export_argument, output_options, source_argument
+from videoexport.cli.order_options import Order, order_options, suffix_of
 from videoexport.cli.output import output_name, output_path
 from videoexport.cli.progress import ProgressDisplay, open_display
 from videoexport.cli.session import Session
@@ -44,7 +36,7 @@ async def probe(session: Session, source: SourceArgument) -> None:
     with open_display() as display:
         resolved = await _resolve(session, source, display)
     info = await session.client.probe(resolved)
-    session.answer(info, lambda: render.source_details(info))
+    session.answer(info, lambda: render_plan.source_details(info))
 
 
 @command(
@@ -162,7 +154,7 @@ async def _plan(session: Session, source: SourceArgument, order: Order) -> None:
     if planned is None:
         session.note("The source is not examined yet; what could be checked without is valid.")
         planned = export_pb2.Plan()
-    session.answer(planned, lambda: render.plan_details(planned))
+    session.answer(planned, lambda: render_plan.plan_details(planned))
 
 
 async def _resolve(

@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from videoexport.cli.arguments import LocalFile, SourceArgument, is_named_otherwise
+from videoexport.cli.arguments import LocalFile, SourceArgument
+from videoexport.cli.order_options import is_named_otherwise
 
 
 def output_path(

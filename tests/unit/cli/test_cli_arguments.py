@@ -11,16 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoexport.cli.arguments import (
-    FrameRateType,
-    LocalFile,
-    Order,
-    SegmentType,
-    SourceType,
-    TimeType,
-    order_options,
-    suffix_of,
-)
+from videoexport.cli.arguments import FrameRateType, LocalFile, SegmentType, SourceType, TimeType
+from videoexport.cli.order_options import Order, order_options, suffix_of
 from videoexport.cli.output import output_name, output_path
 from videoexport.v1 import export_pb2
 

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from videoexport.cli import render
+from videoexport.cli import render, render_plan
 from videoexport.cli.session import Session
 from videoexport.cli.stages import Stage
 from videoexport.cli.text import clock, details, plain, table, waiting_time
@@ -111,10 +111,10 @@ def test_warning_says_when() -> None:
 def test_source_that_is_interlaced_or_incomplete_says_so() -> None:
     info = export_pb2.SourceInfo(missing_bytes=4000)
     info.video.field_order = export_pb2.FIELD_ORDER_BOTTOM_FIRST
-    shown = render.source_details(info)
+    shown = render_plan.source_details(info)
     assert "bottom field first" in shown
     assert "4,000 bytes are missing" in shown
-    plain = render.source_details(export_pb2.SourceInfo())
+    plain = render_plan.source_details(export_pb2.SourceInfo())
     assert "Interlaced" not in plain
     assert "Incomplete" not in plain
 
@@ -155,13 +155,13 @@ def test_plan_details_show_snapped_segments() -> None:
         chunk_count=4,
     )
     plan.segments.add(start_frame=30, end_frame=90, start_time=Duration(seconds=1, nanos=1_000_000))
-    shown = render.plan_details(plan)
+    shown = render_plan.plan_details(plan)
     assert shown.splitlines()[1].split() == ["1", "0:00:01.001", "0:00:00.000", "30", "60"]
     for words in ("60 at 30000/1001 a second", "0:00:02.002", "1.5 MB", "3 s", "15 frames, 25%"):
         assert words in shown
     assert "4 chunks" in shown
     plan.chunk_count = 0
-    assert "one piece" in render.plan_details(plan)
+    assert "one piece" in render_plan.plan_details(plan)
     assert "Sound       no" in shown
 
 
@@ -173,11 +173,11 @@ def test_plan_details_say_format_and_codec() -> None:
         video_codec=export_pb2.VIDEO_CODEC_AV1,
         dynamic_range=export_pb2.DYNAMIC_RANGE_KEEP,
     )
-    shown = render.plan_details(plan)
+    shown = render_plan.plan_details(plan)
     assert "Format      WebM" in shown
     assert "Codec       AV1, dynamic range kept" in shown
     # Of a service of before.
-    assert "Codec       H.264" in render.plan_details(export_pb2.Plan(width=1280, height=720))
+    assert "Codec       H.264" in render_plan.plan_details(export_pb2.Plan(width=1280, height=720))
 
 
 def test_plan_details_say_how_pictures_are_made() -> None:
@@ -189,7 +189,7 @@ def test_plan_details_say_how_pictures_are_made() -> None:
         rotation=90,
         measure_quality=True,
     )
-    shown = render.plan_details(plan)
+    shown = render_plan.plan_details(plan)
     for line in (
         "Resolution  1280 × 720, filled and cropped\n",
         "Quality     the source's\n",
@@ -198,14 +198,14 @@ def test_plan_details_say_how_pictures_are_made() -> None:
     ):
         assert line in shown
     plan.resolution = export_pb2.RESOLUTION_SOURCE
-    assert "Resolution  1280 × 720\n" in render.plan_details(plan)
-    usual = render.plan_details(export_pb2.Plan(width=1280, height=720))
+    assert "Resolution  1280 × 720\n" in render_plan.plan_details(plan)
+    usual = render_plan.plan_details(export_pb2.Plan(width=1280, height=720))
     for word in ("Quality", "Turned", "Compared", "filled"):
         assert word not in usual
 
 
 def test_sound_alone_is_told_without_pictures() -> None:
-    shown = render.plan_details(export_pb2.Plan(format=export_pb2.FORMAT_M4A, has_audio=True))
+    shown = render_plan.plan_details(export_pb2.Plan(format=export_pb2.FORMAT_M4A, has_audio=True))
     assert "M4A, the sound alone" in shown
     assert "Resolution" not in shown
     assert "Reusable" not in shown
@@ -217,11 +217,11 @@ def test_sound_alone_is_told_without_pictures() -> None:
 
 def test_plan_details_say_what_the_sound_is_of() -> None:
     plan = export_pb2.Plan(has_audio=True)
-    assert "Sound       yes" in render.plan_details(plan)
+    assert "Sound       yes" in render_plan.plan_details(plan)
     plan.audio_stream = 0
-    assert "Sound       stream 0\n" in render.plan_details(plan)
+    assert "Sound       stream 0\n" in render_plan.plan_details(plan)
     plan.loudness_lufs = -16
-    assert "stream 0, at -16 LUFS" in render.plan_details(plan)
+    assert "stream 0, at -16 LUFS" in render_plan.plan_details(plan)
 
 
 def test_details_of_an_export_say_how_loud_it_is() -> None:
@@ -285,7 +285,7 @@ def test_source_details_say_what_a_source_is() -> None:
     info.video.frame_rate.numerator = 30000
     info.video.frame_rate.denominator = 1001
     info.video.variable_frame_rate = True
-    shown = render.source_details(info)
+    shown = render_plan.source_details(info)
     for words in ("0:01:01.000", "h264", "29.97 a second, varying", "Sound      none"):
         assert words in shown
 
@@ -295,12 +295,12 @@ def test_source_details_list_every_sound() -> None:
     info.audio.CopyFrom(
         export_pb2.AudioStream(index=1, codec="aac", channel_layout="5.1", sample_rate=48_000)
     )
-    assert "Sound 1    aac, 5.1, 48,000 Hz (default)" in render.source_details(info)
+    assert "Sound 1    aac, 5.1, 48,000 Hz (default)" in render_plan.source_details(info)
     info.audio_streams.append(info.audio)
     info.audio_streams.add(
         index=2, codec="ac3", channels=9, sample_rate=44_100, language="deu", title="Kommentar"
     )
-    shown = render.source_details(info)
+    shown = render_plan.source_details(info)
     assert shown.count("Sound") == 2
     assert "Sound 1    aac, 5.1, 48,000 Hz (default)" in shown
     assert "Sound 2    ac3, 9 channels, 44,100 Hz, deu, Kommentar\n" in shown
@@ -348,34 +348,34 @@ def test_details_show_what_a_file_says_of_itself_in_few_words() -> None:
     info = export_pb2.SourceInfo(chapters=[export_pb2.Chapter()])
     info.metadata.tags.append(tag)
     info.metadata.location_and_device.add(key="make", value="Maker")
-    shown = " ".join(render.source_details(info).split())
+    shown = " ".join(render_plan.source_details(info).split())
     assert "Says comment one two xx" in shown
     assert "x… Recorded make Maker Chapters 1 " in shown
     plan = export_pb2.Plan()
-    assert "Chapters" not in render.plan_details(plan)
+    assert "Chapters" not in render_plan.plan_details(plan)
     plan.metadata.tags.append(tag)
     plan.metadata.chapters.add()
-    assert "Says        comment one two " in render.plan_details(plan)
-    assert "Chapters    1" in render.plan_details(plan)
+    assert "Says        comment one two " in render_plan.plan_details(plan)
+    assert "Chapters    1" in render_plan.plan_details(plan)
 
 
 def test_details_list_subtitles() -> None:
     info = export_pb2.SourceInfo()
     info.subtitle_streams.add(index=2, codec="srt", language="deu", text=True)
     info.subtitle_streams.add(index=3, codec="pgssub")
-    shown = " ".join(render.source_details(info).split())
+    shown = " ".join(render_plan.source_details(info).split())
     assert "Subtitles 2 srt, deu Subtitles 3 pgssub, pictures of text" in shown
     plan = export_pb2.Plan(subtitles=export_pb2.PlannedSubtitles(stream=2))
-    assert "stream 2, kept as text" in render.plan_details(plan)
+    assert "stream 2, kept as text" in render_plan.plan_details(plan)
     plan.subtitles.mode = export_pb2.SUBTITLE_MODE_BURN_IN
-    assert "stream 2, burnt in" in render.plan_details(plan)
+    assert "stream 2, burnt in" in render_plan.plan_details(plan)
 
 
 def test_plan_details_say_where_the_watermark_is() -> None:
     plan = export_pb2.Plan()
     plan.watermark.position = export_pb2.WATERMARK_POSITION_TOP_LEFT
     plan.watermark.width, plan.watermark.opacity = 0.15, 0.5
-    assert "top left, 15% of the width, 50% opaque" in render.plan_details(plan)
+    assert "top left, 15% of the width, 50% opaque" in render_plan.plan_details(plan)
 
 
 def test_details_show_stills() -> None:
@@ -385,11 +385,11 @@ def test_details_show_stills() -> None:
             tile_count=1234, tile_width=160, tile_height=90, sheet_count=13
         ),
     )
-    shown = render.plan_details(plan)
+    shown = render_plan.plan_details(plan)
     assert "640 × 360, not black" in shown
     assert "1,234 of 160 × 90, sheets: 13" in shown
     plan.poster.frame = 25
-    assert "640 × 360, frame 25" in render.plan_details(plan)
+    assert "640 × 360, frame 25" in render_plan.plan_details(plan)
     export = export_pb2.Export()
     export.output.poster.download_url = "https://s3/poster"
     export.output.sprites.vtt_url = "https://s3/vtt"
