@@ -29,11 +29,11 @@ ENCODER_NAMES: Mapping[Family, Mapping[Codec, str]] = {
 }
 
 # What looks as good as H.264's at each quality, measured: docs/quality.md.
-CRF: Mapping[Codec, Mapping[pb.Quality.ValueType, int]] = {
+CRF: Mapping[Codec, Mapping[pb.Quality.ValueType, float]] = {
     H264: {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 23, pb.QUALITY_LOW: 28},
     HEVC: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 22, pb.QUALITY_LOW: 27},
-    AV1: {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 34, pb.QUALITY_LOW: 50},
-    VP9: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 27, pb.QUALITY_LOW: 36},
+    AV1: {pb.QUALITY_HIGH: 18, pb.QUALITY_MEDIUM: 34, pb.QUALITY_LOW: 49.75},
+    VP9: {pb.QUALITY_HIGH: 16, pb.QUALITY_MEDIUM: 27, pb.QUALITY_LOW: 37},
 }
 # NVENC's constant quality, which this project has no GPU to measure. For H.264 a step above CRF
 # is the usual correspondence; HEVC counts like it, AV1 up to 63 instead of 51.
@@ -111,7 +111,7 @@ def _nvenc(codec: Codec, quality: int, *, ten_bit: bool) -> list[str]:
     ]
 
 
-def _x265(crf: int, threads: int) -> list[str]:
+def _x265(crf: float, threads: int) -> list[str]:
     params = {
         "pools": threads,
         "frame-threads": min(threads, _MOST_X265_FRAMES),
@@ -131,8 +131,10 @@ def _x265(crf: int, threads: int) -> list[str]:
     return ["-preset", "fast", "-crf", str(crf), "-x265-params", told, "-dolbyvision", "0"]
 
 
-def _svt_av1(crf: int, threads: int) -> list[str]:
+def _svt_av1(crf: float, threads: int) -> list[str]:
     params = {
+        # It knows quarters, which FFmpeg's own option does not.
+        "crf": crf,
         "lp": min(threads, _MOST_SVT_LEVEL),
         # For eyes, not for PSNR; dark and flat parts get their share, and what would smooth noise
         # away is off: by itself SVT-AV1 makes still pictures better than libx264 does and noisy
@@ -147,12 +149,12 @@ def _svt_av1(crf: int, threads: int) -> list[str]:
     }
     told = ":".join(f"{name}={value}" for name, value in params.items())
     return [
-        *("-preset", "8", "-crf", str(crf), "-g", _GOP),
+        *("-preset", "8", "-g", _GOP),
         *("-svtav1-params", told, "-dolbyvision", "0"),
     ]
 
 
-def _vp9(crf: int, threads: int) -> list[str]:
+def _vp9(crf: float, threads: int) -> list[str]:
     return [
         *("-deadline", "good", "-cpu-used", "4", "-crf", str(crf), "-b:v", "0", "-g", _GOP),
         *("-auto-alt-ref", "1", "-lag-in-frames", "25"),

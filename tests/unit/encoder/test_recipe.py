@@ -37,7 +37,7 @@ SITE = Site(Path("/ffmpeg"), "http://127.0.0.1:1/source", 2, Path("/scratch"))
 # own. Raise RECIPE_VERSION, and write the new digest here.
 DIGESTS = {
     1: "b3569adf00fd422ce58d13acc0ceffcc224966456dee2ec76aff58eacb901b45",
-    2: "1d2094072fd3b57ce1520275d34455758e0bc1e9a1e686d5b08d059f2594c003",
+    2: "1db9754c2e4138c59f5690e9c5613f657b7c172fc28fd5429062b6531509ab2b",
 }
 
 # Of sources whose pictures are copied, while those beside the cuts are encoded: in High profile
