@@ -60,6 +60,7 @@ async def measure(stage: Stage) -> list[Figure]:
         size = done.output.size_bytes
         ratios.append(max(0, peaks.scratch - SCRIPTS_BYTES) / size)
         say(f"memory: {name} made {size} bytes, scratch held {peaks.scratch} at most")
+    of_source = peaks.scratch / long_source.stat().st_size
     megabytes = {name: size / 1e6 for name, size in peaks.memory.items()}
     peaks.encoder = 0
     _, done = await stage.export(ten_minutes, MANY_SEGMENTS)
@@ -84,7 +85,7 @@ async def measure(stage: Stage) -> list[Figure]:
             f"≤ {MOST_SCRATCH} ×",
             max(ratios) <= MOST_SCRATCH,
         ),
-        Figure("scratch.of_source", peaks.scratch / long_source.stat().st_size, "× source"),
+        Figure("scratch.of_source", of_source, "× source"),
     ]
 
 
