@@ -167,6 +167,10 @@ class FramesMissing(OutputMismatch):
     """The file lacks frames of the plan, which reading from further ahead may bring."""
 
 
+class SoundMissing(OutputMismatch):
+    """The file has all its frames, and less sound: as where its filters began anew, and ended."""
+
+
 class ScratchFull(MediaError):
     """There is no room left for the output on the encoder's disk."""
 

@@ -166,10 +166,12 @@ def _encodes(
     """Return the runs that make one file of `readings`; the last one encodes it."""
     even: list[FfmpegCommand] = []
     if job.evens_sound:
-        files = (job.site.folder / f"{name}.sound{index}" for index in range(len(readings)))
         even = [
-            even_command(job.site, job.info, job.timeline, *each)
-            for each in zip(readings, files, strict=False)
+            even_command(
+                *(job.site, job.info, job.timeline, reading),
+                job.site.folder / f"{name}.sound{index}",
+            )
+            for index, reading in enumerate(readings)
         ]
     return (*even, _encode(job, name, readings, even, first_frame, parts=parts))
 

@@ -12,7 +12,7 @@ from services.common.frames import rate_of
 from services.common.planner import duration_of
 from services.encoder.commands.colour import Tags
 from services.encoder.commands.look import Look
-from services.encoder.errors import FramesMissing, OutputMismatch
+from services.encoder.errors import FramesMissing, OutputMismatch, SoundMissing
 from videoexport.v1 import export_pb2 as pb
 
 # How far lengths may be off, in seconds: the rounding of timestamps, and no more.
@@ -86,6 +86,7 @@ def check_output(facts: OutputFacts, plan: pb.Plan, look: Look | None) -> None:
     pictures = has_pictures(plan.format)
     frames = plan.frame_count if pictures else 0
     faults = []
+    kind = FramesMissing if facts.frame_count < frames else OutputMismatch
     if facts.frame_count != frames:
         faults.append(f"{facts.frame_count} frames instead of {frames}")
     if pictures and abs(facts.duration - duration) > TOLERANCE:
@@ -101,6 +102,8 @@ def check_output(facts: OutputFacts, plan: pb.Plan, look: Look | None) -> None:
         if abs(error) > TOLERANCE:
             than = "the video" if pictures else "planned"
             faults.append(f"sound that is {float(error * 1000):+.1f} ms longer than {than}")
+            if error < 0 and facts.frame_count == frames:
+                kind = SoundMissing
     if facts.av_offset is not None and facts.av_offset > MOST_AV_OFFSET:
         faults.append(f"sound that is {float(facts.av_offset * 1000):.1f} ms off its pictures")
     if look is not None:
@@ -109,8 +112,6 @@ def check_output(facts: OutputFacts, plan: pb.Plan, look: Look | None) -> None:
     if not facts.index_in_front:
         faults.append("its index at the end")
     if faults:
-        short = facts.frame_count < frames
-        kind = FramesMissing if short else OutputMismatch
         raise kind("the output has " + ", ".join(faults))
 
 
@@ -143,4 +144,5 @@ def check_soundtrack(facts: OutputFacts, duration: Fraction) -> None:
         raise OutputMismatch("the soundtrack is not sound alone")
     error = facts.audio_duration - duration
     if abs(error) > TOLERANCE:
-        raise OutputMismatch(f"the soundtrack is {float(error * 1000):+.1f} ms longer than planned")
+        kind = SoundMissing if error < 0 else OutputMismatch
+        raise kind(f"the soundtrack is {float(error * 1000):+.1f} ms longer than planned")

@@ -25,8 +25,8 @@ from services.encoder.errors import (
     FramesMissing,
     InvalidSource,
     MediaError,
-    OutputMismatch,
     SoundChanged,
+    SoundMissing,
 )
 from services.encoder.inspection.probe import look_for_damage
 from services.encoder.sources.gateway import SourceHandle
@@ -77,8 +77,7 @@ class Damage:
         """Return whether a strict run may have failed of this; else that is our own fault."""
         if isinstance(error, FramesMissing):
             return self.pictures
-        if isinstance(error, OutputMismatch | SoundChanged):
-            # Where the filters begin anew for sound that is another one, they may also just end.
+        if isinstance(error, SoundMissing | SoundChanged):
             return self.changed_sound is ChangedSound.PASSED_OVER
         return True
 

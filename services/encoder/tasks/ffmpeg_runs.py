@@ -31,8 +31,8 @@ from services.encoder.errors import (
     FramesMissing,
     InvalidSource,
     MediaError,
-    OutputMismatch,
     SoundChanged,
+    SoundMissing,
     TimeLimitExceeded,
 )
 from services.encoder.ffmpeg.failure import complains
@@ -170,7 +170,7 @@ class FfmpegRuns:
         wanted, problem = order.wanted, None
         try:
             made = await self._fill_strictly(run, order, source, site)
-        except (DamagedSource, SoundChanged, OutputMismatch) as error:
+        except (DamagedSource, SoundChanged, SoundMissing, FramesMissing) as error:
             if wanted is None:
                 raise
             damage = await find_damage(source, wanted, order.deadline)

@@ -9,14 +9,16 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from api_long import LONG_INFO
 from api_parts import STREAMS, Parts
-from api_rig import Rig
+from api_rig import SOURCE, Rig
 from api_service import SERVING, Api, FakeEncoder, Surroundings, api_running
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from services.api.models import metadata
+from services.api.store.records import source_key
 from services.common.nats import connect, ensure_topology, first_connection
 from services.local.infra import Infrastructure
 from services.local.services import ServicePart
@@ -152,3 +154,11 @@ async def encoder(around: Surroundings, rig: Rig) -> AsyncIterator[FakeEncoder]:
         await encoder.connect()
         await encoder.forget_tasks()
         yield encoder
+
+
+@pytest.fixture
+async def known(parts: Parts, rig: Rig) -> Parts:
+    """A replica that knows an encoder, and the source."""
+    parts.encoder()
+    await rig.tasks.keep_probe(source_key("anna", SOURCE), LONG_INFO)
+    return parts

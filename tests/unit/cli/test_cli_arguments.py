@@ -176,16 +176,9 @@ def test_format_is_that_of_the_file_unless_one_is_given(
     tmp_path: Path, given: list[str], name: str, suffix: str
 ) -> None:
     (tmp_path / "folder.mov").mkdir()
-    orders: list[Order] = []
-
-    @click.command()
-    @order_options
-    def keep(order: Order) -> None:
-        orders.append(order)
-
-    keep.main(given, standalone_mode=False)
-    orders[0].name_format(tmp_path / name)
-    assert suffix_of(orders[0].settings.format) == suffix
+    order = order_of(given)
+    order.name_format(tmp_path / name)
+    assert suffix_of(order.settings.format) == suffix
 
 
 # One that sets every field of the settings.
@@ -216,7 +209,7 @@ def test_every_option_says_what_it_does_and_by_default() -> None:
         assert said or set(option.opts) & alone, option.opts
 
 
-def ordered(given: list[str]) -> export_pb2.ExportSettings:
+def order_of(given: list[str]) -> Order:
     orders: list[Order] = []
 
     @click.command()
@@ -226,7 +219,11 @@ def ordered(given: list[str]) -> export_pb2.ExportSettings:
 
     keep.main(given, standalone_mode=False)
     [order] = orders
-    return order.settings
+    return order
+
+
+def ordered(given: list[str]) -> export_pb2.ExportSettings:
+    return order_of(given).settings
 
 
 def test_codec_format_and_range_are_ordered_as_given() -> None:

@@ -9,7 +9,7 @@ import pytest
 from services.encoder.commands.colour import Tags
 from services.encoder.commands.look import Look, look_of, look_of_joined
 from services.encoder.deadline import Deadline
-from services.encoder.errors import OutputMismatch
+from services.encoder.errors import FramesMissing, OutputMismatch, SoundMissing
 from services.encoder.inspection.output_facts import OutputFacts, check_output, verification_of
 from services.encoder.tasks.ffmpeg_runs import Order
 from services.encoder.tasks.parts import video_order
@@ -85,6 +85,24 @@ def test_facts_survive_the_way_from_the_child(audio: Fraction | None) -> None:
     assert OutputFacts.from_json(facts.to_json()) == facts
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"audio_duration": FACTS.duration - 1}, SoundMissing),
+        ({"audio_duration": FACTS.duration + 1}, OutputMismatch),
+        # Where frames are missing as well, these come first.
+        ({"audio_duration": FACTS.duration - 1, "frame_count": 299}, FramesMissing),
+        ({"width": 2}, OutputMismatch),
+    ],
+)
+def test_what_is_missing_is_told_from_what_is_wrong(
+    changes: dict[str, Any], kind: type[OutputMismatch]
+) -> None:
+    with pytest.raises(OutputMismatch) as found:
+        check_output(replace(FACTS, **changes), PLAN, None)
+    assert found.type is kind
+
+
 def test_verification_says_what_was_planned_and_what_was_found() -> None:
     plan = pb.Plan()
     plan.CopyFrom(PLAN)
@@ -127,7 +145,7 @@ def test_sound_alone_has_no_pictures() -> None:
     check_output(HEARD, SOUND, None)
     with pytest.raises(OutputMismatch, match="300 frames instead of 0"):
         check_output(FACTS, SOUND, None)
-    with pytest.raises(OutputMismatch, match=r"sound that is -10\.0 ms longer than planned"):
+    with pytest.raises(SoundMissing, match=r"sound that is -10\.0 ms longer than planned"):
         check_output(replace(HEARD, audio_duration=Fraction(10)), SOUND, None)
     with pytest.raises(OutputMismatch, match="no sound"):
         check_output(replace(HEARD, audio_duration=None), SOUND, None)
