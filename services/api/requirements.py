@@ -90,7 +90,8 @@ def _of_pictures(info: pb.SourceInfo, plan: pb.Plan) -> Iterator[str]:
         yield "watermark"
     if info.video.field_order in _FIELDS:
         yield "interlaced sources"
-    if is_converted(info.video):
+    said = info.video
+    if is_converted(said.color_primaries, said.color_transfer, said.color_space):
         yield "sources in HDR or wide gamuts"
     if has_alpha(info.video):
         yield "transparent sources"

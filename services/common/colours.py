@@ -16,12 +16,12 @@ CONVERTED_MATRICES = ("bt2020nc", "bt2020c", "ictcp", "ycgco")
 _PACKED_ALPHA = ("rgba", "bgra", "argb", "abgr", "ayuv", "vuya", "uyva", "ya8", "ya16", "pal8")
 
 
-def is_converted(video: pb.VideoStream) -> bool:
-    """Return whether colours are made others for SDR; what is not said is none of these."""
+def is_converted(primaries: str, transfer: str, matrix: str) -> bool:
+    """Return whether such colours are made others for SDR; what is not said is none of these."""
     return (
-        video.color_primaries in CONVERTED_PRIMARIES
-        or video.color_transfer in CONVERTED_TRANSFERS
-        or video.color_space in CONVERTED_MATRICES
+        primaries in CONVERTED_PRIMARIES
+        or transfer in CONVERTED_TRANSFERS
+        or matrix in CONVERTED_MATRICES
     )
 
 

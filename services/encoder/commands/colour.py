@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.colours import (
-    CONVERTED_MATRICES,
-    CONVERTED_PRIMARIES,
     CONVERTED_TRANSFERS,
     HLG,
     PQ,
     has_alpha,
+    is_converted,
 )
 from videoexport.v1 import export_pb2 as pb
 
@@ -45,8 +44,6 @@ _FORGET_HDR = tuple(
     f"sidedata=mode=delete:type={name}"
     for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 )
-
-
 # How versions of before have named two curves.
 _AS_FILTERS_SAY = {"gamma22": "bt470m", "gamma28": "bt470bg"}
 
@@ -81,11 +78,8 @@ class Tags:
     @property
     def usual(self) -> bool:
         """Whether every player shows them as they are meant."""
-        return all((self.primaries, self.transfer, self.matrix)) and not (
-            self.primaries in CONVERTED_PRIMARIES
-            or self.transfer in CONVERTED_TRANSFERS
-            or self.matrix in CONVERTED_MATRICES
-        )
+        named = (self.primaries, self.transfer, self.matrix)
+        return all(named) and not is_converted(*named)
 
 
 def colour_of(video: pb.VideoStream, *, keep: bool = False) -> Colour:
@@ -166,11 +160,10 @@ def _is_tone_mapped(video: pb.VideoStream, *, keep: bool) -> bool:
 
 def _is_converted(video: pb.VideoStream, *, keep: bool) -> bool:
     """Return whether an output has other primaries, another curve or another matrix."""
-    return (
-        _primaries(video) in (_ODD_PRIMARIES if keep else CONVERTED_PRIMARIES)
-        or _transfer(video) in (_ODD_TRANSFERS if keep else CONVERTED_TRANSFERS)
-        or _matrix(video) in (_ODD_MATRICES if keep else CONVERTED_MATRICES)
-    )
+    primaries, transfer, matrix = _primaries(video), _transfer(video), _matrix(video)
+    if not keep:
+        return is_converted(primaries, transfer, matrix)
+    return primaries in _ODD_PRIMARIES or transfer in _ODD_TRANSFERS or matrix in _ODD_MATRICES
 
 
 def _tone_mapped(transfer: str) -> tuple[str, ...]:
